@@ -27,6 +27,31 @@ pub struct LinkId(pub u32);
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct BootNs(pub u64);
 
+/// A network link of this node as netlink tells it: what attaching, announcing and publishing need to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// ifindex.
+    pub id: LinkId,
+    /// Interface name, as `L2Advertisement.spec.interfaces` writes it.
+    pub name: String,
+    /// Hardware address now; it may change on a live link.
+    pub mac: Mac,
+    /// rtnetlink's `IFLA_INFO_KIND` (`veth`, `bridge`, `bond`, `vlan`, …); `None` for a plain NIC.
+    pub kind: Option<String>,
+    /// Administratively up and with carrier (`IFF_UP` and `IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// The bond, bridge or VRF that this link is enslaved to.
+    pub master: Option<LinkId>,
+    /// The link under a VLAN device and its VLAN id.
+    pub vlan: Option<(LinkId, u16)>,
+    /// It carries a global-scope address (IPv4 or IPv6).
+    pub has_global_address: bool,
+    /// Its own link-local or else global IPv6 address, the source of Neighbour Advertisements; `None` without IPv6.
+    pub ipv6_source: Option<Ipv6Addr>,
+}
+
 impl Vip {
     /// The canonical VIP of `address`.
     pub fn new(address: IpAddr) -> Self {

@@ -1,0 +1,1 @@
+//! The kernel: load, attach, pin, adopt; owner maps as the election's result; proofs; kernel events out.

@@ -1,0 +1,1 @@
+//! What the cluster says: custom resources, watches → one immutable Snapshot.

@@ -1,0 +1,1 @@
+//! Who may announce what, where: pure functions of the Snapshot.

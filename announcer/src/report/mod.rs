@@ -1,0 +1,1 @@
+//! Logs, metrics, Kubernetes events and status.
