@@ -1,0 +1,66 @@
+//! What policy hands to the election: per VIP, the nodes that may announce it, on which interfaces, and how well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::vocabulary::Vip;
+
+/// Everything the election needs to know of the cluster's configuration, and nothing of sessions or claims.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Demand {
+    /// Every VIP of a Service that an `L2Advertisement` covers, also while nobody may announce it.
+    pub vips: BTreeMap<Vip, VipDemand>,
+    /// Names of all Node objects: their number sets the renewal interval.
+    pub nodes: BTreeSet<String>,
+}
+
+/// One VIP: who asks for it, and who may announce it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct VipDemand {
+    /// The Services that carry it, as `namespace/name`, sorted; more than one if they share the address.
+    pub services: BTreeSet<String>,
+    /// Nodes that pass every hard rule policy can see (selectors, exclude label, endpoints). Empty: nobody may.
+    pub candidates: BTreeMap<String, Candidate>,
+    /// Why there is no candidate, in an operator's words; `None` while there is one.
+    pub nobody_because: Option<&'static str>,
+}
+
+/// A node that may announce a VIP.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// Sum of the matching `preferredNodeSelectors` weights; more is better.
+    pub weight: u32,
+    /// How healthy the Node is: the best non-empty tier elects.
+    pub tier: Tier,
+    /// Where it may announce.
+    pub interfaces: Interfaces,
+}
+
+/// Soft health of a Node, best first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum Tier {
+    /// Ready and schedulable.
+    Ready,
+    /// Ready, but cordoned (which is how a drain begins), being deleted, or shutting down.
+    Cordoned,
+    /// Not Ready, or `NetworkUnavailable`.
+    NotReady,
+}
+
+/// The union of the interfaces that the matching advertisements name for a node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Interfaces {
+    /// No advertisement names any: every announcing link of the node.
+    All,
+    /// These names exactly.
+    Named(BTreeSet<String>),
+}
+
+impl Interfaces {
+    /// Whether a link of this name is selected.
+    pub fn select(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(name),
+        }
+    }
+}
