@@ -55,6 +55,12 @@ fn a_membership_outlives_the_agent_that_made_it() {
     let link = lan.node.link("eth0").id;
     assert_eq!(agent(&lan.node, memberships(link, &["fd00:4::b:1", "10.4.11.1"])), done(1, 0));
     assert_eq!(kernels(&lan.node), ["0001"]);
+    let shown = lan.node.ip("-o -6 addr show dev eth0 to ff02::/16");
+    assert!(shown.contains("ff02::1:ff0b:1/128") && shown.contains("autojoin"), "{shown}");
+    assert!(
+        shown.contains("nodad") && !shown.contains("tentative"),
+        "nobody is asked about a group: {shown}"
+    );
 }
 
 #[test]
@@ -101,12 +107,14 @@ fn loss_of_carrier_loses_no_membership() {
 fn what_the_kernel_loses_as_a_link_goes_down_is_held_again() {
     let lan = Lan::new();
     let link = lan.node.link("eth0").id;
-    let many: Vec<_> = (0..200).map(|n| format!("{n:04x}")).collect();
+    let many: Vec<_> = (0..50).map(|n| format!("{n:04x}")).collect();
     lan.node.run({
-        // Down so soon that the kernel has not finished adding the last ones.
+        // Without ARP the kernel does not join for the address, but with ARP it leaves: it forgets the group, and still
+        // takes it for joined. The same happens, now and then, if a link goes down right after the address came.
         let add = many.iter().map(|n| format!("addr add ff02::1:ff0b:{n}/128 dev eth0 autojoin nodad\n"));
-        let flap = ["link set eth0 down\n", "link set eth0 up\n"].map(ToOwned::to_owned);
-        let batch: String = add.chain(flap).collect();
+        let before = ["link set eth0 arp off\n".to_owned()].into_iter();
+        let flap = ["arp on", "down", "up"].map(|change| format!("link set eth0 {change}\n"));
+        let batch: String = before.chain(add).chain(flap).collect();
         move || ip_batch(&batch)
     });
     let vips: Vec<_> = many.iter().map(|n| format!("fd00:4::b:{n}")).collect();
