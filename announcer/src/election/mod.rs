@@ -1,1 +1,17 @@
 //! Sessions and claims: a pure state machine (events in, actions out), and the thin driver that performs the actions.
+
+mod choose;
+mod claims;
+mod driver;
+pub mod lease;
+mod machine;
+mod own;
+mod peers;
+mod times;
+mod view;
+
+pub use choose::Failback;
+pub use driver::{Leases, REQUEST_TIMEOUT};
+pub use machine::{Answer, Change, Identity, Input, Machine, Request, Settings, Target, Token};
+pub use times::Times;
+pub use view::View;

@@ -1,0 +1,262 @@
+//! Our share of the VIPs: what to give up, what to take, and when (`DESIGN` §5.4, §5.5).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    choose::{ClaimState, LiveNode, Verdict, choose},
+    lease::{Claim, Record, Version, claim_name},
+    machine::{Change, Machine, Purpose, Request},
+    times::{D_MAX, RANK_STEP, SETTLE},
+};
+use crate::{
+    policy::{Demand, Tier},
+    vocabulary::{BootNs, Mac, Vip},
+};
+
+/// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
+pub const CLAIMS_IN_FLIGHT: usize = 32;
+
+/// How long an unanswered probe speaks for an absent claim.
+const PROBE_VALID: Duration = Duration::from_secs(5);
+/// When a VIP that another host answered for is probed again.
+const PROBE_AGAIN: Duration = Duration::from_secs(10);
+
+impl Machine {
+    pub(super) fn drive_claims(&mut self, now: BootNs) {
+        self.drop_lost_entries();
+        self.view.forget_present();
+        let Some(demand) = self.demand.clone() else { return };
+        if !self.is_live(now) || self.shutdown == Some(false) || self.quiet_until > now {
+            self.open_since.clear();
+            if self.quiet_until > now {
+                self.wake(self.quiet_until);
+            }
+            return;
+        }
+        let live = self.live_nodes();
+        let claims = self.claim_states(&demand, now);
+        let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        self.release_unwanted(now, &demand);
+        let settled = self.settled(now, &demand, &live);
+        self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        for (vip, verdict) in verdicts {
+            let mine = claims.get(&vip).and_then(|claim| claim.owner.as_deref())
+                == Some(self.me.holder.node.as_str());
+            match verdict {
+                Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
+                Verdict::HandOver { to, why } if mine => self.release(now, vip, Some(to), why),
+                Verdict::Keep if mine && !self.target.held.contains(&vip) => {
+                    self.take(now, vip, "claim already names this node");
+                }
+                Verdict::Take(ranked) if settled => self.take_in_turn(now, vip, &ranked),
+                _ => {}
+            }
+        }
+    }
+
+    /// A version newer than our own last write that no longer names us takes the entry away; nothing read ever
+    /// gives one.
+    fn drop_lost_entries(&mut self) {
+        let lost: Vec<Vip> = self
+            .target
+            .held
+            .iter()
+            .filter(|vip| !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim)))
+            .copied()
+            .collect();
+        // While nothing is adopted yet, what the kernel inherited stays.
+        if self.live_since.is_none() {
+            return;
+        }
+        for vip in lost {
+            self.target.held.remove(&vip);
+            self.changes.push_back(Change::Lost(vip, "its claim was taken away or deleted", None));
+        }
+    }
+
+    fn live_nodes(&self) -> BTreeMap<String, LiveNode> {
+        let mut live: BTreeMap<String, LiveNode> = self
+            .view
+            .sessions
+            .values()
+            .filter_map(|seen| {
+                let holder = seen.session.holder.as_ref()?;
+                let node = LiveNode { links: seen.session.links.clone(), draining: seen.session.draining };
+                Some((holder.node.clone(), node))
+            })
+            .collect();
+        // Of ourselves we know more than our last renewal said.
+        let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true) };
+        live.insert(self.me.holder.node.clone(), own);
+        live
+    }
+
+    fn claim_states(&mut self, demand: &Arc<Demand>, now: BootNs) -> BTreeMap<Vip, ClaimState> {
+        let mut wake = None::<BootNs>;
+        let states = demand
+            .vips
+            .keys()
+            .filter_map(|vip| {
+                let claim = self.view.claims.get(vip)?;
+                let void = self.view.is_void(claim, now);
+                if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
+                    wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+                }
+                let owner = claim.holder.clone().filter(|_| !void);
+                Some((*vip, ClaimState { owner, preferred: claim.preferred.clone() }))
+            })
+            .collect();
+        if let Some(at) = wake {
+            self.wake(at);
+        }
+        states
+    }
+
+    /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with
+    /// everything.
+    fn settled(&mut self, now: BootNs, demand: &Demand, live: &BTreeMap<String, LiveNode>) -> bool {
+        if !self.view.claims.is_empty() {
+            return true;
+        }
+        let selected: BTreeSet<&String> = demand
+            .vips
+            .values()
+            .flat_map(|vip| &vip.candidates)
+            .filter(|(_, candidate)| candidate.tier == Tier::Ready)
+            .map(|(node, _)| node)
+            .collect();
+        let until = self.live_since.unwrap_or(now) + SETTLE;
+        if until <= now || selected.into_iter().all(|node| live.contains_key(node)) {
+            return true;
+        }
+        self.wake(until);
+        false
+    }
+
+    /// Claims of ours for VIPs that nobody wants any more.
+    fn release_unwanted(&mut self, now: BootNs, demand: &Demand) {
+        let unwanted: Vec<Vip> = self
+            .view
+            .claims
+            .values()
+            .filter(|claim| self.is_ours(claim) && !demand.vips.contains_key(&claim.vip))
+            .map(|claim| claim.vip)
+            .collect();
+        for vip in unwanted {
+            self.release(now, vip, None, "no service announces this address any more");
+        }
+    }
+
+    /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
+    fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
+        if self.target.held.remove(&vip) {
+            self.changes.push_back(Change::Lost(vip, why, to.clone()));
+        }
+        let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
+        if !claim.understood {
+            return;
+        }
+        let write = self.nonce();
+        let released = Claim { holder: None, preferred: to, write, ..claim };
+        self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
+    }
+
+    /// Takes a VIP when our rank's turn has come.
+    fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &[String]) {
+        let open_since = *self.open_since.entry(vip).or_insert(now);
+        let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };
+        let turn =
+            open_since + RANK_STEP * u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);
+        if turn > now {
+            return self.wake(turn);
+        }
+        let preferred = self.view.claims.get(&vip).and_then(|claim| claim.preferred.clone());
+        let why = match (rank, preferred) {
+            (0, Some(node)) if node == self.me.holder.node => "handed over to this node",
+            (0, _) => "first choice",
+            _ => "better-ranked nodes did not take it",
+        };
+        self.take(now, vip, why);
+    }
+
+    fn take(&mut self, now: BootNs, vip: Vip, why: &'static str) {
+        let claim = self.view.claims.get(&vip).cloned();
+        if claim.as_ref().is_some_and(|claim| !claim.understood) {
+            return;
+        }
+        if claim.is_none() && !self.may_create(now, vip) {
+            return;
+        }
+        let in_flight =
+            self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(..))).count();
+        if in_flight >= CLAIMS_IN_FLIGHT {
+            return; // The answer to one of them brings us back.
+        }
+        let Some((uid, epoch)) = self.target.session.clone() else { return };
+        let from = claim.as_ref().and_then(|claim| claim.holder.clone());
+        let me = self.me.holder.node.clone();
+        let moved = from.as_ref() != Some(&me);
+        let record = Record::Claim(Claim {
+            vip,
+            version: claim.as_ref().map_or(Version::default(), |claim| claim.version),
+            holder: Some(me),
+            session_uid: uid.clone(),
+            session_epoch: epoch,
+            preferred: None,
+            write: self.nonce(),
+            transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),
+            understood: true,
+        });
+        let purpose = Purpose::Take(vip, uid, epoch, why, from.filter(|_| moved));
+        self.request(now, claim_name(vip), purpose, Request::Put(record));
+    }
+
+    /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
+    /// enough, or whose probes nobody answered, or after the longest lease there can be.
+    fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
+        if self.view.never_claimed(vip, now) {
+            return true;
+        }
+        let waited = self.view.absent_claim_since(vip, now) + D_MAX;
+        if waited <= now {
+            return true;
+        }
+        self.wake(waited);
+        if self.settings.strict {
+            return false;
+        }
+        if self.probed.get(&vip).is_some_and(|at| *at + PROBE_VALID > now) {
+            return true;
+        }
+        self.request(now, claim_name(vip), Purpose::Probe(vip), Request::Probe(vip));
+        false
+    }
+
+    pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, by: Option<Mac>) {
+        self.outstanding.retain(|_, (_, purpose)| *purpose != Purpose::Probe(vip));
+        match by {
+            None => {
+                self.probed.insert(vip, now);
+            }
+            Some(mac) => {
+                self.probed.remove(&vip);
+                self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
+                self.changes.push_back(Change::InUse(vip, mac));
+            }
+        }
+    }
+
+    /// Our own compare-and-swap succeeded: the entry is added iff the session is still the one it is bound to.
+    pub(super) fn taken(&mut self, vip: Vip, uid: &str, epoch: u64, why: &'static str, from: Option<String>) {
+        self.probed.remove(&vip);
+        let current = self.target.session.as_ref().is_some_and(|(u, e)| u == uid && *e == epoch);
+        let named = self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim));
+        if current && named && self.target.held.insert(vip) {
+            self.changes.push_back(Change::Gained(vip, epoch, why, from));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What this node has seen of the Leases, and since when: the ground for "silent", "absent" and "void".
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    lease::{Claim, Record, Session, Version, claim_name, session_name},
+    times::D_MAX,
+};
+use crate::vocabulary::{BootNs, Vip};
+
+/// A session as last seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its content.
+    pub session: Session,
+    /// o: when this very (UID, resourceVersion) was first received.
+    pub since: BootNs,
+}
+
+/// All Leases as last seen. A reader may conclude from it that something is over; never that something is held.
+#[derive(Debug, Default)]
+pub struct View {
+    /// By Lease name.
+    pub sessions: BTreeMap<String, Seen>,
+    /// Claims that exist.
+    pub claims: BTreeMap<Vip, Claim>,
+    /// Since when claims have been watched without a gap; `None` before the first list.
+    pub watching_since: Option<BootNs>,
+    /// Sessions that are absent and since when, by Lease name.
+    absent_sessions: BTreeMap<String, BootNs>,
+    /// Session UIDs that claims name and no session has, and since when.
+    gone_uids: BTreeMap<String, BootNs>,
+    /// When a claim was last seen to be deleted.
+    deleted_claims: BTreeMap<Vip, BootNs>,
+    /// VIPs without a claim and since when.
+    absent_claims: BTreeMap<Vip, BootNs>,
+    /// The greatest epoch seen under each UID. Memory, so that a stale read cannot take it back.
+    epochs: BTreeMap<String, u64>,
+    /// The longest lease seen under each UID.
+    longest: BTreeMap<String, Duration>,
+    /// The greatest version that a list or the watch brought: a later list that is older is a restored store.
+    /// What our own writes returned does not count, for a list may have left the server before them.
+    watched: Version,
+}
+
+impl View {
+    /// Takes a complete list. Returns `false` if it went backwards in time: the store was restored from a backup.
+    pub fn listed(&mut self, now: BootNs, version: Version, records: Vec<Record>) -> bool {
+        let forwards = version >= self.watched;
+        self.watched = version;
+        if !forwards {
+            // Versions start over: what we hold would look newer than the truth.
+            self.sessions.clear();
+            self.claims.clear();
+        }
+        let names: BTreeSet<String> = records.iter().map(Record::name).collect();
+        // What is newer than the list was written while the list was on its way.
+        self.sessions.retain(|name, seen| names.contains(name) || seen.session.version > version);
+        self.claims.retain(|vip, claim| {
+            let there = names.contains(&claim_name(*vip)) || claim.version > version;
+            if !there {
+                self.deleted_claims.insert(*vip, now);
+            }
+            there
+        });
+        for record in records {
+            self.seen(now, record);
+        }
+        if !forwards {
+            self.watching_since = None;
+        }
+        self.watching_since.get_or_insert(now);
+        self.note_absence(now);
+        forwards
+    }
+
+    /// Notes the version of a watch event.
+    pub fn watched(&mut self, version: Version) {
+        self.watched = self.watched.max(version);
+    }
+
+    /// Takes one version of one Lease; an older one than the newest seen changes nothing.
+    pub fn seen(&mut self, now: BootNs, record: Record) {
+        match record {
+            Record::Session(session) => {
+                let epoch = self.epochs.entry(session.uid.clone()).or_default();
+                *epoch = (*epoch).max(session.epoch);
+                let longest = self.longest.entry(session.uid.clone()).or_default();
+                *longest = (*longest).max(session.lease);
+                if self.sessions.get(&session.name).is_none_or(|old| old.session.version < session.version) {
+                    self.sessions.insert(session.name.clone(), Seen { session, since: now });
+                }
+            }
+            Record::Claim(claim) => {
+                if self.claims.get(&claim.vip).is_none_or(|old| old.version < claim.version) {
+                    self.claims.insert(claim.vip, claim);
+                }
+            }
+        }
+        self.note_absence(now);
+    }
+
+    /// Takes a deletion. One that is older than the newest version seen is of an earlier object.
+    pub fn deleted(&mut self, now: BootNs, record: &Record) {
+        match record {
+            Record::Session(session) => {
+                let same = |seen: &Seen| seen.session.uid == session.uid;
+                if self.sessions.get(&session.name).is_some_and(same) {
+                    self.sessions.remove(&session.name);
+                }
+            }
+            Record::Claim(claim) => {
+                if self.claims.get(&claim.vip).is_some_and(|old| old.version <= claim.version) {
+                    self.claims.remove(&claim.vip);
+                }
+                self.deleted_claims.insert(claim.vip, now);
+            }
+        }
+        self.note_absence(now);
+    }
+
+    /// The watch broke: a claim may have come and gone unseen.
+    pub fn gap(&mut self) {
+        self.watching_since = None;
+    }
+
+    /// Observers' timers start over: our own session was not live, so what we saw meanwhile proves no silence.
+    pub fn restart_timers(&mut self, now: BootNs) {
+        for seen in self.sessions.values_mut() {
+            seen.since = now;
+        }
+        for since in self.absent_sessions.values_mut().chain(self.gone_uids.values_mut()) {
+            *since = now;
+        }
+    }
+
+    /// Keeps "since when absent" for what claims name and nobody has.
+    fn note_absence(&mut self, now: BootNs) {
+        let mut names = BTreeMap::new();
+        let mut uids = BTreeMap::new();
+        for claim in self.claims.values() {
+            let Some(node) = &claim.holder else { continue };
+            let name = session_name(node);
+            let present = self.sessions.get(&name);
+            if present.is_none_or(|seen| seen.session.uid != claim.session_uid) {
+                let since = self.gone_uids.get(&claim.session_uid).copied().unwrap_or(now);
+                uids.insert(claim.session_uid.clone(), since);
+            }
+            if present.is_none() {
+                let since = self.absent_sessions.get(&name).copied().unwrap_or(now);
+                names.insert(name, since);
+            }
+        }
+        self.absent_sessions = names;
+        self.gone_uids = uids;
+    }
+
+    /// The session of a node.
+    pub fn session(&self, node: &str) -> Option<&Seen> {
+        self.sessions.get(&session_name(node))
+    }
+
+    /// The greatest epoch ever seen for a session and in the claims bound to it.
+    pub fn greatest_epoch(&self, uid: &str) -> u64 {
+        let in_claims =
+            self.claims.values().filter(|c| c.session_uid == uid).map(|c| c.session_epoch).max().unwrap_or(0);
+        self.epochs.get(uid).copied().unwrap_or(0).max(in_claims)
+    }
+
+    /// How long a rule waits for a session that is absent: the longest lease seen under its UID, or [`D_MAX`].
+    fn wait_for_absent(&self, uid: &str) -> Duration {
+        self.longest.get(uid).copied().unwrap_or(D_MAX)
+    }
+
+    /// Whether nobody's kernel can answer under this claim any more (`DESIGN` §5.3).
+    pub fn is_void(&self, claim: &Claim, now: BootNs) -> bool {
+        if claim.holder.is_none() {
+            return true;
+        }
+        if self.epochs.get(&claim.session_uid).is_some_and(|seen| *seen > claim.session_epoch) {
+            return true;
+        }
+        self.void_at(claim).is_some_and(|at| at <= now)
+    }
+
+    /// When a claim whose session is gone becomes void, while another session stands under that name.
+    pub fn void_at(&self, claim: &Claim) -> Option<BootNs> {
+        let node = claim.holder.as_ref()?;
+        let since = self.gone_uids.get(&claim.session_uid)?;
+        self.session(node)?;
+        Some(*since + self.wait_for_absent(&claim.session_uid))
+    }
+
+    /// When this session may be fenced: D of the version in view after that version was received.
+    pub fn silent_at(seen: &Seen) -> BootNs {
+        seen.since + seen.session.lease
+    }
+
+    /// Sessions that claims name and that are absent, with the time from which a fenced one may be created in
+    /// their place and the least epoch it must have.
+    pub fn absent_sessions(&self) -> impl Iterator<Item = (&str, BootNs, u64)> {
+        self.absent_sessions.iter().map(|(name, since)| {
+            let of_it =
+                |claim: &&Claim| claim.holder.as_deref().is_some_and(|node| session_name(node) == *name);
+            let claims: Vec<&Claim> = self.claims.values().filter(of_it).collect();
+            let wait = claims.iter().map(|c| self.wait_for_absent(&c.session_uid)).max().unwrap_or(D_MAX);
+            let epoch = claims.iter().map(|c| self.greatest_epoch(&c.session_uid)).max().unwrap_or(0) + 1;
+            (name.as_str(), *since + wait, epoch)
+        })
+    }
+
+    /// Whether an absent claim is known never to have been held by a live session: watched for [`D_MAX`] without
+    /// a gap, and no deletion seen in that time.
+    pub fn never_claimed(&self, vip: Vip, now: BootNs) -> bool {
+        let long_ago = |since: &BootNs| *since + D_MAX <= now;
+        self.watching_since.as_ref().is_some_and(long_ago)
+            && self.deleted_claims.get(&vip).is_none_or(long_ago)
+    }
+
+    /// Since when a VIP that somebody wants has had no claim.
+    pub fn absent_claim_since(&mut self, vip: Vip, now: BootNs) -> BootNs {
+        *self.absent_claims.entry(vip).or_insert(now)
+    }
+
+    /// Forgets absence of claims that exist by now.
+    pub fn forget_present(&mut self) {
+        let claims = &self.claims;
+        self.absent_claims.retain(|vip, _| !claims.contains_key(vip));
+    }
+}
