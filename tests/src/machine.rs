@@ -1,6 +1,7 @@
 //! One host of the lab: a PID, mount, network and host-name namespace, held open by one small process.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -27,6 +28,7 @@ pub struct Machine {
 impl Machine {
     /// Makes the namespaces and furnishes them (see `machine.sh`).
     pub(crate) fn boot(name: &str, cluster: &str, lab_dir: &Path, pause: &Path) -> Result<Self> {
+        let log = lab_dir.join("logs/machines.log");
         let mut holder = Command::new("unshare")
             .args(["--pid", "--mount", "--net", "--uts", "--fork", "--mount-proc", "--propagation", "private"])
             .arg(pause)
@@ -34,6 +36,7 @@ impl Machine {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(fs::File::options().create(true).append(true).open(&log).context("open machines.log")?)
             // Ctrl-C is for the owner; the machine notices the owner's end by itself.
             .process_group(0)
             .spawn()
@@ -42,7 +45,7 @@ impl Machine {
         if let Some(stdout) = holder.stdout.take() {
             BufReader::new(stdout).read_line(&mut said)?;
         }
-        ensure!(said.trim() == "ready", "no namespaces for {name}: `unshare` ended; root is needed");
+        ensure!(said.trim() == "ready", "no namespaces for {name}; {}", process::tail(&log));
         let pid = process::only_child(holder.id())?
             .with_context(|| format!("the first process of {name} ended at once"))?;
         let machine = Self { name: name.to_owned(), first: Alive::now(pid)?, holder: Mutex::new(Some(holder)) };

@@ -3,6 +3,7 @@
 # What a machine keeps on disk lies on tmpfs, at the places where a real host keeps it. It goes with the
 # mount namespace, so a machine that is switched off leaves no file behind.
 set -eu
+mount() { command mount -n "$@"; } # keeps no record in /run, which is replaced below
 lab_dir=$1 cluster=$2 machine=$3
 
 hostname "$machine" 2>/dev/null || echo "$machine" >/proc/sys/kernel/hostname
