@@ -32,6 +32,7 @@ mod node_config;
 mod node_parts;
 pub mod parts;
 mod process;
+pub mod product;
 pub mod state;
 mod sys;
 mod tar;
