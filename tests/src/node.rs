@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Output,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -59,6 +60,11 @@ impl Node {
     /// Runs a program to its end in the node's namespaces; returns what it printed.
     pub fn exec(&self, argv: &[&str]) -> Result<String> {
         self.machine().run(argv)
+    }
+
+    /// Runs a program to its end, whatever that end is.
+    pub fn output(&self, argv: &[&str]) -> Result<Output> {
+        self.machine().output(argv)
     }
 
     /// Starts a program on the node, such as an agent; its output goes to the log `NODE-NAME.log`.
