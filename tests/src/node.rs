@@ -88,7 +88,7 @@ impl Node {
         let mut running = self.running();
         running.machine.kill()?;
         running.parts.clear();
-        Ok(())
+        self.shared.switch.remove_port(&self.name)
     }
 
     /// The node boots again after a [`crash`](Self::crash): a new boot id, nothing in the kernel, the
