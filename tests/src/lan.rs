@@ -90,6 +90,12 @@ impl Switch {
         self.machine.run(&["ip", "link", "set", "dev", &format!("p-{name}"), state]).map(drop)
     }
 
+    /// Removes the port, and with it the host's `eth0`. The kernel does so too when the host's network
+    /// namespace goes, but at a time of its own.
+    pub(crate) fn remove_port(&self, name: &str) -> Result<()> {
+        self.machine.shell(&format!("ip link delete p-{name} 2>/dev/null || true")).map(drop)
+    }
+
     /// Takes the port out of the bridge or puts it back: frames go nowhere, and nobody sees a change.
     pub(crate) fn set_bridged(&self, name: &str, bridged: bool) -> Result<()> {
         let port = format!("p-{name}");

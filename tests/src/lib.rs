@@ -10,8 +10,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Every host of the lab is a [`Machine`]: its own PID, mount, network and host-name namespace, held open
-//! by one small process that ends when the lab's owner does. What a machine starts, mounts, pins or plugs
+//! Every host of the lab is a [`Machine`]: its own PID, mount, network, cgroup and host-name namespace,
+//! held open by one small process that ends when the lab's owner does. What a machine starts, mounts, pins or plugs
 //! in goes with its namespaces, by the kernel's hand: there is no list of things to clean up that could
 //! miss one. Only cgroups and the lab's folder outlive them, and [`guard`] removes those.
 
@@ -37,6 +37,7 @@ pub mod state;
 mod sys;
 mod tar;
 pub mod wait;
+pub mod web;
 
 pub use builder::{Builder, Mode};
 pub use cluster::Cluster;

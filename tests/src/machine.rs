@@ -1,4 +1,5 @@
-//! One host of the lab: a PID, mount, network and host-name namespace, held open by one small process.
+//! One host of the lab: a PID, mount, network, cgroup and host-name namespace, held open by one small
+//! process.
 
 use std::{
     fs,
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{process, state::Alive, wait};
 
+const START: &str = include_str!("cgroups.sh");
 const FURNISH: &str = include_str!("machine.sh");
 
 /// A host of the lab. When it is dropped (or its owner dies), all that runs in it is killed by the kernel.
@@ -29,10 +31,9 @@ impl Machine {
     /// Makes the namespaces and furnishes them (see `machine.sh`).
     pub(crate) fn boot(name: &str, cluster: &str, lab_dir: &Path, pause: &Path) -> Result<Self> {
         let log = lab_dir.join("logs/machines.log");
-        let mut holder = Command::new("unshare")
-            .args(["--pid", "--mount", "--net", "--uts", "--fork", "--mount-proc", "--propagation", "private"])
+        let mut holder = Command::new("sh")
+            .args(["-c", START, "cgroups.sh", cluster, name])
             .arg(pause)
-            .arg("-until-eof")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -40,7 +41,7 @@ impl Machine {
             // Ctrl-C is for the owner; the machine notices the owner's end by itself.
             .process_group(0)
             .spawn()
-            .context("start `unshare`: install util-linux, run as root")?;
+            .context("start a shell")?;
         let mut said = String::new();
         if let Some(stdout) = holder.stdout.take() {
             BufReader::new(stdout).read_line(&mut said)?;
@@ -86,7 +87,7 @@ impl Machine {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.first.pid))
-            .args(["--mount", "--net", "--uts", "--pid", "--"])
+            .args(["--mount", "--net", "--uts", "--pid", "--cgroup", "--"])
             .arg(program)
             .stdin(Stdio::null())
             .process_group(0);

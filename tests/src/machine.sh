@@ -13,33 +13,20 @@ mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir -p /mnt/cgroup "/mnt/announcer-lab/$cluster" /mnt/announcer-lab-node /mnt/etc/upper /mnt/etc/work /mnt/lock
 mount --bind "$lab_dir" "/mnt/announcer-lab/$cluster"
 
-# Cgroups: every machine sees its own subtree as the root, so that its containers' cgroups can be told
-# from everybody else's when it is gone.
-own() { # own HIERARCHY: makes our part of it
-    part="$1/announcer-lab/$cluster/$machine"
-    mkdir -p "$1/announcer-lab" "$1/announcer-lab/$cluster" "$part"
-    for level in "$1/announcer-lab" "$1/announcer-lab/$cluster" "$part"; do
-        if [ -f "$level/cpuset.mems" ] && [ -f "$1/cgroup.clone_children" ]; then
-            [ -n "$(cat "$level/cpuset.cpus")" ] || cat "$1/cpuset.cpus" >"$level/cpuset.cpus"
-            [ -n "$(cat "$level/cpuset.mems")" ] || cat "$1/cpuset.mems" >"$level/cpuset.mems"
-        fi
-    done
-}
+# The cgroups' mounts show the machine's own part of each hierarchy (see cgroups.sh).
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
-    own /sys/fs/cgroup
-    controllers=$(sed 's/[a-z]*/+&/g' /sys/fs/cgroup/cgroup.controllers)
-    for level in . announcer-lab "announcer-lab/$cluster"; do
-        echo "$controllers" >"/sys/fs/cgroup/$level/cgroup.subtree_control" 2>/dev/null || true
-    done
-    mount --bind "/sys/fs/cgroup/announcer-lab/$cluster/$machine" /mnt/cgroup
+    mount -t cgroup2 cgroup2 /mnt/cgroup
+    # A cgroup whose children have controllers holds no process itself.
+    mkdir -p /mnt/cgroup/parts
+    echo 1 >/mnt/cgroup/parts/cgroup.procs
+    sed 's/[a-z]*/+&/g' /mnt/cgroup/cgroup.controllers >/mnt/cgroup/cgroup.subtree_control
 else
     mount -t tmpfs -o mode=755 tmpfs /mnt/cgroup
     for hierarchy in /sys/fs/cgroup/*; do
         name=${hierarchy##*/}
         if [ -L "$hierarchy" ]; then
             ln -s "$(readlink "$hierarchy")" "/mnt/cgroup/$name"
-        elif [ -d "$hierarchy" ] && [ -f "$hierarchy/cgroup.procs" ]; then
-            own "$hierarchy"
+        elif [ -f "$hierarchy/cgroup.procs" ]; then
             mkdir "/mnt/cgroup/$name"
             mount --bind "$hierarchy/announcer-lab/$cluster/$machine" "/mnt/cgroup/$name"
         fi

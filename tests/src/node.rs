@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Output,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -61,6 +62,11 @@ impl Node {
         self.machine().run(argv)
     }
 
+    /// Runs a program to its end, whatever that end is.
+    pub fn output(&self, argv: &[&str]) -> Result<Output> {
+        self.machine().output(argv)
+    }
+
     /// Starts a program on the node, such as an agent; its output goes to the log `NODE-NAME.log`.
     pub fn spawn(&self, name: &str, argv: &[&str]) -> Result<Process> {
         let log = self.shared.dir.join(format!("logs/{}-{name}.log", self.name));
@@ -82,7 +88,7 @@ impl Node {
         let mut running = self.running();
         running.machine.kill()?;
         running.parts.clear();
-        Ok(())
+        self.shared.switch.remove_port(&self.name)
     }
 
     /// The node boots again after a [`crash`](Self::crash): a new boot id, nothing in the kernel, the

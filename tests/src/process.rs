@@ -12,6 +12,13 @@ use rustix::process::Signal;
 
 use crate::{machine::Machine, state::Alive, wait};
 
+/// `nsenter` changes what a program sees of the cgroups, not which one it is in.
+const JOIN_CGROUPS: &str = "for procs in /sys/fs/cgroup/*/cgroup.procs; do
+        [ ! -f /sys/fs/cgroup/cgroup.controllers ] || procs=/sys/fs/cgroup/parts/cgroup.procs
+        echo 0 >$procs
+    done
+    exec \"$@\"";
+
 /// A running program of a machine.
 #[derive(Debug)]
 pub struct Process {
@@ -26,15 +33,16 @@ pub struct Process {
 impl Process {
     /// Starts `argv` in `machine`, with its output appended to `log`.
     pub fn start(machine: &Machine, name: &str, argv: &[&str], log: &Path) -> Result<Self> {
-        let (program, arguments) = argv.split_first().context("an empty command")?;
+        let program = argv.first().context("an empty command")?;
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("open the log {}", log.display()))?;
         let entered = machine
-            .command(program)
-            .args(arguments)
+            .command("sh")
+            .args(["-c", JOIN_CGROUPS, "sh"])
+            .args(argv)
             .stdout(Stdio::from(output.try_clone()?))
             .stderr(Stdio::from(output))
             .spawn()
