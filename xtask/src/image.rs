@@ -29,7 +29,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let size = |path: &Path| fs::metadata(path).map_or(0.0, |file| file.len() as f64 / 1e6);
     let program = build(&arguments.name, &arguments.output)?;
     println!("program  {} ({:.1} MB, static)", program.display(), size(&program));
-    println!("image    {} ({:.1} MB) named {}", arguments.output.display(), size(&arguments.output), arguments.name);
+    println!(
+        "image    {} ({:.1} MB) named {}",
+        arguments.output.display(),
+        size(&arguments.output),
+        arguments.name
+    );
     println!("load it with: ctr -n k8s.io images import {}", arguments.output.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,11 @@
 //! `cargo xtask`: one verb for each thing that is done to this project, one module for each verb.
 
+mod build_ebpf;
 mod cluster;
+mod demo;
+mod image;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -19,6 +23,14 @@ struct Arguments {
 enum Verb {
     /// Installs and builds what the other verbs need, or lists it
     Setup(setup::Arguments),
+    /// Builds the kernel object and says what is in it
+    BuildEbpf,
+    /// Makes the agent's OCI image, without any container engine
+    Image(image::Arguments),
+    /// Shows the main job on a real cluster, in under two minutes once built
+    Demo(demo::Arguments),
+    /// Runs everything a change has to pass
+    Test(test::Arguments),
     /// A real Kubernetes cluster on network namespaces
     Cluster(cluster::Arguments),
 }
@@ -26,6 +38,10 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Setup(arguments) => setup::run(&arguments),
+        Verb::BuildEbpf => build_ebpf::run().map(|()| ExitCode::SUCCESS),
+        Verb::Image(arguments) => image::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),
     };
     match done {

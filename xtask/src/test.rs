@@ -65,7 +65,18 @@ fn perform(stage: Stage) -> Result<()> {
             build_ebpf::lint()
         }
         Stage::Unit => cargo(&["test", "--quiet", "--package", "announcer", "--package", "announcer-ebpf"])
-            .and_then(|()| cargo(&["test", "--quiet", "--package", "xtask", "--package", "announcer-tests", "--lib", "--bins"])),
+            .and_then(|()| {
+                cargo(&[
+                    "test",
+                    "--quiet",
+                    "--package",
+                    "xtask",
+                    "--package",
+                    "announcer-tests",
+                    "--lib",
+                    "--bins",
+                ])
+            }),
         Stage::Lab => cargo(&["test", "--package", "announcer-tests", "--test", "lab", "--", "--nocapture"]),
         Stage::Cluster => {
             let archive = workspace().join("target/image/announcer.tar");

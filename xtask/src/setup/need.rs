@@ -6,6 +6,7 @@ use announcer_tests::parts;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{build, toolchain};
+use crate::image;
 
 /// Something that a verb cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub enum Need {
     RustSource,
     /// The linker for eBPF.
     BpfLinker,
+    /// rustfmt and clippy.
+    Linters,
+    /// The standard library for static programs.
+    StaticTarget,
 }
 
 /// A Debian package, recognised by a program or plugin of it.
@@ -43,6 +48,11 @@ macro_rules! packages {
         [$(Need::Package(&Package { program: $program, name: $name, why: $why })),*]
     };
 }
+
+/// What a static program needs of C.
+const MUSL: [Need; 1] = packages! {
+    "musl-gcc" "musl-tools" "compiles the C parts of the static agent for the image";
+};
 
 /// In the order in which they are listed.
 const PACKAGES: [Need; 13] = packages! {
@@ -65,6 +75,11 @@ impl Need {
     /// What building the eBPF programs needs.
     pub const EBPF: [Self; 2] = [Self::RustSource, Self::BpfLinker];
 
+    /// What the agent's image needs.
+    pub fn image() -> Vec<Self> {
+        [&Self::EBPF[..], &MUSL, &[Self::StaticTarget]].concat()
+    }
+
     /// What a cluster of the lab needs, each before those that depend on it.
     pub fn lab() -> Vec<Self> {
         [&[Self::Root, Self::Kernel][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]].concat()
@@ -72,7 +87,7 @@ impl Need {
 
     /// Every need there is.
     pub fn all() -> Vec<Self> {
-        [&Self::lab()[..], &[Self::Btf], &Self::EBPF].concat()
+        [&Self::lab()[..], &[Self::Btf], &Self::image(), &[Self::Linters]].concat()
     }
 
     /// What it is called.
@@ -87,6 +102,8 @@ impl Need {
             Self::Images => "lab images".into(),
             Self::RustSource => "rust-src".into(),
             Self::BpfLinker => format!("bpf-linker {}", toolchain::BPF_LINKER_VERSION),
+            Self::Linters => "rustfmt, clippy".into(),
+            Self::StaticTarget => image::static_target(),
         }
     }
 
@@ -98,9 +115,13 @@ impl Need {
             Self::Btf => "bpftool prints maps with named fields by it",
             Self::Package(package) => package.why,
             Self::Go => "compiles the lab's Kubernetes",
-            Self::Kubernetes => "the lab runs a real control plane and real kubelets (compiled once: 4 to 10 minutes)",
+            Self::Kubernetes => {
+                "the lab runs a real control plane and real kubelets (compiled once: 4 to 10 minutes)"
+            }
             Self::Images => "the sandbox of every pod, and the web server behind the lab's Services",
             Self::RustSource => "the eBPF target has no precompiled core library",
+            Self::Linters => "cargo xtask test checks format and lints",
+            Self::StaticTarget => "the image holds one static program and nothing else",
             Self::BpfLinker => "links the eBPF programs (compiled once: 2 to 4 minutes)",
         }
     }
@@ -113,12 +134,19 @@ impl Need {
             Self::Btf => "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build it".into(),
             Self::Package(package) if build::has_apt() => format!("apt-get install {}", package.name),
             Self::Package(package) => {
-                format!("install `{}` (Debian's package {}) with this system's package manager", package.program, package.name)
+                format!(
+                    "install `{}` (Debian's package {}) with this system's package manager",
+                    package.program, package.name
+                )
             }
             Self::Go => "install Go 1.24 or newer (https://go.dev/dl), and have it on PATH".into(),
-            Self::Kubernetes | Self::Images => "cargo xtask setup compiles it from published Go modules".into(),
+            Self::Kubernetes | Self::Images => {
+                "cargo xtask setup compiles it from published Go modules".into()
+            }
             Self::RustSource => toolchain::RUST_SOURCE_REMEDY.into(),
             Self::BpfLinker => "cargo xtask setup compiles it from crates.io".into(),
+            Self::Linters => "rustup component add rustfmt clippy".into(),
+            Self::StaticTarget => format!("rustup target add {}", image::static_target()),
         }
     }
 
@@ -127,7 +155,12 @@ impl Need {
         match self {
             Self::Root | Self::Kernel | Self::Btf | Self::Go => false,
             Self::Package(_) => build::has_apt(),
-            Self::Kubernetes | Self::Images | Self::RustSource | Self::BpfLinker => true,
+            Self::Kubernetes
+            | Self::Images
+            | Self::RustSource
+            | Self::BpfLinker
+            | Self::Linters
+            | Self::StaticTarget => true,
         }
     }
 
@@ -161,7 +194,8 @@ impl Need {
             Self::Package(package) => find(package.program),
             Self::Go => {
                 let version = parts::go_version()?;
-                let minor = version.trim_start_matches("go1.").split('.').next().and_then(|part| part.parse().ok());
+                let minor =
+                    version.trim_start_matches("go1.").split('.').next().and_then(|part| part.parse().ok());
                 ensure!(minor.is_some_and(|minor: u32| minor >= 24), "this is {version}");
                 Ok(version)
             }
@@ -179,6 +213,8 @@ impl Need {
             }
             Self::RustSource => toolchain::rust_source(),
             Self::BpfLinker => toolchain::bpf_linker().map(|path| path.display().to_string()),
+            Self::Linters => find("cargo-fmt").and_then(|_| toolchain::linters()),
+            Self::StaticTarget => toolchain::static_library(&image::static_target()),
         }
     }
 
@@ -189,6 +225,8 @@ impl Need {
             Self::Images => build::images(),
             Self::RustSource => toolchain::install_rust_source(),
             Self::BpfLinker => toolchain::install_bpf_linker(),
+            Self::Linters => toolchain::rustup(&["component", "add", "rustfmt", "clippy"]),
+            Self::StaticTarget => toolchain::rustup(&["target", "add", &image::static_target()]),
             Self::Root | Self::Kernel | Self::Btf | Self::Package(_) | Self::Go => bail!("{}", self.remedy()),
         }
     }

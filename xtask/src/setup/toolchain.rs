@@ -1,9 +1,6 @@
 //! What rustc needs beyond itself to make eBPF programs.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 use announcer_tests::parts;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,10 +39,7 @@ impl Rustc {
 pub fn rust_source() -> Result<String> {
     let root = match std::env::var_os("__CARGO_TESTS_ONLY_SRC_ROOT") {
         Some(root) => PathBuf::from(root),
-        None => {
-            let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
-            Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library")
-        }
+        None => sysroot()?.join("lib/rustlib/src/rust/library"),
     };
     ensure!(root.join("core/Cargo.toml").is_file(), "nothing in {}", root.display());
     Ok(root.display().to_string())
@@ -53,7 +47,32 @@ pub fn rust_source() -> Result<String> {
 
 /// Lets rustup fetch it.
 pub fn install_rust_source() -> Result<()> {
-    run(Command::new("rustup").args(["component", "add", "rust-src"]))
+    rustup(&["component", "add", "rust-src"])
+}
+
+/// Lets rustup add something to the toolchain in use.
+pub fn rustup(arguments: &[&str]) -> Result<()> {
+    run(Command::new("rustup").args(arguments))
+}
+
+/// Where the standard library for `target` is.
+pub fn static_library(target: &str) -> Result<String> {
+    let library = sysroot()?.join("lib/rustlib").join(target).join("lib");
+    ensure!(library.is_dir(), "no {}", library.display());
+    Ok(library.display().to_string())
+}
+
+/// The versions of rustfmt and clippy.
+pub fn linters() -> Result<String> {
+    let versions = [
+        output(Command::new("cargo").args(["fmt", "--version"]))?,
+        output(Command::new("cargo").args(["clippy", "--version"]))?,
+    ];
+    Ok(versions.iter().map(|version| version.trim()).collect::<Vec<_>>().join(", "))
+}
+
+fn sysroot() -> Result<PathBuf> {
+    Ok(PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?.trim()))
 }
 
 /// The linker; its folder belongs on PATH when eBPF programs are built.
