@@ -1,1 +1,13 @@
 //! Frames that userspace sends: gratuitous ARP, unsolicited NA, probes; links and their changes (netlink).
+//!
+//! Pure: [`frames`], [`announcements`], [`select`], and the fold in [`links`]. The rim: [`sender`], [`probe`],
+//! [`links::LinkWatch`], [`groups`].
+
+pub mod announcements;
+pub mod frames;
+
+pub mod links;
+mod packet_address;
+
+pub mod select;
+pub mod sender;

@@ -1,0 +1,45 @@
+//! The links of this node, followed by netlink: carrier, MAC, rename, addresses, appearance and removal act at once.
+
+mod table;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use table::LinkTable;
+pub use watch::{LinkWatch, LinkWatchError};
+
+use crate::vocabulary::{Link, LinkId, Mac};
+
+/// What netlink says of this node's Ethernet links (`ARPHRD_ETHER`; the loopback and tunnels are none), at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LinkView {
+    /// Every Ethernet link.
+    pub links: BTreeMap<LinkId, Link>,
+    /// Those among them that don't speak ARP (`IFF_NOARP`: dummies, VRF masters).
+    pub mute: BTreeSet<LinkId>,
+    /// How often each link began to carry: carrier returned, or the MAC changed, or it was re-created. A flap too short
+    /// to be seen in `links` is counted here.
+    pub starts: BTreeMap<LinkId, u64>,
+}
+
+impl LinkView {
+    /// The link of this name.
+    pub fn named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// All hardware addresses of this node: a frame from one of them is our own.
+    pub fn macs(&self) -> BTreeSet<Mac> {
+        self.links.values().map(|link| link.mac).collect()
+    }
+
+    /// The links that carry and have (again) begun to since `before`: what is announced there must be announced again,
+    /// and its groups checked.
+    pub fn started_since(&self, before: &Self) -> BTreeSet<LinkId> {
+        self.links
+            .values()
+            .filter(|link| link.carrier && self.starts.get(&link.id) != before.starts.get(&link.id))
+            .map(|link| link.id)
+            .collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! The fold: netlink messages in, [`LinkView`] out. Pure.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use rtnetlink::packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+};
+
+use super::LinkView;
+use crate::vocabulary::{Link, LinkId, Mac};
+
+/// Everything netlink has told about Ethernet links and about addresses.
+#[derive(Clone, Debug, Default)]
+pub struct LinkTable {
+    links: BTreeMap<LinkId, Known>,
+    /// Addresses of every link, Ethernet or not, as their messages may come before the link's.
+    addresses: BTreeMap<(LinkId, IpAddr, u8), Address>,
+    starts: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    /// Without addresses: these are filled in by [`LinkTable::view`].
+    link: Link,
+    mute: bool,
+    /// `IFLA_CARRIER_UP_COUNT`: the kernel's own count, which a lost message can't hide.
+    carrier_ups: Option<u32>,
+    start: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    global: bool,
+    usable: bool,
+}
+
+impl LinkTable {
+    /// Begins anew from a dump. Numbers of starts go on, and links that are still there keep theirs.
+    pub fn replace(&mut self, dump: impl IntoIterator<Item = RouteNetlinkMessage>) {
+        let mut fresh = Self { starts: self.starts, ..Self::default() };
+        let mut old = std::mem::take(&mut self.links);
+        for message in dump {
+            if let RouteNetlinkMessage::NewLink(link) = &message
+                && let Some((id, known)) = old.remove_entry(&LinkId(link.header.index))
+            {
+                fresh.links.insert(id, known);
+            }
+            fresh.apply(message);
+        }
+        *self = fresh;
+    }
+
+    /// Takes in one message of a dump or a multicast group. Others than links' and addresses' are ignored.
+    pub fn apply(&mut self, message: RouteNetlinkMessage) {
+        match message {
+            RouteNetlinkMessage::NewLink(link) => self.link_is(&link),
+            // AF_BRIDGE: the link only left a bridge.
+            RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+                self.links.remove(&LinkId(link.header.index));
+                self.addresses.retain(|(on, ..), _| on.0 != link.header.index);
+            }
+            RouteNetlinkMessage::NewAddress(address) => {
+                if let Some((key, address)) = read_address(&address) {
+                    self.addresses.insert(key, address);
+                }
+            }
+            RouteNetlinkMessage::DelAddress(address) => {
+                if let Some((key, _)) = read_address(&address) {
+                    self.addresses.remove(&key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// All links as they are now.
+    pub fn view(&self) -> LinkView {
+        let mut view = LinkView::default();
+        for (id, known) in &self.links {
+            let mut link = known.link.clone();
+            link.has_global_address = self.addresses_of(*id).any(|(_, address)| address.global);
+            link.ipv6_source = self.ipv6_source(*id);
+            view.links.insert(*id, link);
+            view.starts.insert(*id, known.start);
+            if known.mute {
+                view.mute.insert(*id);
+            }
+        }
+        view
+    }
+
+    fn link_is(&mut self, message: &LinkMessage) {
+        // AF_BRIDGE: what a bridge has to say of its port; without most attributes. So has wireless news, but a name.
+        if message.header.interface_family != AddressFamily::Unspec {
+            return;
+        }
+        let Some((link, mute, carrier_ups)) = read_link(message).filter(|(link, ..)| !link.name.is_empty())
+        else {
+            return;
+        };
+        let start =
+            self.links.get(&link.id).filter(|before| !before.starts_as(&link, carrier_ups)).map(|b| b.start);
+        let start = start.unwrap_or_else(|| {
+            self.starts += 1;
+            self.starts
+        });
+        self.links.insert(link.id, Known { link, mute, carrier_ups, start });
+    }
+
+    fn addresses_of(&self, link: LinkId) -> impl Iterator<Item = (IpAddr, Address)> {
+        self.addresses
+            .iter()
+            .filter(move |((on, ..), _)| *on == link)
+            .map(|((_, ip, _), address)| (*ip, *address))
+    }
+
+    /// The link-local address, else a global one; none that is still tentative or was found to be a duplicate.
+    fn ipv6_source(&self, link: LinkId) -> Option<Ipv6Addr> {
+        self.addresses_of(link)
+            .filter(|(_, address)| address.usable)
+            .filter_map(|(ip, _)| if let IpAddr::V6(ip) = ip { Some(ip) } else { None })
+            .filter(|ip| !ip.is_multicast())
+            .min_by_key(|ip| !ip.is_unicast_link_local())
+    }
+}
+
+impl Known {
+    /// Whether what was known begins to carry (again) by becoming `link`.
+    fn starts_as(&self, link: &Link, carrier_ups: Option<u32>) -> bool {
+        let another = self.link.kind != link.kind || self.link.mac != link.mac;
+        let returned = link.carrier && !self.link.carrier;
+        let flapped = self.carrier_ups.zip(carrier_ups).is_some_and(|(before, now)| before != now);
+        another || returned || flapped
+    }
+}
+
+/// The link of a message, whether it is mute, and its carrier-up count; `None` if it is no Ethernet link.
+fn read_link(message: &LinkMessage) -> Option<(Link, bool, Option<u32>)> {
+    let flags = message.header.flags;
+    if message.header.link_layer_type != LinkLayerType::Ether || flags.contains(LinkFlags::Loopback) {
+        return None;
+    }
+    let mut link = Link {
+        id: LinkId(message.header.index),
+        name: String::new(),
+        mac: Mac([0; 6]),
+        kind: None,
+        carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        mtu: 0,
+        master: None,
+        vlan: None,
+        has_global_address: false,
+        ipv6_source: None,
+    };
+    let (mut parent, mut tag, mut elsewhere, mut carrier_ups) = (None, None, false, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(bytes) => link.mac = Mac(bytes.as_slice().try_into().unwrap_or([0; 6])),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(master) => link.master = (*master != 0).then_some(LinkId(*master)),
+            LinkAttribute::Link(under) => parent = Some(LinkId(*under)),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::CarrierUpCount(count) => carrier_ups = Some(*count),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(InfoKind::Other(kind)) => link.kind = Some(kind.clone()),
+                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::Data(InfoData::Vlan(data)) => tag = data.iter().find_map(vlan_id),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // With the link under it in another namespace its number means nothing here.
+    link.vlan = parent.zip(tag).filter(|_| !elsewhere);
+    Some((link, flags.contains(LinkFlags::Noarp), carrier_ups))
+}
+
+fn vlan_id(data: &InfoVlan) -> Option<u16> {
+    if let InfoVlan::Id(id) = data { Some(*id) } else { None }
+}
+
+fn read_address(message: &AddressMessage) -> Option<((LinkId, IpAddr, u8), Address)> {
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let (mut local, mut peer) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            // On a point-to-point link this is the other end; elsewhere, and always for IPv6, the address itself.
+            AddressAttribute::Address(ip) => peer = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    let ip = local.or(peer)?;
+    let unusable = flags.contains(AddressFlags::Dadfailed)
+        || flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic);
+    let global = message.header.scope == AddressScope::Universe;
+    Some((
+        (LinkId(message.header.index), ip, message.header.prefix_len),
+        Address { global, usable: !unusable },
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The rim: two netlink sockets, one that listens to the kernel's news and one that asks for everything.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
+use rtnetlink::{
+    Handle, MulticastGroup, new_connection, new_multicast_connection,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+    sys::{AsyncSocket, SocketAddr},
+};
+use tokio::{sync::watch, task::JoinSet, time};
+use tracing::warn;
+
+use super::{LinkTable, LinkView};
+
+const GROUPS: [MulticastGroup; 3] =
+    [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+/// Room for some thousand messages, as when a node's pods all start at once; beyond it the kernel says ENOBUFS.
+const RECEIVE_BYTES: u32 = 1 << 20;
+const DUMP_TIMEOUT: Duration = Duration::from_secs(5);
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// News that arrive during a dump may have made it skip an entry, so it is repeated, but not for ever.
+const QUIET_ATTEMPTS: usize = 3;
+
+/// Follows this node's links for as long as it lives. Uses the network namespace of the thread that starts it.
+#[derive(Debug)]
+pub struct LinkWatch {
+    view: watch::Receiver<Arc<LinkView>>,
+    _tasks: JoinSet<()>,
+}
+
+/// Why links can't be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkWatchError {
+    /// The netlink socket could not be opened or bound.
+    #[error("can't open a netlink socket")]
+    Open(#[source] io::Error),
+    /// The kernel refused to list links or addresses.
+    #[error("can't list links and addresses")]
+    Dump(#[source] rtnetlink::Error),
+    /// The kernel did not finish its list.
+    #[error("listing links and addresses took more than 5 s")]
+    Timeout,
+    /// The socket was closed under us.
+    #[error("the netlink socket closed")]
+    Closed,
+}
+
+impl LinkWatch {
+    /// Opens the sockets, and returns once the first view is complete.
+    pub async fn start() -> Result<Self, LinkWatchError> {
+        let mut table = LinkTable::default();
+        let netlink = Netlink::open(&mut table).await?;
+        let (sender, view) = watch::channel(Arc::new(table.view()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow(netlink, table, sender));
+        Ok(Self { view, _tasks: tasks })
+    }
+
+    /// The links now, and every change from now on. The sender lives as long as `self`.
+    pub fn view(&self) -> watch::Receiver<Arc<LinkView>> {
+        self.view.clone()
+    }
+}
+
+/// Folds news into `table` and publishes every real change. A broken socket is opened again for ever.
+async fn follow(mut netlink: Netlink, mut table: LinkTable, sender: watch::Sender<Arc<LinkView>>) {
+    loop {
+        if let Err(error) = netlink.next(&mut table).await {
+            warn!(%error, "Link changes can't be followed; opening netlink again");
+            netlink = reopen(&mut table).await;
+        }
+        let view = table.view();
+        sender.send_if_modified(|published| {
+            let changed = **published != view;
+            if changed {
+                *published = Arc::new(view);
+            }
+            changed
+        });
+    }
+}
+
+async fn reopen(table: &mut LinkTable) -> Netlink {
+    loop {
+        time::sleep(REOPEN_PAUSE).await;
+        if let Ok(netlink) = Netlink::open(table).await {
+            return netlink;
+        }
+    }
+}
+
+/// The two sockets; their tasks end with it.
+struct Netlink {
+    news: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    ask: Handle,
+    _tasks: JoinSet<()>,
+}
+
+impl Netlink {
+    /// Listens first, then lists, so that no change falls between.
+    async fn open(table: &mut LinkTable) -> Result<Self, LinkWatchError> {
+        let (mut listener, _, news) = new_multicast_connection(&GROUPS).map_err(LinkWatchError::Open)?;
+        let wider = listener.socket_mut().socket_mut().set_rx_buf_sz(RECEIVE_BYTES);
+        wider.map_err(LinkWatchError::Open)?;
+        let (asker, ask, _) = new_connection().map_err(LinkWatchError::Open)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener);
+        tasks.spawn(asker);
+        let mut netlink = Self { news, ask, _tasks: tasks };
+        netlink.list(table).await?;
+        Ok(netlink)
+    }
+
+    /// Waits for news and takes in all there is. After an overrun (ENOBUFS) news are lost: everything is listed again.
+    async fn next(&mut self, table: &mut LinkTable) -> Result<(), LinkWatchError> {
+        let first = self.news.next().await.ok_or(LinkWatchError::Closed)?;
+        let mut lost = take_in(table, first.0);
+        while let Some(message) = self.news.next().now_or_never() {
+            lost |= take_in(table, message.ok_or(LinkWatchError::Closed)?.0);
+        }
+        if lost { self.list(table).await } else { Ok(()) }
+    }
+
+    /// Asks for all links and addresses, then takes in what has changed while the kernel was listing them.
+    async fn list(&mut self, table: &mut LinkTable) -> Result<(), LinkWatchError> {
+        for _ in 0..QUIET_ATTEMPTS {
+            let dump = time::timeout(DUMP_TIMEOUT, self.dump()).await.map_err(|_| LinkWatchError::Timeout)?;
+            table.replace(dump.map_err(LinkWatchError::Dump)?);
+            let mut quiet = true;
+            while let Some(message) = self.news.next().now_or_never() {
+                quiet = false;
+                take_in(table, message.ok_or(LinkWatchError::Closed)?.0);
+            }
+            if quiet {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn dump(&self) -> Result<Vec<RouteNetlinkMessage>, rtnetlink::Error> {
+        let links = self.ask.link().get().execute().map_ok(RouteNetlinkMessage::NewLink);
+        let mut all: Vec<_> = links.try_collect().await?;
+        let addresses = self.ask.address().get().execute().map_ok(RouteNetlinkMessage::NewAddress);
+        all.append(&mut addresses.try_collect().await?);
+        Ok(all)
+    }
+}
+
+/// Folds one message; says whether it tells that others were lost.
+fn take_in(table: &mut LinkTable, message: NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match message.payload {
+        NetlinkPayload::InnerMessage(message) => table.apply(message),
+        NetlinkPayload::Overrun(_) => return true,
+        _ => {}
+    }
+    false
+}
