@@ -198,7 +198,8 @@ fn list() -> Result<()> {
             println!("{name}  starting, or broken (`cargo xtask cluster down --name {name}` clears it away)");
             continue;
         };
-        let running = state.nodes.iter().filter(|node| state.machines.get(*node).is_some_and(|one| one.is_running()));
+        let running =
+            state.nodes.iter().filter(|node| state.machines.get(*node).is_some_and(|one| one.is_running()));
         let owner = if state.owner.is_running() { "stands" } else { "its owner is gone" };
         println!("{name}  {} of {} nodes run, {owner}", running.count(), state.nodes.len());
     }

@@ -47,7 +47,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
 
 fn provide(missing: &[Need]) -> Result<()> {
     // What nothing can be done about comes first: nobody wants to learn of it after a ten-minute build.
-    for need in missing.iter().filter(|need| !need.can_be_provided()) {
+    if let Some(need) = missing.iter().find(|need| !need.can_be_provided()) {
         anyhow::bail!("{} is missing: {}; {}", need.name(), need.why(), need.remedy());
     }
     let packages: Vec<&str> = missing.iter().filter_map(Need::package).collect();

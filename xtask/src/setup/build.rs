@@ -30,7 +30,9 @@ pub fn kubernetes() -> Result<()> {
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     // Without these the server calls itself v0.0.0-master+$Format…, which clients fail to parse.
     let stamps = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
-        format!("-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}")
+        format!(
+            "-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+        )
     });
     into_cache(&parts::kubernetes_dir()?, |draft| {
         go_build(".", &draft.join("kubernetes"), &format!("-s -w {}", stamps.join(" ")))
@@ -43,7 +45,11 @@ pub fn images() -> Result<()> {
         for name in ["pause", "web"] {
             let program = draft.join(name);
             go_build(&format!("./{name}"), &program, "-s -w")?;
-            image::write_program(&format!("localhost/{name}:lab"), &program, &draft.join(format!("{name}.tar")))?;
+            image::write_program(
+                &format!("localhost/{name}:lab"),
+                &program,
+                &draft.join(format!("{name}.tar")),
+            )?;
         }
         Ok(())
     })

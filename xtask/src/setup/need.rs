@@ -98,7 +98,9 @@ impl Need {
             Self::Btf => "bpftool prints maps with named fields by it",
             Self::Package(package) => package.why,
             Self::Go => "compiles the lab's Kubernetes",
-            Self::Kubernetes => "the lab runs a real control plane and real kubelets (compiled once: 4 to 10 minutes)",
+            Self::Kubernetes => {
+                "the lab runs a real control plane and real kubelets (compiled once: 4 to 10 minutes)"
+            }
             Self::Images => "the sandbox of every pod, and the web server behind the lab's Services",
             Self::RustSource => "the eBPF target has no precompiled core library",
             Self::BpfLinker => "links the eBPF programs (compiled once: 2 to 4 minutes)",
@@ -113,10 +115,15 @@ impl Need {
             Self::Btf => "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build it".into(),
             Self::Package(package) if build::has_apt() => format!("apt-get install {}", package.name),
             Self::Package(package) => {
-                format!("install `{}` (Debian's package {}) with this system's package manager", package.program, package.name)
+                format!(
+                    "install `{}` (Debian's package {}) with this system's package manager",
+                    package.program, package.name
+                )
             }
             Self::Go => "install Go 1.24 or newer (https://go.dev/dl), and have it on PATH".into(),
-            Self::Kubernetes | Self::Images => "cargo xtask setup compiles it from published Go modules".into(),
+            Self::Kubernetes | Self::Images => {
+                "cargo xtask setup compiles it from published Go modules".into()
+            }
             Self::RustSource => toolchain::RUST_SOURCE_REMEDY.into(),
             Self::BpfLinker => "cargo xtask setup compiles it from crates.io".into(),
         }
@@ -161,7 +168,8 @@ impl Need {
             Self::Package(package) => find(package.program),
             Self::Go => {
                 let version = parts::go_version()?;
-                let minor = version.trim_start_matches("go1.").split('.').next().and_then(|part| part.parse().ok());
+                let minor =
+                    version.trim_start_matches("go1.").split('.').next().and_then(|part| part.parse().ok());
                 ensure!(minor.is_some_and(|minor: u32| minor >= 24), "this is {version}");
                 Ok(version)
             }
