@@ -19,8 +19,22 @@ pub const API_SERVER: &str = "https://10.4.0.2:6443";
 
 /// Node names, in the scenario's order.
 const NODE_NAMES: [&str; 16] = [
-    "bettley", "cargyll", "dalt", "erenford", "fenn", "gardener", "harlton", "inchfield", "jast", "karstark",
-    "lipps", "manderly", "norcross", "oakheart", "payne", "velaryon",
+    "bettley",
+    "cargyll",
+    "dalt",
+    "erenford",
+    "fenn",
+    "gardener",
+    "harlton",
+    "inchfield",
+    "jast",
+    "karstark",
+    "lipps",
+    "manderly",
+    "norcross",
+    "oakheart",
+    "payne",
+    "velaryon",
 ];
 
 /// The name of the `index`-th node (from 0).

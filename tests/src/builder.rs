@@ -5,7 +5,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -19,9 +19,9 @@ use crate::{
     control_plane::ControlPlane,
     guard::{self, Guard},
     lan::{self, Switch},
-    machine::Machine,
     node::Node,
     parts::Parts,
+    shared::{Shared, boot},
     state::{self, Alive, State},
 };
 
@@ -52,13 +52,25 @@ impl Default for Builder {
             Some(_) => Box::new(|line| eprintln!("lab: {line}")),
             None => Box::new(|_| ()),
         };
-        Self { name: None, nodes: 2, mode: Mode::default(), kubelets: true, mld_snooping: false, images: vec![], progress }
+        Self {
+            name: None,
+            nodes: 2,
+            mode: Mode::default(),
+            kubelets: true,
+            mld_snooping: false,
+            images: vec![],
+            progress,
+        }
     }
 }
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Builder").field("name", &self.name).field("nodes", &self.nodes).finish_non_exhaustive()
+        formatter
+            .debug_struct("Builder")
+            .field("name", &self.name)
+            .field("nodes", &self.nodes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,9 +132,9 @@ impl Builder {
 
         let mut images = vec![parts.pause_image.clone(), parts.web_image.clone()];
         images.extend(self.images.iter().cloned());
-        let boot = |machine: &str| boot(&name, &dir, &parts, machine);
+        let host = |machine: &str| boot(&name, &dir, &parts, machine);
         let nodes: Vec<String> = (0..self.nodes).map(node_name).collect();
-        let (control, switch) = (Arc::new(boot("control-plane")?), boot("switch")?);
+        let (control, switch) = (Arc::new(host("control-plane")?), host("switch")?);
         let mut control_plane = ControlPlane::start(control.clone(), &parts, &dir, &nodes)?;
         (self.progress)("etcd and the API server have been started");
 
@@ -144,9 +156,9 @@ impl Builder {
             }),
         });
         shared.switch.plug_in(&control, LanAddress::CONTROL_PLANE, false)?;
-        let [client, router, outside] = in_parallel(&["client", "router", "outside"], |_, host| {
-            let machine = boot(host)?;
-            match *host {
+        let [client, router, outside] = in_parallel(&["client", "router", "outside"], |_, name| {
+            let machine = host(name)?;
+            match *name {
                 "client" => shared.switch.plug_in(&machine, LanAddress::CLIENT, false)?,
                 "router" => shared.switch.plug_in(&machine, LanAddress::ROUTER, false)?,
                 _ => (),
@@ -193,49 +205,6 @@ impl Builder {
     }
 }
 
-/// What a cluster's nodes share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) name: String,
-    pub(crate) dir: PathBuf,
-    pub(crate) parts: Parts,
-    pub(crate) switch: Switch,
-    pub(crate) node_count: usize,
-    pub(crate) kubelets: bool,
-    pub(crate) is_owner: bool,
-    pub(crate) images: Mutex<Vec<PathBuf>>,
-    pub(crate) state: Mutex<State>,
-}
-
-impl Shared {
-    /// Boots a node's machine and writes it down.
-    pub(crate) fn boot(&self, machine: &str) -> Result<Machine> {
-        let machine = boot(&self.name, &self.dir, &self.parts, machine)?;
-        self.note(&[&machine])?;
-        Ok(machine)
-    }
-
-    /// The images that every node has.
-    pub(crate) fn images(&self) -> Vec<PathBuf> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Writes machines into the cluster's state.
-    fn note(&self, machines: &[&Machine]) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for machine in machines {
-            state.machines.insert(machine.name().to_owned(), machine.first());
-        }
-        state.write(&self.name)
-    }
-}
-
-fn boot(cluster: &str, dir: &std::path::Path, parts: &Parts, machine: &str) -> Result<Machine> {
-    let booted = Machine::boot(machine, cluster, dir, &parts.pause)?;
-    guard::note_machine(dir, booted.first())?;
-    Ok(booted)
-}
-
 /// A name for a test's cluster.
 fn unused_name() -> String {
     static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -245,9 +214,17 @@ fn unused_name() -> String {
 /// Makes the cluster's folder, which nobody else may have.
 fn claim_directory(name: &str) -> Result<PathBuf> {
     let dir = state::directory(name);
-    fs::create_dir_all(state::ROOT).with_context(|| format!("make {}", state::ROOT))?;
-    fs::create_dir(&dir).with_context(|| {
-        format!("a cluster `{name}` exists already ({}): `cargo xtask cluster down --name {name}` ends it", dir.display())
+    // The guard of a cluster that ends removes the folder above, if it finds it empty.
+    let made =
+        (0..50).find_map(|_| match fs::create_dir_all(state::ROOT).and_then(|()| fs::create_dir(&dir)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            made => Some(made),
+        });
+    made.with_context(|| format!("{} vanishes again and again", state::ROOT))?.with_context(|| {
+        format!(
+            "a cluster `{name}` exists already ({}): `cargo xtask cluster down --name {name}` ends it",
+            dir.display()
+        )
     })?;
     let me = Alive::myself()?;
     fs::write(dir.join("owner"), format!("{} {}", me.pid, me.started))?;
@@ -256,7 +233,10 @@ fn claim_directory(name: &str) -> Result<PathBuf> {
 }
 
 /// Does the same for each item at once; the results in order, or the first error.
-fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(usize, &I) -> Result<T> + Sync) -> Result<Vec<T>> {
+fn in_parallel<I: Sync, T: Send>(
+    items: &[I],
+    work: impl Fn(usize, &I) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let work = &work;
     thread::scope(|scope| {
         let threads: Vec<_> =

@@ -8,7 +8,13 @@ cluster=$1 machine=$2 pause=$3
 
 join() { # join HIERARCHY
     mine="$1/announcer-lab/$cluster/$machine"
-    mkdir -p "$mine"
+    # The guard of a cluster that ends may remove the folders above ours while we make ours.
+    tries=0
+    until mkdir -p "$mine" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ $tries -lt 50 ] || exit 1
+        sleep 0.02
+    done
     for level in "$1/announcer-lab" "$1/announcer-lab/$cluster" "$mine"; do
         # A cpuset without processors or memory takes no process.
         if [ -f "$level/cpuset.mems" ] && [ -f "$1/cgroup.clone_children" ]; then
@@ -20,7 +26,7 @@ join() { # join HIERARCHY
 }
 
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
-    mkdir -p "/sys/fs/cgroup/announcer-lab/$cluster"
+    mkdir -p "/sys/fs/cgroup/announcer-lab/$cluster/$machine"
     controllers=$(sed 's/[a-z]*/+&/g' /sys/fs/cgroup/cgroup.controllers)
     for level in . announcer-lab "announcer-lab/$cluster"; do
         echo "$controllers" >"/sys/fs/cgroup/$level/cgroup.subtree_control" 2>/dev/null || true

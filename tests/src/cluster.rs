@@ -1,7 +1,7 @@
 //! A standing cluster and what can be done with it.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,16 +11,17 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     addresses::LanAddress,
-    builder::{Builder, Shared},
+    builder::Builder,
     control_plane::{self, ADMIN_TOKEN, ControlPlane},
     guard::Guard,
-    judge::ArpJudge,
+    judge::Judge,
     lan::Switch,
     machine::Machine,
     node::Node,
     node_parts,
     parts::Parts,
     process::Process,
+    shared::Shared,
     state::{self, State},
     wait,
 };
@@ -49,7 +50,10 @@ impl Cluster {
         let state = State::read(name)?;
         let machine = |machine: &str| {
             let first = state.machines.get(machine);
-            Machine::attach(machine, *first.with_context(|| format!("cluster {name} has no machine {machine}"))?)
+            Machine::attach(
+                machine,
+                *first.with_context(|| format!("cluster {name} has no machine {machine}"))?,
+            )
         };
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -96,7 +100,8 @@ impl Cluster {
     /// The node `name`.
     pub fn node(&self, name: &str) -> Result<&Node> {
         let found = self.nodes.iter().find(|node| node.name() == name);
-        found.with_context(|| format!("there is no node `{name}`; there are {}", self.node_names().join(", ")))
+        found
+            .with_context(|| format!("there is no node `{name}`; there are {}", self.node_names().join(", ")))
     }
 
     /// The node whose `eth0` has this MAC.
@@ -135,13 +140,13 @@ impl Cluster {
     }
 
     /// Starts a judge on the client that asks for `vips` every 20 ms.
-    pub fn judge(&self, vips: &[Ipv4Addr]) -> Result<ArpJudge> {
-        self.judge_every(vips, ArpJudge::EVERY)
+    pub fn judge(&self, vips: &[IpAddr]) -> Result<Judge> {
+        self.judge_every(vips, Judge::EVERY)
     }
 
     /// Starts a judge on the client.
-    pub fn judge_every(&self, vips: &[Ipv4Addr], every: Duration) -> Result<ArpJudge> {
-        ArpJudge::start(&self.client, LanAddress::CLIENT, vips, every)
+    pub fn judge_every(&self, vips: &[IpAddr], every: Duration) -> Result<Judge> {
+        Judge::start(&self.client, LanAddress::CLIENT, vips, every)
     }
 
     /// Fetches a URL from `host` with curl; the body, or why there was none.
@@ -236,4 +241,3 @@ impl Drop for Cluster {
         }
     }
 }
-

@@ -24,7 +24,12 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts etcd and the API server; returns before they are ready.
-    pub(crate) fn start(machine: Arc<Machine>, parts: &Parts, lab_dir: &Path, nodes: &[String]) -> Result<Self> {
+    pub(crate) fn start(
+        machine: Arc<Machine>,
+        parts: &Parts,
+        lab_dir: &Path,
+        nodes: &[String],
+    ) -> Result<Self> {
         let pki = lab_dir.join("pki");
         fs::create_dir_all(&pki)?;
         let path = |name: &str| pki.join(name).display().to_string();

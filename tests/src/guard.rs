@@ -65,7 +65,10 @@ pub fn take_down(name: &str) -> Result<()> {
     let gone = || Ok((!state::directory(name).exists()).then_some(()));
     if wait::until("the guard", Duration::from_secs(5), gone).is_err() {
         let status = command(name).stdin(Stdio::null()).status().context("run the guard")?;
-        ensure!(status.success() && !state::directory(name).exists(), "cluster {name}: not all could be removed");
+        ensure!(
+            status.success() && !state::directory(name).exists(),
+            "cluster {name}: not all could be removed"
+        );
     }
     Ok(())
 }

@@ -85,9 +85,11 @@ impl Cluster {
         let waited = self.kubectl(&["-n", namespace, "rollout", "status", &timeout, what]);
         waited.map(drop).with_context(|| {
             let pods = self.kubectl(&["-n", namespace, "get", "pods", "-o", "wide"]).unwrap_or_default();
-            let events =
-                self.kubectl(&["-n", namespace, "get", "events", "--sort-by=.lastTimestamp"]).unwrap_or_default();
-            let logs = self.kubectl(&["-n", namespace, "logs", "--tail=15", "--prefix", what]).unwrap_or_default();
+            let events = self
+                .kubectl(&["-n", namespace, "get", "events", "--sort-by=.lastTimestamp"])
+                .unwrap_or_default();
+            let logs =
+                self.kubectl(&["-n", namespace, "logs", "--tail=15", "--prefix", what]).unwrap_or_default();
             format!("{what} in {namespace} is not rolled out\n{pods}{events}{logs}")
         })
     }
@@ -108,7 +110,19 @@ pub(crate) fn request(machine: &Machine, method: &str, path: &str, body: Option<
     };
     let url = format!("{API_SERVER}{path}");
     let mut command = machine.command("curl");
-    command.args(["-sSk", "--max-time", "10", "-X", method, "-H", &bearer, "-H", content, "-w", "\n%{http_code}"]);
+    command.args([
+        "-sSk",
+        "--max-time",
+        "10",
+        "-X",
+        method,
+        "-H",
+        &bearer,
+        "-H",
+        content,
+        "-w",
+        "\n%{http_code}",
+    ]);
     if let Some(body) = body {
         command.arg("--data-binary").arg(body.to_string());
     }

@@ -68,7 +68,16 @@ impl Switch {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         if self.mode == Mode::Native && is_node {
-            self.machine.run(&["ip", "link", "set", "dev", &format!("p-{name}"), "xdpdrv", "pinned", PASS])?;
+            self.machine.run(&[
+                "ip",
+                "link",
+                "set",
+                "dev",
+                &format!("p-{name}"),
+                "xdpdrv",
+                "pinned",
+                PASS,
+            ])?;
         }
         let (v4, v6) = (address.v4, address.v6());
         host.shell(&format!(
@@ -79,7 +88,9 @@ impl Switch {
         ))?;
         if address != LanAddress::ROUTER {
             let (gateway, gateway6) = (LanAddress::ROUTER.v4, LanAddress::ROUTER.v6());
-            host.shell(&format!("ip route add default via {gateway}; ip -6 route add default via {gateway6}"))?;
+            host.shell(&format!(
+                "ip route add default via {gateway}; ip -6 route add default via {gateway6}"
+            ))?;
         }
         Ok(())
     }
@@ -144,5 +155,6 @@ pub(crate) fn write(machine: &Machine, path: &str, text: impl AsRef<[u8]>) -> Re
     if let Some(folder) = outside.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
-    fs::write(&outside, text).with_context(|| format!("on {}: write {}", machine.name(), Path::new(path).display()))
+    fs::write(&outside, text)
+        .with_context(|| format!("on {}: write {}", machine.name(), Path::new(path).display()))
 }

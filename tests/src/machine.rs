@@ -49,7 +49,8 @@ impl Machine {
         ensure!(said.trim() == "ready", "no namespaces for {name}; {}", process::tail(&log));
         let pid = process::only_child(holder.id())?
             .with_context(|| format!("the first process of {name} ended at once"))?;
-        let machine = Self { name: name.to_owned(), first: Alive::now(pid)?, holder: Mutex::new(Some(holder)) };
+        let machine =
+            Self { name: name.to_owned(), first: Alive::now(pid)?, holder: Mutex::new(Some(holder)) };
         let lab_dir = lab_dir.to_str().context("the lab's folder is not UTF-8")?;
         machine
             .run(&["sh", "-c", FURNISH, "machine.sh", lab_dir, cluster, name])
@@ -59,7 +60,10 @@ impl Machine {
 
     /// A machine that another process owns.
     pub(crate) fn attach(name: &str, first: Alive) -> Result<Self> {
-        ensure!(first.is_running(), "the machine {name} is gone; `cargo xtask cluster down` clears its cluster");
+        ensure!(
+            first.is_running(),
+            "the machine {name} is gone; `cargo xtask cluster down` clears its cluster"
+        );
         Ok(Self::known(name, first))
     }
 
@@ -113,7 +117,10 @@ impl Machine {
     /// Runs a program to its end, whatever that end is.
     pub fn output(&self, argv: &[&str]) -> Result<Output> {
         let (program, arguments) = argv.split_first().context("an empty command")?;
-        self.command(program).args(arguments).output().with_context(|| format!("on {}: run `{program}`", self.name))
+        self.command(program)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("on {}: run `{program}`", self.name))
     }
 
     /// Runs a shell script, which ends at the first command that fails.
@@ -152,9 +159,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         let is_ours = self.holder().is_some();
-        if is_ours
-            && let Err(error) = self.kill()
-        {
+        if is_ours && let Err(error) = self.kill() {
             eprintln!("lab: {error:#}");
         }
     }

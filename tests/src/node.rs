@@ -8,13 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    addresses::LanAddress,
-    builder::Shared,
-    machine::Machine,
-    node_parts,
-    process::Process,
-};
+use crate::{addresses::LanAddress, machine::Machine, node_parts, process::Process, shared::Shared};
 
 /// A node of the cluster. All methods can be called from any thread.
 #[derive(Debug)]
@@ -79,7 +73,10 @@ impl Node {
     /// The present boot id.
     pub fn boot_id(&self) -> Result<String> {
         let path = self.machine().path(Self::BOOT_ID_FILE);
-        Ok(fs::read_to_string(&path).with_context(|| format!("read the boot id of {}", self.name))?.trim().to_owned())
+        Ok(fs::read_to_string(&path)
+            .with_context(|| format!("read the boot id of {}", self.name))?
+            .trim()
+            .to_owned())
     }
 
     /// The node loses power: from one moment to the next it is silent. No host sees its carrier change.

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     addresses::{LanAddress, POD_CIDRS},
-    lan, node_config,
+    lan,
     machine::Machine,
+    node_config,
     parts::Parts,
     process::Process,
     wait,

@@ -36,7 +36,11 @@ impl Parts {
             web_image: images.join("web.tar"),
         };
         for part in [&parts.kubernetes, &parts.pause, &parts.pause_image, &parts.web_image] {
-            ensure!(part.is_file(), "the lab's programs are not built ({}): run `cargo xtask setup`", part.display());
+            ensure!(
+                part.is_file(),
+                "the lab's programs are not built ({}): run `cargo xtask setup`",
+                part.display()
+            );
         }
         Ok(parts)
     }
@@ -51,7 +55,8 @@ pub fn module_dir() -> PathBuf {
 pub fn cache_dir() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => PathBuf::from(env::var_os("HOME").context("HOME is not set, so there is no ~/.cache")?).join(".cache"),
+        None => PathBuf::from(env::var_os("HOME").context("HOME is not set, so there is no ~/.cache")?)
+            .join(".cache"),
     };
     Ok(base.join("announcer"))
 }
@@ -59,7 +64,12 @@ pub fn cache_dir() -> Result<PathBuf> {
 /// The folder of the Kubernetes build that belongs to the present sources and Go version.
 pub fn kubernetes_dir() -> Result<PathBuf> {
     let module = module_dir();
-    let key = key(&[&module.join("go.mod"), &module.join("go.sum"), &module.join("main.go"), &module.join("etcd.go")])?;
+    let key = key(&[
+        &module.join("go.mod"),
+        &module.join("go.sum"),
+        &module.join("main.go"),
+        &module.join("etcd.go"),
+    ])?;
     Ok(cache_dir()?.join(format!("kubernetes-{KUBERNETES_VERSION}-{key}")))
 }
 

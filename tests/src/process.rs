@@ -79,7 +79,8 @@ impl Process {
 
     /// Waits for its end by itself; the exit code, if it was not killed.
     pub fn wait(&mut self, deadline: Duration) -> Result<Option<i32>> {
-        let status = wait::until(&format!("the end of {}", self.name), deadline, || Ok(self.entered.try_wait()?))?;
+        let status =
+            wait::until(&format!("the end of {}", self.name), deadline, || Ok(self.entered.try_wait()?))?;
         Ok(status.code())
     }
 

@@ -91,7 +91,10 @@ impl State {
     pub fn read(name: &str) -> Result<Self> {
         let path = directory(name).join("state.json");
         let text = fs::read(&path).with_context(|| {
-            format!("no cluster `{name}` stands here ({} is absent); `cargo xtask cluster up` starts one", path.display())
+            format!(
+                "no cluster `{name}` stands here ({} is absent); `cargo xtask cluster up` starts one",
+                path.display()
+            )
         })?;
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
     }

@@ -8,6 +8,7 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     os::unix::ffi::OsStrExt as _,
     path::Path,
+    time::Duration,
 };
 
 const BPF_PROG_LOAD: libc::c_long = 5;
@@ -98,9 +99,66 @@ pub(crate) fn packet_socket(ethertype: u16, ifindex: u32) -> io::Result<OwnedFd>
     rustix::net::sockopt::set_socket_timeout(
         &socket,
         rustix::net::sockopt::Timeout::Recv,
-        Some(std::time::Duration::from_millis(5)),
+        Some(Duration::from_millis(5)),
     )?;
+    set_option(&socket, libc::SO_TIMESTAMPNS, 1)?;
     Ok(socket)
+}
+
+/// Takes one frame, with the time that has passed since the kernel received it; `None` if none came
+/// before the socket's time-out. A busy machine wakes its readers late, so the kernel's stamp counts.
+pub(crate) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<(usize, Duration)>> {
+    let mut control = [0_u64; 8];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = mem::size_of_val(&control);
+    // SAFETY: `message` points to `part` and `control`, and `part` to `buffer`, each with its length, and
+    // all of them outlive the call.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let Ok(length) = usize::try_from(length) else {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        };
+    };
+    Ok(Some((length, time_stamp(&message).map_or(Duration::ZERO, age))))
+}
+
+/// The kernel's time stamp (of the real-time clock) among a message's control data.
+fn time_stamp(message: &libc::msghdr) -> Option<Duration> {
+    // SAFETY: the kernel has filled `message`; the first header lies within its control buffer, or is null.
+    let header = unsafe { libc::CMSG_FIRSTHDR(message).as_ref()? };
+    if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_TIMESTAMPNS {
+        return None;
+    }
+    // SAFETY: a control message of this type holds one timespec, at no particular alignment.
+    let stamp: libc::timespec = unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
+    Some(Duration::new(u64::try_from(stamp.tv_sec).ok()?, u32::try_from(stamp.tv_nsec).ok()?))
+}
+
+/// How long ago that was. A step of the real-time clock in between is not seen; none is made in a lab.
+fn age(stamp: Duration) -> Duration {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    now.saturating_sub(stamp)
+}
+
+fn set_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the pointer is to an int and the length is that of one.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const value).cast(),
+            mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {

@@ -3,16 +3,17 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use announcer_tests::{Cluster, Mode, addresses::format_mac, state, wait};
+use announcer_tests::{Cluster, Mode, state, wait};
 use anyhow::{Context as _, Result, bail, ensure};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 4, 11, 1);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 4, 11, 1));
+const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, 0, 0, 0, 0xb, 1));
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
@@ -37,20 +38,21 @@ fn two_nodes_serve_a_load_balancer_to_clients_on_and_beyond_the_lan() -> Result<
         ensure!(text.starts_with("pod=web-"), "{url} says {text}");
     }
 
-    let judge = cluster.judge(&[VIP])?;
+    let judge = cluster.judge(&[VIP, VIP6])?;
     std::thread::sleep(Duration::from_millis(300));
     bettley.crash()?;
     let crashed_at = judge.now();
     std::thread::sleep(Duration::from_millis(300));
     let verdict = judge.finish()?;
-    ensure!(verdict.owners(VIP).len() == 1 && verdict.owners(VIP)[0].mac == bettley.mac(), "{verdict:?}");
-    let last = verdict.answered(VIP).last().context("no answer")?.at;
-    ensure!(last <= crashed_at, "{} answered after its crash\n{}", format_mac(bettley.mac()), verdict.summary());
-    ensure!(verdict.longest_silence(VIP) >= Duration::from_millis(250), "{}", verdict.summary());
+    for vip in [VIP, VIP6] {
+        let owners = verdict.owners(vip);
+        ensure!(owners.len() == 1 && owners[0].mac == bettley.mac(), "{}", verdict.summary());
+        let last = verdict.answered(vip).last().context("no answer")?.at;
+        ensure!(last <= crashed_at, "an answer after the crash at {crashed_at:?}\n{}", verdict.summary());
+        ensure!(verdict.longest_silence(vip) >= Duration::from_millis(250), "{}", verdict.summary());
+    }
 
-    let before = fs::read_to_string(cluster.node("cargyll")?.machine().path("/etc/machine-id"))?;
     bettley.rejoin()?;
-    ensure!(bettley.machine().path("/etc/machine-id").exists() && !before.is_empty());
     cluster.wait_rollout("default", "deployment/web", SOON)?;
     cluster.wait_nodes_ready()
 }
@@ -65,6 +67,8 @@ fn bare_clusters_stand_side_by_side_and_nodes_can_be_cut_off() -> Result<()> {
     ensure!((count(&first)?, count(&second)?) == (2, 3));
 
     let node = first.node("bettley")?;
+    let machine_id = node.exec(&["cat", "/etc/machine-id"])?;
+    ensure!(machine_id != first.node("cargyll")?.exec(&["cat", "/etc/machine-id"])?);
     let boot_id = node.boot_id()?;
     ensure!(node.exec(&["cat", "/run/announcer-lab-node/boot-id"])?.trim() == boot_id);
     let carrier = || node.exec(&["cat", "/sys/class/net/eth0/carrier"]);
@@ -90,6 +94,7 @@ fn bare_clusters_stand_side_by_side_and_nodes_can_be_cut_off() -> Result<()> {
     ensure!(node.exec(&["true"]).is_err());
     node.rejoin()?;
     ensure!(node.boot_id()? != boot_id);
+    ensure!(node.exec(&["cat", "/etc/machine-id"])? == machine_id, "another machine came back");
     ensure!(second.node("bettley")?.exec(&["true"]).is_ok(), "the other cluster felt it");
     Ok(())
 }
@@ -149,7 +154,9 @@ fn leftovers(name: &str) -> Result<Vec<String>> {
         let cgroup = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if cgroup.contains(name) || (command.contains(name) && Path::new("/proc").join(pid.to_string()).exists()) {
+        if cgroup.contains(name)
+            || (command.contains(name) && Path::new("/proc").join(pid.to_string()).exists())
+        {
             left.push(format!("process {pid} ({command})"));
         }
     }
