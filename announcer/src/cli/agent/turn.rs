@@ -17,41 +17,50 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::kernel::{Kernel, PauseWatch, owner_table};
+use super::{
+    kernel::{Kernel, PauseWatch, owner_table},
+    state::Said,
+};
 use crate::{
-    datapath::{DatapathError, LinkReport},
+    datapath::DatapathError,
     election::{Answer, Input, Leases, Machine, Request, Token},
     kube::Snapshot,
-    policy::{self, Demand, Options},
-    report::{Changes, Health, KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership},
-    vocabulary::{BootNs, LinkId, Vip},
+    policy::{Demand, Options},
+    report::{
+        changes::Changes,
+        health::Health,
+        metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
+    },
+    vocabulary::{BootNs, Link, LinkId, Mac, Vip},
     wire::{
         announcements::Schedule,
         groups::Groups,
         links::LinkView,
-        probe::probe,
-        select::{Excludes, select},
+        probe::{ProbeConfig, probe},
+        select::Excludes,
         sender::{Sender, send_due},
     },
 };
 
-/// The loop turns at least this often: liveness, gauges and the watch for pauses hang on it.
+/// The loop turns at least this often: liveness, gauges, conflicts and the watch for pauses hang on it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Every held VIP is proven at least this often.
 const PROOFS: Duration = Duration::from_secs(10);
-const SUMMARY: Duration = Duration::from_secs(600);
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
+/// Nothing is due: look again then.
+const IDLE: Duration = Duration::from_secs(3600);
 
-/// Kernel counters by VIP and interface, as the metrics server last got them.
+/// Kernel counters by VIP and interface, as the metrics server gets them.
 pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
 
 /// What came back from beside the loop.
+#[derive(Debug)]
 pub(super) enum Outcome {
-    /// Of an API request: kind, and how it ended.
-    Answered(Token, Option<LeaseKind>, Answer),
+    /// Of an API request; the kind of Lease, if it was a write.
+    Answered(Token, Option<LeaseKind>, Box<Answer>),
     /// Of probes.
-    Probed(Vip, Option<crate::vocabulary::Mac>),
+    Probed(Vip, Option<Mac>),
 }
 
 /// Everything the loop owns.
@@ -73,21 +82,10 @@ pub(super) struct Agent {
     pub(super) view: Arc<LinkView>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
-    /// Links that carry the program.
-    pub(super) attached: BTreeSet<LinkId>,
-    /// What was last published of links, invalid objects and missing interfaces: said again only when it changes.
     pub(super) said: Said,
     pub(super) pauses: PauseWatch,
+    /// Held, but the last proof failed.
     pub(super) unanswered: BTreeSet<(Vip, LinkId)>,
-}
-
-/// What was last said about things that last.
-#[derive(Default)]
-pub(super) struct Said {
-    links: BTreeSet<String>,
-    invalid: Vec<String>,
-    missing: BTreeSet<String>,
-    failed: BTreeMap<LinkId, String>,
 }
 
 impl Agent {
@@ -101,16 +99,10 @@ impl Agent {
         let mut leases = std::pin::pin!(self.leases.observe());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut heartbeat = ticker(HEARTBEAT);
-        let mut proofs = ticker(PROOFS);
-        let mut summary = ticker(SUMMARY);
-        summary.reset();
-        let mut conflicts = self.kernel.datapath.events()?;
+        let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
         let mut leaving: Option<Instant> = None;
-
-        self.links_changed().await?;
         loop {
-            let due = self.next_due(leaving);
+            let due = self.next_due();
             tokio::select! {
                 biased;
                 _ = terminate.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
@@ -119,93 +111,102 @@ impl Agent {
                 Some(input) = leases.next() => self.turn(input)?,
                 Ok(()) = links.changed() => {
                     let view = links.borrow_and_update().clone();
-                    let before = std::mem::replace(&mut self.view, view);
-                    self.restarted_links(&before);
-                    self.links_changed().await?;
+                    self.links_changed(view)?;
                 }
                 Ok(()) = snapshots.changed() => {
                     let snapshot = snapshots.borrow_and_update().clone();
-                    self.snapshot_changed(snapshot).await?;
+                    self.snapshot_changed(snapshot)?;
                 }
-                Some(conflict) = conflicts.next() => self.conflict(conflict),
                 _ = proofs.tick() => self.prove(),
-                _ = summary.tick() => self.changes.summary(self.machine.target().held.len(), self.kernel.owners().vips.len()),
                 _ = heartbeat.tick() => self.beat()?,
                 () = sleep_until(due.into()) => self.turn(Input::Tick)?,
             }
             self.announce();
-            if let Some(deadline) = leaving
-                && self.may_go(deadline)
-            {
-                info!(node = %self.node, "Announcer stops");
+            if leaving.is_some_and(|by| self.may_go(by)) {
+                info!(node = self.node, held = self.machine.target().held.len(), "announcer stopped");
                 return Ok(());
             }
         }
     }
 
     /// One step of the election: the kernel first, then the requests.
-    fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
+    pub(super) fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
         let requests = self.machine.step(BootNs::now(), input);
         self.follow()?;
-        for change in self.machine.take_changes() {
-            self.changes.tell(&change, self.demand.as_deref());
+        let changes: Vec<_> = self.machine.take_changes().collect();
+        for change in changes {
+            self.tell(&change);
         }
         for (token, request) in requests {
             self.send(token, request);
         }
-        self.health.turned(BootNs::now());
         Ok(())
     }
 
     /// Makes the kernel match the election's target, and starts or ends announcing what that changed.
-    fn follow(&mut self) -> Result<(), DatapathError> {
-        let target = self.machine.target();
-        let links: BTreeMap<_, _> =
-            self.view.links.iter().filter(|(id, _)| self.attached.contains(id)).map(|(id, l)| (*id, l.clone())).collect();
-        let owners = owner_table(&target.held, self.demand.as_deref(), &self.node, &links, self.kernel.owners());
-        if self.kernel.matches(target, &owners) {
-            return Ok(());
-        }
-        let applied = self.kernel.follow(target, owners)?;
+    pub(super) fn follow(&mut self) -> Result<(), DatapathError> {
+        let target = self.machine.target().clone();
+        let owners = owner_table(
+            &target.held,
+            self.demand.as_deref(),
+            &self.node,
+            &self.carrying(),
+            self.kernel.owners(),
+        );
+        let Some(applied) = self.kernel.follow(&target, owners)? else { return Ok(()) };
         let now = Instant::now();
         for (vip, link) in applied.lost {
             self.schedule.withdraw(vip, link);
             self.unanswered.remove(&(vip, link));
         }
-        let mut gained = false;
+        let gained = !applied.gained.is_empty();
         for (vip, link) in applied.gained {
             self.schedule.announce(vip, link, now);
-            gained = true;
         }
-        self.groups.want(self.kernel.groups());
+        self.groups.reconcile(self.kernel.groups());
         if gained {
             self.prove();
         }
         Ok(())
     }
 
+    /// The links that carry the program.
+    pub(super) fn carrying(&self) -> BTreeMap<LinkId, Link> {
+        let attached = self.kernel.datapath.attachments();
+        self.view.links.iter().filter(|(id, _)| attached.contains_key(id)).map(|(id, l)| (*id, l.clone())).collect()
+    }
+
     fn send(&mut self, token: Token, request: Request) {
         let outcomes = self.outcomes.clone();
         if let Request::Probe(vip) = request {
-            let links: Vec<_> = self.announcing_links(vip);
+            let links = self.links_for(vip);
             tokio::spawn(async move {
-                let answered_by = probe(vip, &links).await.unwrap_or_else(|error| {
-                    warn!(ip = %vip, %error, "Cannot probe; taking the address for unused");
+                let probed = probe(vip, &links, ProbeConfig::default()).await;
+                let by = probed.map(|probed| probed.answered_by).unwrap_or_else(|error| {
+                    warn!(ip = %vip, %error, "cannot probe this address; taking it for unused");
                     None
                 });
-                let _ = outcomes.send(Outcome::Probed(vip, answered_by));
+                let _ = outcomes.send(Outcome::Probed(vip, by));
             });
             return;
         }
         let kind = match &request {
-            Request::Put(record) => Some(LeaseKind::of(record)),
+            Request::Put(record) if record.name().starts_with("session-") => Some(LeaseKind::Session),
+            Request::Put(_) => Some(LeaseKind::Claim),
             _ => None,
         };
         let leases = self.leases.clone();
         tokio::spawn(async move {
-            let answer = leases.perform(request).await;
+            let answer = Box::new(leases.perform(request).await);
             let _ = outcomes.send(Outcome::Answered(token, kind, answer));
         });
+    }
+
+    /// The links on which this node would announce a VIP.
+    fn links_for(&self, vip: Vip) -> Vec<Link> {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else { return Vec::new() };
+        self.carrying().into_values().filter(|link| candidate.interfaces.select(&link.name)).collect()
     }
 
     fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
@@ -213,16 +214,53 @@ impl Agent {
             Outcome::Probed(vip, by) => self.turn(Input::Probed(vip, by)),
             Outcome::Answered(token, kind, answer) => {
                 if let Some(kind) = kind {
-                    let outcome = match answer {
+                    let outcome = match *answer {
                         Answer::Done(_) => LeaseOutcome::Ok,
                         Answer::Conflict => LeaseOutcome::Conflict,
                         _ => LeaseOutcome::Error,
                     };
                     self.metrics.lease_written(kind, outcome);
                 }
-                self.turn(Input::Answered(token, answer))
+                self.turn(Input::Answered(token, *answer))
             }
         }
+    }
+
+    /// Sends the announcements that are due, each only if entry, epoch and deadline still allow it.
+    fn announce(&mut self) {
+        let (kernel, links) = (&self.kernel, &self.view.links);
+        let may = |vip, link| kernel.datapath.entry_live(vip, link);
+        let sent = send_due(&self.sender, &mut self.schedule, Instant::now(), links, may);
+        self.metrics.gratuitous_sent(&sent.frames);
+        for (vip, link) in sent.first {
+            if let Some(link) = links.get(&link) {
+                self.changes.announced(vip, &link.name, link.mac);
+            }
+        }
+        for (vip, link, error) in sent.failed {
+            warn!(ip = %vip, link = link.0, %error, "cannot announce");
+        }
+    }
+
+    /// When something is to be done without anything having happened.
+    fn next_due(&self) -> Instant {
+        let now = Instant::now();
+        let election = self.machine.wake_at().map(|at| now + at.until(BootNs::now()));
+        election.into_iter().chain(self.schedule.next_due()).fold(now + IDLE, Instant::min)
+    }
+
+    /// A signal: hand over if the node is going away, else keep everything for the next agent.
+    fn leave(&mut self) -> Result<Instant, DatapathError> {
+        let own = self.snapshot.as_ref().map(|snapshot| snapshot.own_node(&self.node).cloned());
+        let leaving = own.is_some_and(|node| node.is_none_or(|node| node.leaving()));
+        info!(node = self.node, hand_over = leaving, "announcer is told to stop");
+        self.turn(Input::Shutdown(leaving))?;
+        Ok(Instant::now() + HANDOVER)
+    }
+
+    /// Whether a leaving agent may end: its last request is answered, and what it had to hand over is taken.
+    fn may_go(&self, by: Instant) -> bool {
+        !self.machine.is_busy() || by <= Instant::now()
     }
 }
 
