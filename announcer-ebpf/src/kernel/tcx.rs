@@ -49,8 +49,11 @@ pub fn announcer_tcx(context: TcContext) -> i32 {
 
 #[inline(always)]
 fn is_proof(skb: *const __sk_buff) -> bool {
-    // SAFETY: the context is the kernel's.
-    unsafe { (*skb).cb == PROOF_CB }
+    let [a, b, c, d, e] = PROOF_CB;
+    // SAFETY: the context is the kernel's. Word by word and volatile: it may be read in words at constant offsets
+    // only, and the compiler would make one `memcmp` of it.
+    let word = |n: usize| unsafe { (&raw const (*skb).cb[n]).read_volatile() };
+    word(0) == a && word(1) == b && word(2) == c && word(3) == d && word(4) == e
 }
 
 struct SkbFrame {

@@ -41,13 +41,14 @@ fn respond<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: Ingress, at:
     let entry = node.vip4(Vip4Key { link_id: link.link_id, address: target })?;
     let (verdict, now) = judge(node, entry);
     if verdict == Verdict::Answer {
-        frame.write(0, &sender_mac.bytes())?;
-        frame.write(6, &own.bytes())?;
-        frame.write(at, &REPLY.to_ne_bytes())?;
-        frame.write(at + 8, &own.bytes())?;
-        frame.write(at + 14, &target)?;
-        frame.write(at + 18, &sender_mac.bytes())?;
-        frame.write(at + 24, &sender)?;
+        // Two writes, neither of constants alone: in TCX each is a call, and a constant would need a map to lie in.
+        let [o0, o1, o2, o3, o4, o5] = own.bytes();
+        let [s0, s1, s2, s3, s4, s5] = sender_mac.bytes();
+        let ([i0, i1, i2, i3], [t0, t1, t2, t3]) = (sender, target);
+        frame.write(0, &[s0, s1, s2, s3, s4, s5, o0, o1, o2, o3, o4, o5])?;
+        let reply =
+            [0, 2, o0, o1, o2, o3, o4, o5, t0, t1, t2, t3, s0, s1, s2, s3, s4, s5, i0, i1, i2, i3];
+        frame.write(at + 6, &reply)?;
         node.count_request(entry.counter_slot, Outcome::Replied, now);
     }
     Some(verdict)

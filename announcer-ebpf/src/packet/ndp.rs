@@ -154,8 +154,9 @@ fn solicited<F: Frame, N: Node>(
         };
         // Before the first write: there may be no room, and then the frame must still be the request.
         frame.resize(at + IPV6_BYTES + usize::from(ANSWER_BYTES))?;
-        frame.write(0, &mac.bytes())?;
-        frame.write(6, &own.bytes())?;
+        let [m0, m1, m2, m3, m4, m5] = mac.bytes();
+        let [o0, o1, o2, o3, o4, o5] = own.bytes();
+        frame.write(0, &[m0, m1, m2, m3, m4, m5, o0, o1, o2, o3, o4, o5])?;
         advertise(frame, own, destination, message.target, flags, at)?;
         node.count_request(entry.counter_slot, Outcome::Replied, now);
     }
@@ -172,8 +173,10 @@ fn advertise<F: Frame>(
     flags: u8,
     at: usize,
 ) -> Option<()> {
-    let [a, b, c, d, e, f] = own.bytes();
-    let option = [TARGET_LINK_LAYER, 1, a, b, c, d, e, f];
+    let option = {
+        let [a, b, c, d, e, f] = own.bytes();
+        [TARGET_LINK_LAYER, 1, a, b, c, d, e, f]
+    };
     // The target is in the sum twice: as source address and in the message.
     let total = 2 * target.sum()
         + destination.sum()
@@ -181,8 +184,11 @@ fn advertise<F: Frame>(
         + sum(u64::from_ne_bytes([ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]))
         + sum(u64::from_ne_bytes(option));
     let [c0, c1] = finish(total);
-    frame.write(at, &[0x60, 0, 0, 0, 0, ANSWER_BYTES as u8, NEXT_HEADER_ICMPV6, 255])?;
-    target.write(frame, at + 8)?;
+    // Header and source address in one write: the header alone is a constant, which would need a map to lie in.
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = target.bytes();
+    let (length, next) = (ANSWER_BYTES as u8, NEXT_HEADER_ICMPV6);
+    let header = [0x60, 0, 0, 0, 0, length, next, 255, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+    frame.write(at, &header)?;
     destination.write(frame, at + 24)?;
     frame.write(at + IPV6_BYTES, &[ADVERTISEMENT, 0, c0, c1, flags, 0, 0, 0])?;
     frame.write(at + IPV6_BYTES + FIXED_BYTES, &option)
