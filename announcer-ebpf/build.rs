@@ -90,7 +90,9 @@ fn find_linker() -> Result<PathBuf, String> {
         .collect();
     found.sort();
     let newest = found.pop().map(|(_, path)| path);
-    newest.ok_or_else(|| format!("{LINKER} is neither on PATH nor in {}: run `cargo xtask setup`", cache.display()))
+    newest.ok_or_else(|| {
+        format!("{LINKER} is neither on PATH nor in {}: run `cargo xtask setup`", cache.display())
+    })
 }
 
 /// `-Zbuild-std` needs the sources of `core`; without them cargo's own words are a puzzle.
@@ -99,7 +101,8 @@ fn find_rust_src(rustc: &str) -> Result<(), String> {
     if env::var_os("__CARGO_TESTS_ONLY_SRC_ROOT").is_some() {
         return Ok(());
     }
-    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().map_err(|error| error.to_string())?;
+    let sysroot =
+        Command::new(rustc).args(["--print", "sysroot"]).output().map_err(|error| error.to_string())?;
     let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
     let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core");
     if core.is_dir() {

@@ -4,8 +4,8 @@ use core::ptr::addr_of;
 
 use announcer_ebpf::{
     layout::{
-        COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry, LinkKey,
-        MacKey, NODE_SLOT, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry, shown,
+        COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry,
+        LinkKey, MacKey, NODE_SLOT, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry, shown,
     },
     packet::{Ingress, Node, Outcome, SessionView},
 };

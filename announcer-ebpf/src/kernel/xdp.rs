@@ -59,9 +59,7 @@ impl Frame for XdpFrame {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let at = self.at::<N>(offset)?;
         // SAFETY: `at` checked the end; a packet's bytes have any value, and nothing else writes them meanwhile.
-        Some(unsafe {
-            if N % 2 == 0 { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) }
-        })
+        Some(unsafe { if N % 2 == 0 { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) } })
     }
 
     #[inline(always)]

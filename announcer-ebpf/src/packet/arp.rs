@@ -46,8 +46,7 @@ fn respond<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: Ingress, at:
         let [s0, s1, s2, s3, s4, s5] = sender_mac.bytes();
         let ([i0, i1, i2, i3], [t0, t1, t2, t3]) = (sender, target);
         frame.write(0, &[s0, s1, s2, s3, s4, s5, o0, o1, o2, o3, o4, o5])?;
-        let reply =
-            [0, 2, o0, o1, o2, o3, o4, o5, t0, t1, t2, t3, s0, s1, s2, s3, s4, s5, i0, i1, i2, i3];
+        let reply = [0, 2, o0, o1, o2, o3, o4, o5, t0, t1, t2, t3, s0, s1, s2, s3, s4, s5, i0, i1, i2, i3];
         frame.write(at + 6, &reply)?;
         node.count_request(entry.counter_slot, Outcome::Replied, now);
     }

@@ -56,7 +56,9 @@ pub(super) fn handle<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: In
     }
     let Some(link) = node.link(ingress) else { return Verdict::Pass };
     match parse(frame, kind, at) {
-        Ok(message) if kind == SOLICITATION => solicited(frame, node, link, &message, at).unwrap_or(Verdict::Pass),
+        Ok(message) if kind == SOLICITATION => {
+            solicited(frame, node, link, &message, at).unwrap_or(Verdict::Pass)
+        }
         Ok(message) => {
             advertised(frame, node, link, &message);
             Verdict::Pass
@@ -72,7 +74,8 @@ pub(super) fn handle<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: In
 /// Reads and checks a message of type `kind`.
 #[inline(always)]
 fn parse<F: Frame>(frame: &F, kind: u8, at: usize) -> Result<Message, Refusal> {
-    let [version, _, _, _, length_high, length_low, _, hop_limit] = frame.read::<8>(at).ok_or(Refusal::Malformed)?;
+    let [version, _, _, _, length_high, length_low, _, hop_limit] =
+        frame.read::<8>(at).ok_or(Refusal::Malformed)?;
     let length = u16::from_be_bytes([length_high, length_low]);
     let bytes = usize::from(length);
     if version >> 4 != 6 || bytes > MAX_BYTES {
@@ -199,7 +202,9 @@ fn advertise<F: Frame>(
 fn advertised<F: Frame, N: Node>(frame: &F, node: &mut N, link: LinkEntry, message: &Message) {
     let Some(from) = Mac::read(frame, 6) else { return };
     let mac = message.option.unwrap_or(from);
-    let Some(entry) = node.vip6(Vip6Key { link_id: link.link_id, address: message.target.bytes() }) else { return };
+    let Some(entry) = node.vip6(Vip6Key { link_id: link.link_id, address: message.target.bytes() }) else {
+        return;
+    };
     if entry.role != role::OWNED || !from.is_station() || node.is_own_mac(mac.bytes()) {
         return;
     }
