@@ -47,12 +47,12 @@ impl Advertisement {
     /// The kind, as in logs and events.
     pub const KIND: &'static str = "L2Advertisement";
 
-    pub(super) fn read(object: &DynamicObject) -> Result<Self, InvalidObject> {
+    pub(super) fn read(object: &DynamicObject) -> Result<Self, Box<InvalidObject>> {
         let key = ObjectKey::of(object);
         let uid = object.metadata.uid.clone().unwrap_or_default();
         spec_of(object)
             .and_then(|spec| Self::understand(key.clone(), uid.clone(), spec))
-            .map_err(|fault| fault.of(Self::KIND, key, uid))
+            .map_err(|fault| Box::new(fault.of(Self::KIND, key, uid)))
     }
 
     fn understand(key: ObjectKey, uid: String, spec: L2AdvertisementSpec) -> Result<Self, Fault> {

@@ -27,8 +27,8 @@ impl Configuration {
 
     /// What is valid among the objects, and what is not.
     pub(super) fn compose<'a>(
-        pools: impl Iterator<Item = &'a Result<Pool, InvalidObject>>,
-        advertisements: impl Iterator<Item = &'a Result<Advertisement, InvalidObject>>,
+        pools: impl Iterator<Item = &'a Result<Pool, Box<InvalidObject>>>,
+        advertisements: impl Iterator<Item = &'a Result<Advertisement, Box<InvalidObject>>>,
     ) -> (Self, Vec<InvalidObject>) {
         let mut invalid = Vec::new();
         let mut apart: Vec<&Pool> = Vec::new();
@@ -50,8 +50,8 @@ impl Configuration {
     }
 }
 
-fn valid<'a, T>(read: &'a Result<T, InvalidObject>, invalid: &mut Vec<InvalidObject>) -> Option<&'a T> {
-    read.as_ref().map_err(|error| invalid.push(error.clone())).ok()
+fn valid<'a, T>(read: &'a Result<T, Box<InvalidObject>>, invalid: &mut Vec<InvalidObject>) -> Option<&'a T> {
+    read.as_ref().map_err(|error| invalid.push((**error).clone())).ok()
 }
 
 /// Remembers the last configuration without a fault.

@@ -31,11 +31,11 @@ impl Pool {
     /// The kind, as in logs and events.
     pub const KIND: &'static str = "IPAddressPool";
 
-    pub(super) fn read(object: &DynamicObject) -> Result<Self, InvalidObject> {
+    pub(super) fn read(object: &DynamicObject) -> Result<Self, Box<InvalidObject>> {
         let key = ObjectKey::of(object);
         let uid = object.metadata.uid.clone().unwrap_or_default();
         match ranges(object) {
-            Err(fault) => Err(fault.of(Self::KIND, key, uid)),
+            Err(fault) => Err(Box::new(fault.of(Self::KIND, key, uid))),
             Ok(ranges) => Ok(Self {
                 key,
                 uid,

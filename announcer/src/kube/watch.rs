@@ -173,3 +173,6 @@ impl Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use super::{
 
 /// One event of one watch.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is moved once, from its watch to its table")]
 pub(super) enum Update {
     Services(Event<core::Service>),
     Slices(Event<EndpointSlice>),
@@ -35,8 +36,8 @@ pub(super) struct World {
     services: Table<ObjectKey, Service>,
     slices: Table<ObjectKey, Slice>,
     nodes: Table<String, Node>,
-    pools: Table<ObjectKey, Result<Pool, InvalidObject>>,
-    advertisements: Table<ObjectKey, Result<Advertisement, InvalidObject>>,
+    pools: Table<ObjectKey, Result<Pool, Box<InvalidObject>>>,
+    advertisements: Table<ObjectKey, Result<Advertisement, Box<InvalidObject>>>,
     last_good: LastGood,
 }
 

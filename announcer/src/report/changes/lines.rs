@@ -1,0 +1,161 @@
+//! The lines themselves: one method each, in the order of the table above.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info, warn};
+
+use super::{
+    Changes, Gain, Loss, Summary, announcement_sent,
+    limits::{Every, Often},
+    list,
+};
+use crate::vocabulary::{Mac, Vip};
+
+const CONFLICT_INTERVAL: Duration = Duration::from_secs(60);
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(600);
+
+impl Changes {
+    /// Speaks for `node`; the first summary is due ten minutes after `now`.
+    pub fn new(node: impl Into<String>, now: Instant) -> Self {
+        Self {
+            node: node.into(),
+            conflicts: Often::new(CONFLICT_INTERVAL),
+            summary: Every::new(SUMMARY_INTERVAL, now),
+            unusable: BTreeSet::new(),
+        }
+    }
+
+    /// The process runs.
+    pub fn started(&self, kernel: &str) {
+        info!(node = self.node, version = env!("CARGO_PKG_VERSION"), kernel, "announcer started");
+    }
+
+    /// The first links carry the program; each as `name (mode)`.
+    pub fn attached(&self, interfaces: &[String]) {
+        info!(node = self.node, interfaces = list(interfaces), "programs attached");
+    }
+
+    /// The first complete view of the cluster.
+    pub fn synced(&self, services: usize, nodes: usize) {
+        info!(node = self.node, services, nodes, "cluster synced");
+    }
+
+    /// This node's session is live; `adopted` addresses were kept from before a restart.
+    pub fn joined(&self, epoch: u64, adopted: usize) {
+        info!(node = self.node, epoch, adopted, "leader election joined");
+    }
+
+    /// This node took `vip`, and its kernel answers on `interfaces`.
+    pub fn gained(
+        &self,
+        vip: Vip,
+        services: &BTreeSet<String>,
+        interfaces: &BTreeSet<String>,
+        why: &Gain,
+        epoch: u64,
+    ) {
+        let (service, interface) = (list(services), list(interfaces));
+        info!(ip = %vip, node = self.node, service, interface, reason = %why, epoch, "announcing");
+    }
+
+    /// The first announcement of `vip` left on `interface`: `wire::sender::Sent::first`.
+    pub fn announced(&self, vip: Vip, interface: &str, mac: Mac) {
+        info!(ip = %vip, node = self.node, interface, mac = %mac, "{}", announcement_sent(vip));
+    }
+
+    /// This node no longer answers for `vip`.
+    pub fn lost(&self, vip: Vip, services: &BTreeSet<String>, why: &Loss) {
+        info!(ip = %vip, node = self.node, service = list(services), reason = %why, "withdrawn");
+    }
+
+    /// This node ended the session of `from`, whose `ips` addresses are free now.
+    pub fn fenced_other(&self, from: &str, epoch: u64, ips: usize, reason: &str) {
+        warn!(from, node = self.node, epoch, ips, reason, "failover: silent node fenced");
+    }
+
+    /// Another node ended this one's session, with `ips` addresses.
+    pub fn fenced_here(&self, epoch: u64, ips: usize) {
+        warn!(node = self.node, epoch, ips, "fenced: another node ended this session");
+    }
+
+    /// The deadline passed: the kernel is silent, though nobody has taken the `ips` addresses yet.
+    pub fn lease_ran_out(&self, ips: usize) {
+        warn!(node = self.node, ips, "not answering: the lease ran out");
+    }
+
+    /// A renewal came through after all.
+    pub fn lease_renewed(&self, ips: usize) {
+        info!(node = self.node, ips, "answering again: the lease is renewed");
+    }
+
+    /// The running program would not answer for `vip`, which this node holds.
+    pub fn unanswered(&self, vip: Vip, interface: &str, reason: &str) {
+        error!(ip = %vip, node = self.node, interface, reason, "held but not answered");
+    }
+
+    /// It would again.
+    pub fn answered_again(&self, vip: Vip, interface: &str) {
+        info!(ip = %vip, node = self.node, interface, "answered again");
+    }
+
+    /// A foreign host claimed `vip` on the wire; told once a minute per address and MAC.
+    pub fn conflict(&mut self, vip: Vip, interface: &str, mac: Mac, now: Instant) {
+        if self.conflicts.tell(vip, mac, now) {
+            warn!(ip = %vip, node = self.node, interface, mac = %mac, "another host claims this address");
+        }
+    }
+
+    /// An announcing link has carrier (again).
+    pub fn link_up(&self, interface: &str, mac: Mac) {
+        info!(interface, node = self.node, mac = %mac, "link up");
+    }
+
+    /// It lost its carrier.
+    pub fn link_down(&self, interface: &str) {
+        info!(interface, node = self.node, "link down");
+    }
+
+    /// It has another hardware address.
+    pub fn link_mac_changed(&self, interface: &str, mac: Mac) {
+        info!(interface, node = self.node, mac = %mac, "link MAC changed");
+    }
+
+    /// It was removed, or is no longer one to announce on.
+    pub fn link_gone(&self, interface: &str) {
+        info!(interface, node = self.node, "link gone");
+    }
+
+    /// All names that advertisements give in vain, with the reason; each is told once, and again after it was usable.
+    pub fn unusable(&mut self, names: BTreeSet<(String, String)>) {
+        for (interface, reason) in names.difference(&self.unusable) {
+            warn!(interface, node = self.node, reason, "interface not usable");
+        }
+        self.unusable = names;
+    }
+
+    /// When [`Self::summary`] speaks next.
+    pub fn summary_due(&self) -> Instant {
+        self.summary.next()
+    }
+
+    /// The state, in one line every ten minutes; silent before.
+    pub fn summary(&mut self, now: Instant, summary: &Summary) {
+        if !self.summary.tell(now) {
+            return;
+        }
+        let Summary { announcing, addresses, unanswered, nodes, live, epoch } = *summary;
+        let state = if live { "live" } else { "not live" };
+        info!(
+            node = self.node,
+            announcing,
+            addresses,
+            unanswered,
+            nodes,
+            epoch,
+            "announcing {announcing} of {addresses} addresses; leader election {state}"
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! How a log line looks: flat JSON as MetalLB's speaker writes it, or text for people. One line, one write.
+
+mod fields;
+mod layer;
+
+use clap::ValueEnum;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+pub(in crate::report) use layer::LineLayer;
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// `{"level":"info","ts":"2024-01-15T10:30:00.000Z","msg":"announcing","ip":"10.4.11.1",…}`.
+    #[default]
+    Json,
+    /// `2024-01-15T10:30:00.000Z INFO  announcing ip=10.4.11.1 …`.
+    Text,
+}
+
+/// A logger was installed before.
+#[derive(Debug, thiserror::Error)]
+#[error("can't start logging")]
+pub struct LogError(#[source] tracing_subscriber::util::TryInitError);
+
+/// Logs to standard output from now on, for the whole process. `level` is for this crate; its dependencies speak from
+/// `warn` up only, or they would drown it.
+pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), LogError> {
+    let layer = LineLayer::new(format, jiff::Timestamp::now, std::io::stdout);
+    tracing_subscriber::registry().with(layer).with(filter(level)).try_init().map_err(LogError)
+}
+
+fn filter(level: LevelFilter) -> Targets {
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(LevelFilter::WARN))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! What Prometheus reads: the last state the agent set, and the kernel's counters at the moment of the scrape.
+
+mod exposition;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+pub use exposition::CONTENT_TYPE;
+
+use crate::vocabulary::{BootNs, Vip};
+
+/// The numbers of one node, set by the agent's loop and read by the metrics server. No global: tests make their own.
+pub struct Metrics {
+    node: String,
+    kernel: Box<dyn Fn() -> Vec<KernelCounts> + Send + Sync>,
+    state: Mutex<State>,
+}
+
+/// What the kernel counted for one VIP on one link since the slot was taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KernelCounts {
+    /// The VIP.
+    pub vip: Vip,
+    /// The link's name.
+    pub interface: String,
+    /// ARP requests and Neighbour Solicitations for it, while it was owned.
+    pub requests: u64,
+    /// Those answered.
+    pub replies: u64,
+    /// Those dropped because the deadline had passed or the epoch was another.
+    pub fenced: u64,
+    /// Those dropped because another node owns it.
+    pub suppressed: u64,
+    /// Frames of a foreign host that claimed it.
+    pub conflicts: u64,
+}
+
+/// What the agent's loop knows after a turn.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Ownership {
+    /// VIPs held, each with the Services (`namespace/name`) that carry it.
+    pub held: BTreeMap<Vip, Vec<String>>,
+    /// VIPs held whose proof failed: the kernel would not answer.
+    pub unanswered: usize,
+    /// The kernel's deadline; [`BootNs::NONE`] while fenced.
+    pub deadline: BootNs,
+    /// The session's epoch.
+    pub epoch: u64,
+}
+
+/// Which Lease a write was for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum LeaseKind {
+    /// This node's or a fenced node's session.
+    Session,
+    /// A VIP's claim.
+    Claim,
+}
+
+/// How a write to a Lease ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum LeaseOutcome {
+    /// Committed.
+    Ok,
+    /// 409: somebody else wrote first.
+    Conflict,
+    /// Any other answer, or none.
+    Error,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ownership: Ownership,
+    invalid_objects: usize,
+    lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
+    gratuitous: BTreeMap<Vip, u64>,
+    /// Over all VIPs, forgotten ones too: a counter never falls.
+    gratuitous_total: u64,
+}
+
+impl Metrics {
+    /// `kernel` is called at each scrape, on the server's thread.
+    pub fn new(
+        node: impl Into<String>,
+        kernel: impl Fn() -> Vec<KernelCounts> + Send + Sync + 'static,
+    ) -> Self {
+        Self { node: node.into(), kernel: Box::new(kernel), state: Mutex::default() }
+    }
+
+    /// Replaces what is known of ownership.
+    pub fn set_ownership(&self, ownership: Ownership) {
+        self.with(|state| state.ownership = ownership);
+    }
+
+    /// How many objects of the cluster's configuration are invalid and left out.
+    pub fn set_invalid_objects(&self, count: usize) {
+        self.with(|state| state.invalid_objects = count);
+    }
+
+    /// Counts a finished write to a Lease.
+    pub fn lease_written(&self, kind: LeaseKind, outcome: LeaseOutcome) {
+        self.with(|state| *state.lease_writes.entry((kind, outcome)).or_default() += 1);
+    }
+
+    /// Counts announcement frames: `wire::sender::Sent::frames`.
+    pub fn gratuitous_sent(&self, frames: &BTreeMap<Vip, u32>) {
+        self.with(|state| {
+            for (vip, count) in frames {
+                *state.gratuitous.entry(*vip).or_default() += u64::from(*count);
+                state.gratuitous_total += u64::from(*count);
+            }
+        });
+    }
+
+    /// Ends the series of a VIP that no Service has any more.
+    pub fn forget(&self, vip: Vip) {
+        self.with(|state| state.gratuitous.remove(&vip));
+    }
+
+    /// A panic elsewhere must not take the metrics along: what it left is whole, as every change is one assignment.
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("node", &self.node)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The text that a scrape gets, in OpenMetrics form.
+
+use std::{collections::BTreeMap, fmt};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use super::{KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State};
+use crate::vocabulary::{BootNs, Vip};
+
+/// What `/metrics` says its body is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Metrics {
+    /// The text of one scrape; the time left to the deadline is as of `now`.
+    pub fn render(&self, now: BootNs) -> String {
+        let kernel = (self.kernel)();
+        let scrape = self.with(|state| {
+            let State { ownership, invalid_objects, lease_writes, gratuitous, gratuitous_total } = state;
+            Scrape {
+                node: self.node.clone(),
+                now,
+                kernel,
+                ownership: ownership.clone(),
+                invalid_objects: *invalid_objects,
+                lease_writes: lease_writes.clone(),
+                gratuitous: gratuitous.clone(),
+                gratuitous_total: *gratuitous_total,
+            }
+        });
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(scrape));
+        let mut text = String::new();
+        // Writing to a String can't fail, and the collector has no error of its own.
+        let _infallible = text::encode(&mut text, &registry);
+        text
+    }
+}
+
+/// Everything of one moment, free of locks.
+#[derive(Debug)]
+struct Scrape {
+    node: String,
+    now: BootNs,
+    kernel: Vec<KernelCounts>,
+    ownership: Ownership,
+    invalid_objects: usize,
+    lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
+    gratuitous: BTreeMap<Vip, u64>,
+    gratuitous_total: u64,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut to = Exposition(encoder);
+        self.own(&mut to)?;
+        self.kernels(&mut to)?;
+        self.metallbs(&mut to)
+    }
+}
+
+impl Scrape {
+    fn own(&self, to: &mut Exposition) -> fmt::Result {
+        let Ownership { held, unanswered, deadline, epoch } = &self.ownership;
+        let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let left = deadline.until(self.now).as_secs_f64();
+        to.gauge("announcer_build_info", "The agent's version", [(build, 1.0)])?;
+        to.gauge("announcer_owned_vips", "Addresses that this node holds", one(held.len()))?;
+        let help = "Addresses held that the kernel would not answer for: the proof failed";
+        to.gauge("announcer_unanswered_vips", help, one(*unanswered))?;
+        let help = "Seconds until the kernel falls silent unless the lease is renewed; 0 if it is silent";
+        to.gauge("announcer_session_deadline_seconds", help, [(vec![], left)])?;
+        to.gauge("announcer_session_epoch", "Epoch of this node's session", [(vec![], *epoch as f64)])?;
+        let help = "Objects of the configuration that are invalid and left out";
+        to.gauge("announcer_invalid_objects", help, one(self.invalid_objects))?;
+        let writes = self.lease_writes.iter().map(|((kind, outcome), count)| {
+            (vec![("kind", kind.label().to_owned()), ("outcome", outcome.label().to_owned())], *count)
+        });
+        to.counter("announcer_lease_writes", "Writes to Leases, by outcome", writes)?;
+        let help = "Gratuitous ARP and unsolicited NA frames sent";
+        to.counter("announcer_gratuitous_sent", help, [(vec![], self.gratuitous_total)])
+    }
+
+    fn kernels(&self, to: &mut Exposition) -> fmt::Result {
+        type Count = fn(&KernelCounts) -> u64;
+        let families: [(_, _, Count); 5] = [
+            ("announcer_requests", "ARP requests and Neighbour Solicitations for owned addresses", |c| {
+                c.requests
+            }),
+            ("announcer_replies", "Answers that the kernel sent", |c| c.replies),
+            ("announcer_fenced", "Questions dropped as the lease had run out", |c| c.fenced),
+            ("announcer_suppressed", "Questions dropped as another node owns the address", |c| c.suppressed),
+            ("announcer_conflicts", "Frames of foreign hosts that claimed an owned address", |c| c.conflicts),
+        ];
+        for (name, help, count) in families {
+            let labels =
+                |c: &KernelCounts| vec![("ip", c.vip.to_string()), ("interface", c.interface.clone())];
+            to.counter(name, help, self.kernel.iter().map(|counts| (labels(counts), count(counts))))?;
+        }
+        Ok(())
+    }
+
+    /// The names that MetalLB's dashboards ask for. Their counters end without `_total`, which OpenMetrics demands of
+    /// a counter, so these say no type.
+    fn metallbs(&self, to: &mut Exposition) -> fmt::Result {
+        let mut received = BTreeMap::<Vip, u64>::new();
+        let mut sent = BTreeMap::<Vip, u64>::new();
+        for counts in &self.kernel {
+            *received.entry(counts.vip).or_default() += counts.requests;
+            *sent.entry(counts.vip).or_default() += counts.replies;
+        }
+        let per_ip = |counts: &BTreeMap<Vip, u64>| -> Vec<_> {
+            counts.iter().map(|(vip, count)| (vec![("ip", vip.to_string())], *count as f64)).collect()
+        };
+        let help = "Number of layer2 requests received for owned IPs";
+        to.untyped("metallb_layer2_requests_received", help, per_ip(&received))?;
+        to.untyped(
+            "metallb_layer2_responses_sent",
+            "Number of layer2 responses sent out for owned IPs",
+            per_ip(&sent),
+        )?;
+        let help = "Number of gratuitous layer2 packets sent for owned IPs";
+        to.untyped("metallb_layer2_gratuitous_sent", help, per_ip(&self.gratuitous))?;
+        let announced = self.ownership.held.iter().flat_map(|(vip, services)| {
+            services.iter().map(|service| {
+                let service = ("service", service.clone());
+                let (node, ip) = (("node", self.node.clone()), ("ip", vip.to_string()));
+                (vec![service, ("protocol", "layer2".to_owned()), node, ip], 1.0)
+            })
+        });
+        to.gauge("metallb_speaker_announced", "Services being announced from this node", announced)
+    }
+}
+
+fn one(count: usize) -> [(Labels, f64); 1] {
+    [(vec![], count as f64)]
+}
+
+/// The encoder, a metric family per call.
+struct Exposition<'a>(DescriptorEncoder<'a>);
+
+impl Exposition<'_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> fmt::Result {
+        self.values(name, help, MetricType::Gauge, samples)
+    }
+
+    fn untyped(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> fmt::Result {
+        self.values(name, help, MetricType::Unknown, samples)
+    }
+
+    fn values(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in samples {
+            match labels.is_empty() {
+                true => family.encode_gauge(&value)?,
+                false => family.encode_family(&labels)?.encode_gauge(&value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `_total` is appended to the name.
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            match labels.is_empty() {
+                true => family.encode_counter::<Labels, _, u64>(&value, None)?,
+                false => family.encode_family(&labels)?.encode_counter::<Labels, _, u64>(&value, None)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LeaseKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Claim => "claim",
+        }
+    }
+}
+
+impl LeaseOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Conflict => "conflict",
+            Self::Error => "error",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use super::*;
+
+const NOW: BootNs = BootNs(1_000_000_000_000);
+
+fn vip(text: &str) -> Vip {
+    text.parse().expect("an address")
+}
+
+fn counts(ip: &str, interface: &str, requests: u64) -> KernelCounts {
+    KernelCounts {
+        vip: vip(ip),
+        interface: interface.into(),
+        requests,
+        replies: requests - 1,
+        fenced: 1,
+        suppressed: 2,
+        conflicts: 3,
+    }
+}
+
+/// The samples of one family, without comments.
+fn samples<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    text.lines().filter(of).collect()
+}
+
+fn metrics(kernel: Vec<KernelCounts>) -> Metrics {
+    Metrics::new("bettley", move || kernel.clone())
+}
+
+#[test]
+fn a_node_without_vips_still_shows_its_gauges() {
+    let text = metrics(vec![]).render(NOW);
+    for line in [
+        "announcer_owned_vips 0.0",
+        "announcer_unanswered_vips 0.0",
+        "announcer_session_deadline_seconds 0.0",
+        "announcer_session_epoch 0.0",
+        "announcer_invalid_objects 0.0",
+        "announcer_gratuitous_sent_total 0",
+        concat!("announcer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1.0"),
+    ] {
+        assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn ownership_is_shown_with_the_time_that_is_left() {
+    let metrics = metrics(vec![]);
+    metrics.set_invalid_objects(3);
+    metrics.set_ownership(Ownership {
+        held: [(vip("10.4.11.1"), vec!["default/web".into()]), (vip("fd00::1"), vec![])].into(),
+        unanswered: 1,
+        deadline: NOW + Duration::from_millis(12_500),
+        epoch: 7,
+    });
+    let text = metrics.render(NOW);
+    assert_eq!(samples(&text, "announcer_owned_vips"), ["announcer_owned_vips 2.0"]);
+    assert_eq!(samples(&text, "announcer_unanswered_vips"), ["announcer_unanswered_vips 1.0"]);
+    assert_eq!(
+        samples(&text, "announcer_session_deadline_seconds"),
+        ["announcer_session_deadline_seconds 12.5"]
+    );
+    assert_eq!(samples(&text, "announcer_session_epoch"), ["announcer_session_epoch 7.0"]);
+    assert_eq!(samples(&text, "announcer_invalid_objects"), ["announcer_invalid_objects 3.0"]);
+}
+
+#[test]
+fn a_passed_deadline_is_zero_seconds() {
+    let metrics = metrics(vec![]);
+    metrics.set_ownership(Ownership { deadline: NOW - Duration::from_secs(5), ..Ownership::default() });
+    assert_eq!(
+        samples(&metrics.render(NOW), "announcer_session_deadline_seconds"),
+        ["announcer_session_deadline_seconds 0.0"]
+    );
+}
+
+#[test]
+fn lease_writes_are_counted_by_kind_and_outcome() {
+    let metrics = metrics(vec![]);
+    metrics.lease_written(LeaseKind::Session, LeaseOutcome::Ok);
+    metrics.lease_written(LeaseKind::Session, LeaseOutcome::Ok);
+    metrics.lease_written(LeaseKind::Claim, LeaseOutcome::Conflict);
+    assert_eq!(
+        samples(&metrics.render(NOW), "announcer_lease_writes_total"),
+        [
+            r#"announcer_lease_writes_total{kind="session",outcome="ok"} 2"#,
+            r#"announcer_lease_writes_total{kind="claim",outcome="conflict"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn kernel_counters_are_read_at_the_scrape() {
+    let text = metrics(vec![counts("10.4.11.1", "eth0", 5)]).render(NOW);
+    for (name, value) in [("requests", 5), ("replies", 4), ("fenced", 1), ("suppressed", 2), ("conflicts", 3)]
+    {
+        let name = format!("announcer_{name}_total");
+        assert_eq!(samples(&text, &name), [format!(r#"{name}{{ip="10.4.11.1",interface="eth0"}} {value}"#)]);
+    }
+}
+
+#[test]
+fn metallbs_names_are_there_summed_over_interfaces() {
+    let metrics = metrics(vec![counts("10.4.11.1", "eth0", 5), counts("10.4.11.1", "eth1", 7)]);
+    metrics.gratuitous_sent(&[(vip("10.4.11.1"), 2)].into());
+    metrics.gratuitous_sent(&[(vip("10.4.11.1"), 2)].into());
+    metrics.set_ownership(Ownership {
+        held: [(vip("10.4.11.1"), vec!["default/web".into(), "default/dns".into()])].into(),
+        ..Ownership::default()
+    });
+    let text = metrics.render(NOW);
+    let all: Vec<_> = text.lines().filter(|line| line.starts_with("metallb_")).collect();
+    assert_eq!(
+        all,
+        [
+            r#"metallb_layer2_requests_received{ip="10.4.11.1"} 12.0"#,
+            r#"metallb_layer2_responses_sent{ip="10.4.11.1"} 10.0"#,
+            r#"metallb_layer2_gratuitous_sent{ip="10.4.11.1"} 4.0"#,
+            r#"metallb_speaker_announced{service="default/web",protocol="layer2",node="bettley",ip="10.4.11.1"} 1.0"#,
+            r#"metallb_speaker_announced{service="default/dns",protocol="layer2",node="bettley",ip="10.4.11.1"} 1.0"#,
+        ]
+    );
+    assert_eq!(samples(&text, "announcer_gratuitous_sent_total"), ["announcer_gratuitous_sent_total 4"]);
+}
+
+#[test]
+fn a_vip_that_is_released_is_no_longer_announced() {
+    let metrics = metrics(vec![]);
+    let held = |vips: &[&str]| Ownership {
+        held: vips.iter().map(|ip| (vip(ip), vec!["default/web".to_owned()])).collect(),
+        ..Ownership::default()
+    };
+    metrics.set_ownership(held(&["10.4.11.1"]));
+    metrics.set_ownership(held(&[]));
+    assert_eq!(samples(&metrics.render(NOW), "metallb_speaker_announced"), [""; 0]);
+}
+
+#[test]
+fn a_forgotten_vip_ends_its_series() {
+    let metrics = metrics(vec![]);
+    metrics.gratuitous_sent(&[(vip("10.4.11.1"), 2)].into());
+    metrics.forget(vip("10.4.11.1"));
+    let text = metrics.render(NOW);
+    assert_eq!(samples(&text, "metallb_layer2_gratuitous_sent"), [""; 0]);
+    assert_eq!(
+        samples(&text, "announcer_gratuitous_sent_total"),
+        ["announcer_gratuitous_sent_total 2"],
+        "never falls"
+    );
+}
