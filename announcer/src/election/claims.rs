@@ -9,7 +9,7 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Purpose, Request},
+    machine::{Change, Machine, Purpose, Request, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Machine {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.release(now, vip, Some(to), why),
                 Verdict::Keep if mine && !self.target.held.contains(&vip) => {
-                    self.take(now, vip, "claim already names this node");
+                    self.take(now, vip);
                 }
                 Verdict::Take(ranked) if settled => self.take_in_turn(now, vip, &ranked),
                 _ => {}
@@ -74,7 +74,8 @@ impl Machine {
         }
         for vip in lost {
             self.target.held.remove(&vip);
-            self.changes.push_back(Change::Lost(vip, "its claim was taken away or deleted", None));
+            let why = "its claim was taken away or deleted";
+            self.changes.push_back(Change::Lost { vip, why, to: None });
         }
     }
 
@@ -154,7 +155,7 @@ impl Machine {
     /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
     fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
         if self.target.held.remove(&vip) {
-            self.changes.push_back(Change::Lost(vip, why, to.clone()));
+            self.changes.push_back(Change::Lost { vip, why, to: to.clone() });
         }
         let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
         if !claim.understood {
@@ -174,16 +175,10 @@ impl Machine {
         if turn > now {
             return self.wake(turn);
         }
-        let preferred = self.view.claims.get(&vip).and_then(|claim| claim.preferred.clone());
-        let why = match (rank, preferred) {
-            (0, Some(node)) if node == self.me.holder.node => "handed over to this node",
-            (0, _) => "first choice",
-            _ => "better-ranked nodes did not take it",
-        };
-        self.take(now, vip, why);
+        self.take(now, vip);
     }
 
-    fn take(&mut self, now: BootNs, vip: Vip, why: &'static str) {
+    fn take(&mut self, now: BootNs, vip: Vip) {
         let claim = self.view.claims.get(&vip).cloned();
         if claim.as_ref().is_some_and(|claim| !claim.understood) {
             return;
@@ -197,9 +192,9 @@ impl Machine {
             return; // The answer to one of them brings us back.
         }
         let Some((uid, epoch)) = self.target.session.clone() else { return };
-        let from = claim.as_ref().and_then(|claim| claim.holder.clone());
         let me = self.me.holder.node.clone();
-        let moved = from.as_ref() != Some(&me);
+        let why = self.why(claim.as_ref());
+        let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
         let record = Record::Claim(Claim {
             vip,
             version: claim.as_ref().map_or(Version::default(), |claim| claim.version),
@@ -211,8 +206,27 @@ impl Machine {
             transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),
             understood: true,
         });
-        let purpose = Purpose::Take(vip, uid, epoch, why, from.filter(|_| moved));
+        let purpose = Purpose::Take(vip, uid, epoch, why);
         self.request(now, claim_name(vip), purpose, Request::Put(record));
+    }
+
+    /// Why we may take what this claim says.
+    fn why(&self, claim: Option<&Claim>) -> Why {
+        let me = &self.me.holder.node;
+        let Some(claim) = claim else { return Why::Free };
+        match &claim.holder {
+            Some(node) if node == me => return Why::Own,
+            Some(node) => return Why::Failover(node.clone()),
+            None => {}
+        }
+        let sessions = self.view.sessions.values().map(|seen| &seen.session);
+        let giver = sessions.filter(|session| session.uid == claim.session_uid).find_map(|s| s.holder.as_ref());
+        match giver {
+            Some(giver) if giver.node != *me && claim.preferred.as_ref() == Some(me) => {
+                Why::HandedOver(giver.node.clone())
+            }
+            _ => Why::Free,
+        }
     }
 
     /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
@@ -251,12 +265,12 @@ impl Machine {
     }
 
     /// Our own compare-and-swap succeeded: the entry is added iff the session is still the one it is bound to.
-    pub(super) fn taken(&mut self, vip: Vip, uid: &str, epoch: u64, why: &'static str, from: Option<String>) {
+    pub(super) fn taken(&mut self, vip: Vip, uid: &str, epoch: u64, why: Why) {
         self.probed.remove(&vip);
         let current = self.target.session.as_ref().is_some_and(|(u, e)| u == uid && *e == epoch);
         let named = self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim));
         if current && named && self.target.held.insert(vip) {
-            self.changes.push_back(Change::Gained(vip, epoch, why, from));
+            self.changes.push_back(Change::Gained { vip, epoch, why });
         }
     }
 }

@@ -70,6 +70,8 @@ pub enum Input {
     Deleted(Record),
     /// The watch broke; a list will follow.
     WatchBroke,
+    /// Boot time stood still while others counted on (a hypervisor's pause): what we hold may be over.
+    ClockJumped,
     /// A request ended.
     Answered(Token, Answer),
     /// Probes of a VIP ended; `Some`: this address answers for it.
@@ -111,23 +113,69 @@ pub enum Answer {
     Lost,
 }
 
+/// Why a VIP came to this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// Nobody owned it.
+    Free,
+    /// Its owner was fenced.
+    Failover(String),
+    /// Its owner released it for us.
+    HandedOver(String),
+    /// Its claim named us already, and our kernel had no entry.
+    Own,
+}
+
 /// Something an operator wants to read, at most one per change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
-    /// Our session is live under this epoch; `true`: adopted from the kernel without interruption.
-    SessionLive(u64, bool),
+    /// Our session is live.
+    SessionLive {
+        /// Under this epoch.
+        epoch: u64,
+        /// With so many VIPs kept from before a restart, without interruption.
+        adopted: usize,
+    },
     /// We were fenced: silent until a new epoch is confirmed.
-    Fenced,
+    Fenced {
+        /// The epoch that ended.
+        epoch: u64,
+        /// How many VIPs we held.
+        held: usize,
+    },
     /// The store behind the API server went backwards; silent for this long.
     Restored(Duration),
     /// Our name is held by another boot or machine; waiting this long for it to be silent.
     NameTaken(Holder, Duration),
-    /// We fenced this session at this new epoch, after this silence.
-    FencedPeer(String, u64, Duration),
-    /// We own this VIP under this epoch; why; and from whom it came.
-    Gained(Vip, u64, &'static str, Option<String>),
-    /// We gave this VIP up; why; and who is to take it.
-    Lost(Vip, &'static str, Option<String>),
+    /// We fenced a silent session.
+    FencedPeer {
+        /// Whose.
+        node: String,
+        /// At this new epoch.
+        epoch: u64,
+        /// How many claims that voided.
+        claims: usize,
+        /// How long it had been silent.
+        silence: Duration,
+    },
+    /// We own a VIP.
+    Gained {
+        /// Which.
+        vip: Vip,
+        /// Under this epoch.
+        epoch: u64,
+        /// Why.
+        why: Why,
+    },
+    /// We gave a VIP up.
+    Lost {
+        /// Which.
+        vip: Vip,
+        /// In an operator's words.
+        why: &'static str,
+        /// Who is to take it.
+        to: Option<String>,
+    },
     /// Probes were answered: another host uses the VIP.
     InUse(Vip, Mac),
 }
@@ -140,7 +188,7 @@ pub(super) enum Purpose {
     /// Fencing of this session, in view at this silence.
     Fence(Duration),
     /// Taking a claim, bound to this UID and epoch, with the reason.
-    Take(Vip, String, u64, &'static str, Option<String>),
+    Take(Vip, String, u64, Why),
     /// Releasing or deleting a claim.
     Release(Vip),
     /// Probes.
@@ -292,6 +340,7 @@ impl Machine {
                 self.own_seen(now);
             }
             Input::WatchBroke => self.view.gap(),
+            Input::ClockJumped => self.doubt(now),
             Input::Answered(token, answer) => self.answered(now, token, answer),
             Input::Probed(vip, by) => self.was_probed(now, vip, by),
             Input::Shutdown(release) => {
@@ -322,10 +371,14 @@ impl Machine {
             }
         }
         match purpose {
-            Purpose::Take(vip, uid, epoch, why, from) if done => self.taken(vip, &uid, epoch, why, from),
+            Purpose::Take(vip, uid, epoch, why) if done => self.taken(vip, &uid, epoch, why),
             Purpose::Fence(silence) if done => {
-                let epoch = self.view.sessions.get(&name).map_or(0, |seen| seen.session.epoch);
-                self.changes.push_back(Change::FencedPeer(name, epoch, silence));
+                let fenced = self.view.sessions.get(&name).map(|seen| &seen.session);
+                let (epoch, uid) = fenced.map_or((0, ""), |session| (session.epoch, &session.uid));
+                let of_it = |claim: &&Claim| claim.holder.is_some() && claim.session_uid == uid;
+                let claims = self.view.claims.values().filter(of_it).count();
+                let node = name.trim_start_matches("session-").to_owned();
+                self.changes.push_back(Change::FencedPeer { node, epoch, claims, silence });
             }
             _ => {}
         }

@@ -107,8 +107,8 @@ impl Machine {
                     s.uid == uid && s.epoch == epoch && s.holder.as_ref() == Some(&self.me.holder)
                 });
                 let Some(session) = seen.filter(|_| same) else {
+                    self.changes.push_back(Change::Fenced { epoch, held: self.target.held.len() });
                     self.fall_silent();
-                    self.changes.push_back(Change::Fenced);
                     return;
                 };
                 if session.version > live.version {
@@ -147,7 +147,8 @@ impl Machine {
         self.target.deadline = deadline;
         self.live_since = Some(now);
         self.view.restart_timers(now);
-        self.changes.push_back(Change::SessionLive(session.epoch, adopted));
+        let adopted = self.target.held.len();
+        self.changes.push_back(Change::SessionLive { epoch: session.epoch, adopted });
     }
 
     /// R ± 10 %, from the hash of our name and the count of writes: different on every node and every time, and
@@ -314,6 +315,15 @@ impl Machine {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Silent until a renewal sent from now on is proven.
+    pub(super) fn doubt(&mut self, now: BootNs) {
+        self.target.deadline = BootNs::NONE;
+        if let Own::Live(live) = &mut self.own {
+            live.attempts = Attempts::default();
+            live.renew_at = now;
         }
     }
 
