@@ -62,7 +62,9 @@ fn complain(error: &anyhow::Error) {
 
 fn uninstall(pins: &Pins) -> anyhow::Result<()> {
     use std::io::Write;
-    let removed = crate::datapath::uninstall(&pins.pin_root)?;
-    writeln!(std::io::stdout(), "{removed}")?;
+    let links = crate::datapath::uninstall(&pins.pin_root)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let left = runtime.block_on(async { crate::wire::groups::Groups::open()?.leave_all().await })?;
+    writeln!(std::io::stdout(), "removed the program from {} links, and {} multicast groups", links.len(), left.left)?;
     Ok(())
 }

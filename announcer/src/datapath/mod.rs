@@ -27,7 +27,10 @@ mod step;
 mod sys;
 mod uninstall;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use announcer_ebpf::layout::Counters;
 use announcer_ebpf::layout::{NODE_SLOT, Session, role};
@@ -99,6 +102,12 @@ impl Datapath {
     /// trusted as a whole; then begin a session of a new epoch.
     pub fn inherited(&self) -> Option<&Inherited> {
         self.inherited.as_ref()
+    }
+
+    /// The links that carried a program of ours when this agent started; those that are not given to
+    /// [`establish`](Self::establish) are detached by it.
+    pub fn pinned_links(&self) -> BTreeSet<LinkId> {
+        self.found.links.iter().map(|held| held.pin.link).collect()
     }
 
     /// Loads this agent's programs and swaps them in on `links`, with every inherited entry and the deadline unchanged.

@@ -9,12 +9,12 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Purpose, Request, Why},
+    machine::{Change, Machine, Probed, Purpose, Request, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
 };
 use crate::{
     policy::{Demand, Tier},
-    vocabulary::{BootNs, Mac, Vip},
+    vocabulary::{BootNs, Vip},
 };
 
 /// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
@@ -24,6 +24,8 @@ pub const CLAIMS_IN_FLIGHT: usize = 32;
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP that another host answered for is probed again.
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
+/// When a VIP whose probes could not be sent is probed again.
+const PROBE_FAILED: Duration = Duration::from_secs(1);
 
 impl Machine {
     pub(super) fn drive_claims(&mut self, now: BootNs) {
@@ -250,16 +252,19 @@ impl Machine {
         false
     }
 
-    pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, by: Option<Mac>) {
+    pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
         self.outstanding.retain(|_, (_, purpose)| *purpose != Purpose::Probe(vip));
-        match by {
-            None => {
+        match probed {
+            Probed::Unused => {
                 self.probed.insert(vip, now);
             }
-            Some(mac) => {
+            Probed::InUse(mac) => {
                 self.probed.remove(&vip);
                 self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
                 self.changes.push_back(Change::InUse(vip, mac));
+            }
+            Probed::Failed => {
+                self.not_before.insert(claim_name(vip), now + PROBE_FAILED);
             }
         }
     }

@@ -3,10 +3,15 @@
 mod kernel;
 mod node;
 mod run;
+mod state;
+mod turn;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{datapath::Mode, election::Failback, report::LogFormat};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tracing::level_filters::LevelFilter;
+
+use crate::{datapath::Mode, election::Failback, report::log::LogFormat};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +38,7 @@ pub(crate) struct Args {
 
     /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
     /// generic XDP.
-    #[arg(long, env = "ANNOUNCER_MODE", value_enum, default_value_t = Mode::Auto)]
+    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = mode())]
     mode: Mode,
 
     /// Let this node's own stack answer for an address that another node owns, as MetalLB does.
@@ -49,7 +54,7 @@ pub(crate) struct Args {
     fencing: Fencing,
 
     /// Interfaces never announced on unless an L2Advertisement names them: regular expressions.
-    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', default_values = crate::wire::DEFAULT_EXCLUDES)]
+    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', default_values = crate::wire::select::DEFAULT_EXCLUDES)]
     exclude_interfaces: Vec<String>,
 
     /// Announce each owned address again this often, in seconds, ± 10 %; 0 = only when something changes. Keep it
@@ -74,8 +79,8 @@ pub(crate) struct Args {
     log_format: LogFormat,
 
     /// Least important level that is logged.
-    #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
-    log_level: String,
+    #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
+    log_level: LevelFilter,
 
     #[command(flatten)]
     pins: super::Pins,
@@ -92,6 +97,14 @@ enum Fencing {
     Early,
     /// Nothing is taken before every lease that might cover it has run out.
     Strict,
+}
+
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(["auto", "native", "tcx", "generic"]).try_map(|text| text.parse::<Mode>())
+}
+
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]).try_map(|text| text.parse::<LevelFilter>())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

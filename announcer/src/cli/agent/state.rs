@@ -20,7 +20,7 @@ use crate::{
         metrics::{KernelCounts, Ownership},
     },
     vocabulary::{BootNs, LinkId, Vip},
-    wire::{links::LinkView, select::select},
+    wire::{groups::wanted, links::LinkView, select::select},
 };
 
 /// What was last said of things that last, so that each is said once.
@@ -87,7 +87,8 @@ impl Agent {
             self.schedule.link_gone(*gone);
         }
         if !started.is_empty() {
-            self.groups.reconcile(self.kernel.groups());
+            // Look again even if the same are wanted: a link that was made anew has none.
+            self.groups.send_modify(|_| ());
         }
         self.follow()
     }
@@ -148,18 +149,20 @@ impl Agent {
         }
     }
 
+    /// What was adopted is not new, but goes on being announced from time to time.
+    pub(super) fn keep_announcing(&mut self) {
+        for (vip, link) in self.kernel.owned() {
+            self.schedule.keep(vip, link, Instant::now());
+        }
+        self.groups.send_modify(|groups| *groups = wanted(self.kernel.owned()));
+    }
+
     /// Runs the live program on a request for each held VIP, on each of its links.
     pub(super) fn prove(&mut self) {
         if !self.machine.is_live(BootNs::now()) {
             return;
         }
-        let owned: Vec<(Vip, LinkId)> = self
-            .kernel
-            .owners()
-            .vips
-            .iter()
-            .flat_map(|(vip, links)| links.iter().map(|link| (*vip, *link)))
-            .collect();
+        let owned: Vec<(Vip, LinkId)> = self.kernel.owned().collect();
         let mut unanswered = BTreeSet::new();
         for (vip, link) in owned {
             let name = self.view.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone());

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     datapath::DatapathError,
-    election::{Answer, Input, Leases, Machine, Request, Token},
+    election::{Answer, Input, Leases, Machine, Probed, Request, Token},
     kube::Snapshot,
     policy::{Demand, Options},
     report::{
@@ -31,12 +31,12 @@ use crate::{
         health::Health,
         metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
     },
-    vocabulary::{BootNs, Link, LinkId, Mac, Vip},
+    vocabulary::{BootNs, Link, LinkId, Vip},
     wire::{
         announcements::Schedule,
-        groups::Groups,
+        groups::{Groups, Membership, wanted},
         links::LinkView,
-        probe::{ProbeConfig, probe},
+        probe::{Plan, probe},
         select::Excludes,
         sender::{Sender, send_due},
     },
@@ -60,7 +60,7 @@ pub(super) enum Outcome {
     /// Of an API request; the kind of Lease, if it was a write.
     Answered(Token, Option<LeaseKind>, Box<Answer>),
     /// Of probes.
-    Probed(Vip, Option<Mac>),
+    Probed(Vip, Probed),
 }
 
 /// Everything the loop owns.
@@ -73,7 +73,8 @@ pub(super) struct Agent {
     pub(super) leases: Leases,
     pub(super) schedule: Schedule,
     pub(super) sender: Sender,
-    pub(super) groups: Groups,
+    /// The solicited-node memberships wanted, for the task that keeps them.
+    pub(super) groups: watch::Sender<BTreeSet<Membership>>,
     pub(super) changes: Changes,
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: SharedCounts,
@@ -163,7 +164,7 @@ impl Agent {
         for (vip, link) in applied.gained {
             self.schedule.announce(vip, link, now);
         }
-        self.groups.reconcile(self.kernel.groups());
+        self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
         if gained {
             self.prove();
         }
@@ -179,14 +180,16 @@ impl Agent {
     fn send(&mut self, token: Token, request: Request) {
         let outcomes = self.outcomes.clone();
         if let Request::Probe(vip) = request {
-            let links = self.links_for(vip);
+            let (links, own) = (self.links_for(vip), self.view.macs());
             tokio::spawn(async move {
-                let probed = probe(vip, &links, ProbeConfig::default()).await;
-                let by = probed.map(|probed| probed.answered_by).unwrap_or_else(|error| {
-                    warn!(ip = %vip, %error, "cannot probe this address; taking it for unused");
-                    None
-                });
-                let _ = outcomes.send(Outcome::Probed(vip, by));
+                let probed = match probe(vip, &links, &own, Plan::default()).await {
+                    Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
+                    Err(error) => {
+                        warn!(ip = %vip, %error, "cannot probe this address; trying again");
+                        Probed::Failed
+                    }
+                };
+                let _ = outcomes.send(Outcome::Probed(vip, probed));
             });
             return;
         }
@@ -211,7 +214,7 @@ impl Agent {
 
     fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
         match outcome {
-            Outcome::Probed(vip, by) => self.turn(Input::Probed(vip, by)),
+            Outcome::Probed(vip, probed) => self.turn(Input::Probed(vip, probed)),
             Outcome::Answered(token, kind, answer) => {
                 if let Some(kind) = kind {
                     let outcome = match *answer {
@@ -261,6 +264,27 @@ impl Agent {
     /// Whether a leaving agent may end: its last request is answered, and what it had to hand over is taken.
     fn may_go(&self, by: Instant) -> bool {
         !self.machine.is_busy() || by <= Instant::now()
+    }
+}
+
+fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let changed = *place != value;
+    *place = value;
+    changed
+}
+
+/// Keeps the memberships as wanted, beside the loop: netlink may take its time.
+pub(super) async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Membership>>) {
+    while wanted.changed().await.is_ok() {
+        let now = wanted.borrow_and_update().clone();
+        match groups.reconcile(&now).await {
+            Ok(done) => {
+                for ((link, group), error) in done.failed {
+                    warn!(link = link.0, %group, %error, "cannot join the solicited-node group: IPv6 questions may not arrive");
+                }
+            }
+            Err(error) => warn!(%error, "cannot keep multicast groups"),
+        }
     }
 }
 
