@@ -14,6 +14,8 @@ pub enum Need {
     Root,
     /// Linux 6.6 or newer.
     Kernel,
+    /// A kernel that knows the file system in which eBPF objects are pinned.
+    Bpffs,
     /// The kernel's own type information.
     Btf,
     /// A Debian package.
@@ -67,7 +69,8 @@ impl Need {
 
     /// What a cluster of the lab needs, each before those that depend on it.
     pub fn lab() -> Vec<Self> {
-        [&[Self::Root, Self::Kernel][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]].concat()
+        [&[Self::Root, Self::Kernel, Self::Bpffs][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]]
+            .concat()
     }
 
     /// Every need there is.
@@ -80,6 +83,7 @@ impl Need {
         match self {
             Self::Root => "root".into(),
             Self::Kernel => "Linux >= 6.6".into(),
+            Self::Bpffs => "bpffs".into(),
             Self::Btf => "kernel BTF".into(),
             Self::Package(package) => package.name.into(),
             Self::Go => "Go >= 1.24".into(),
@@ -95,6 +99,7 @@ impl Need {
         match self {
             Self::Root => "namespaces, bpffs and eBPF programs are made by root",
             Self::Kernel => "TCX, with which programs attach to any link, came with 6.6",
+            Self::Bpffs => "programs and maps are pinned there, so that they outlive the agent",
             Self::Btf => "bpftool prints maps with named fields by it",
             Self::Package(package) => package.why,
             Self::Go => "compiles the lab's Kubernetes",
@@ -112,6 +117,7 @@ impl Need {
         match self {
             Self::Root => "run it with sudo".into(),
             Self::Kernel => "boot a newer kernel".into(),
+            Self::Bpffs => "boot a kernel with CONFIG_BPF_SYSCALL=y, as distributions build it".into(),
             Self::Btf => "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build it".into(),
             Self::Package(package) if build::has_apt() => format!("apt-get install {}", package.name),
             Self::Package(package) => {
@@ -132,7 +138,7 @@ impl Need {
     /// Whether `cargo xtask setup` can see to it.
     pub fn can_be_provided(&self) -> bool {
         match self {
-            Self::Root | Self::Kernel | Self::Btf | Self::Go => false,
+            Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Go => false,
             Self::Package(_) => build::has_apt(),
             Self::Kubernetes | Self::Images | Self::RustSource | Self::BpfLinker => true,
         }
@@ -160,6 +166,11 @@ impl Need {
                 let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
                 ensure!(version >= (6, 6), "this is {}", release.trim());
                 Ok(release.trim().into())
+            }
+            Self::Bpffs => {
+                let known = fs::read_to_string("/proc/filesystems").context("not Linux")?;
+                ensure!(known.lines().any(|line| line.ends_with("\tbpf")), "the kernel has none");
+                Ok("yes".into())
             }
             Self::Btf => {
                 ensure!(Path::new("/sys/kernel/btf/vmlinux").exists(), "no /sys/kernel/btf/vmlinux");
@@ -197,7 +208,9 @@ impl Need {
             Self::Images => build::images(),
             Self::RustSource => toolchain::install_rust_source(),
             Self::BpfLinker => toolchain::install_bpf_linker(),
-            Self::Root | Self::Kernel | Self::Btf | Self::Package(_) | Self::Go => bail!("{}", self.remedy()),
+            Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Package(_) | Self::Go => {
+                bail!("{}", self.remedy())
+            }
         }
     }
 }
