@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use crate::{machine::Machine, state::Alive, wait};
+use crate::{logs, machine::Machine, state::Alive, wait};
 
 /// `nsenter` changes what a program sees of the cgroups, not which one it is in.
 const JOIN_CGROUPS: &str = "for procs in /sys/fs/cgroup/*/cgroup.procs; do
@@ -91,7 +91,7 @@ impl Process {
 
     /// The end of what it printed, for messages.
     pub fn log_tail(&self) -> String {
-        tail(&self.log)
+        logs::tail(&self.log)
     }
 }
 
@@ -101,15 +101,6 @@ impl Drop for Process {
             eprintln!("lab: {error:#}");
         }
     }
-}
-
-/// The last lines of a log.
-pub(crate) fn tail(log: &Path) -> String {
-    const LINES: usize = 15;
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let from = lines.len().saturating_sub(LINES);
-    format!("the end of {}:\n  {}", log.display(), lines[from..].join("\n  "))
 }
 
 /// The one child that `parent` (`unshare --fork` or `nsenter --pid`) makes; `None` if `parent` has ended.

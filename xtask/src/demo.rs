@@ -6,10 +6,10 @@ use std::{
 };
 
 use announcer_tests::{
-    ArpJudge, Cluster, Mode, Node,
+    Cluster, Judge, Mode, Node,
     addresses::format_mac,
-    product::{ADVERTISEMENT_YAML, DAEMON_SET, FIRST_VIP, NAMESPACE, PINS, POOL_YAML, web_service},
-    wait,
+    product::{ADVERTISEMENT_YAML, DAEMON_SET, FIRST_VIP, NAMESPACE, PINS, POOL_YAML},
+    wait, web,
 };
 use anyhow::{Context as _, Result};
 
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .progress(move |line| println!("{:6.1} s  {line}", start.elapsed().as_secs_f64()))
         .start()?;
     cluster.install_metallb_crds()?;
-    cluster.apply_yaml(&web_service("httpbin", 3))?;
+    cluster.apply_yaml(&web::manifest("httpbin", 3))?;
     let _allocator = cluster.allocator()?;
     time.tell("the lab hands out addresses of 10.4.11.0/24, in the place of MetalLB's controller");
 
@@ -127,7 +127,7 @@ fn install(cluster: &Cluster, time: &Timeline, mode: Attach) -> Result<()> {
     Ok(())
 }
 
-fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<ArpJudge> {
+fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<Judge> {
     time.heading(
         "$ kubectl apply -f pool.yaml -f l2advertisement.yaml    (the scenario's, MetalLB's own kinds)",
     );
@@ -165,7 +165,7 @@ fn owner(cluster: &Cluster) -> Result<&Node> {
 }
 
 /// The longest stretch without an answer since `from` on the judge's clock.
-fn silence_since(judge: &ArpJudge, from: Duration) -> Duration {
+fn silence_since(judge: &Judge, from: Duration) -> Duration {
     let mut before = from;
     let mut longest = Duration::ZERO;
     for answer in judge.so_far().answered(FIRST_VIP).filter(|answer| answer.at >= from) {
@@ -175,14 +175,14 @@ fn silence_since(judge: &ArpJudge, from: Duration) -> Duration {
     longest
 }
 
-fn wait_answer_by(judge: &ArpJudge, node: &Node, limit: Duration) -> Result<()> {
+fn wait_answer_by(judge: &Judge, node: &Node, limit: Duration) -> Result<()> {
     wait::until(&format!("an answer by {}", node.name()), limit, || {
         let last = judge.so_far().answered(FIRST_VIP).last().copied();
         Ok(last.filter(|answer| answer.mac == node.mac()).map(drop))
     })
 }
 
-fn drain(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
+fn drain(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
     let old = owner(cluster)?;
     time.heading(&format!("$ kubectl drain {} --ignore-daemonsets", old.name()));
     let from = judge.now();
@@ -202,7 +202,7 @@ fn drain(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
     Ok(())
 }
 
-fn crash(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
+fn crash(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
     let old = owner(cluster)?;
     time.heading(&format!("{} loses power: its port leaves the switch, its processes are gone", old.name()));
     let from = judge.now();

@@ -61,14 +61,26 @@ impl Lab {
         node.spawn(
             "agent",
             &[
-                &self.program, "agent", "--node-name", node.name(), "--namespace", NAMESPACE, "--kubeconfig",
-                &self.kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE,
+                &self.program,
+                "agent",
+                "--node-name",
+                node.name(),
+                "--namespace",
+                NAMESPACE,
+                "--kubeconfig",
+                &self.kubeconfig,
+                "--boot-id-file",
+                Node::BOOT_ID_FILE,
             ],
         )
     }
 
     fn agent_of(&self, node: &str) -> Result<&Process> {
-        self.agents.iter().find(|(name, _)| name == node).map(|(_, agent)| agent).context("an agent of that name")
+        self.agents
+            .iter()
+            .find(|(name, _)| name == node)
+            .map(|(_, agent)| agent)
+            .context("an agent of that name")
     }
 
     fn owner(&self) -> Result<&Node> {
@@ -122,7 +134,8 @@ fn without_an_api_server_the_kernel_falls_silent_and_answers_again_under_the_sam
     let owner = lab.owner()?;
     let judge = lab.cluster.judge(&[FIRST_VIP])?;
     owner.cut_off_api()?;
-    let other = lab.cluster.nodes().iter().find(|node| node.name() != owner.name()).context("another node")?;
+    let other =
+        lab.cluster.nodes().iter().find(|node| node.name() != owner.name()).context("another node")?;
     other.cut_off_api()?;
     let silent = || Ok((judge.so_far().longest_silence(FIRST_VIP) > Duration::from_secs(1)).then_some(()));
     wait::until("silence", Duration::from_secs(25), silent)?;
@@ -145,11 +158,20 @@ fn a_bad_command_line_is_one_line_and_the_right_exit_status() -> Result<()> {
         (vec!["agent"], 2, "--node-name"),
         (vec!["agent", "--node-name", "x", "--mode", "fast"], 2, "fast"),
         (vec!["agent", "--node-name", "x", "--kubeconfig", "/nowhere"], 1, "/nowhere"),
-        (vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--pin-root", "/tmp"], 1, "bpffs"),
-        (vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--exclude-interfaces", "("], 1, "exclude"),
+        (
+            vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--pin-root", "/tmp"],
+            1,
+            "bpffs",
+        ),
+        (
+            vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--exclude-interfaces", "("],
+            1,
+            "exclude",
+        ),
     ] {
         let output = node.output(&[&[lab.program.as_str()][..], &arguments].concat())?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let text =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
         assert!(text.contains(words), "{arguments:?}: no `{words}` in {text}");
     }
