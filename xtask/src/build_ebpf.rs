@@ -58,3 +58,17 @@ fn build() -> Result<PathBuf> {
     });
     Ok(out_dir.context("cargo did not say where it built the object")?.join(OBJECT))
 }
+
+/// clippy for the eBPF target, warnings denied. Unstable features (`-Zbuild-std`) are for this one command alone.
+pub fn lint() -> Result<()> {
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["clippy", "--quiet", "--release", "--package", PACKAGE, "--bin", OBJECT])
+        .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core", "--", "--deny", "warnings"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .status()
+        .context("cargo could not be started")?;
+    if !status.success() {
+        bail!("clippy has words about the eBPF programs");
+    }
+    Ok(())
+}

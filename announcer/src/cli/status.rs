@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::Pins;
 use crate::{
@@ -22,7 +22,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let root = &args.pins.pin_root;
     let status = match Status::read(root)? {
         None => bail!("nothing of Announcer is pinned under {}: no agent has run on this node", root.display()),
-        Some(Err(unreadable)) => return Err(unreadable).context("another version of Announcer made these maps"),
+        Some(Err(unreadable)) => bail!("{}: {unreadable}", root.display()),
         Some(Ok(status)) => status,
     };
     let names: BTreeMap<u32, String> = names();
@@ -49,6 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let role = match entry.role {
             Role::Owned => "owned",
             Role::Elsewhere => "elsewhere",
+            Role::Unknown(_) => "unknown",
         };
         let counted = &entry.counters;
         writeln!(

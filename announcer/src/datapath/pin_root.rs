@@ -129,7 +129,7 @@ pub(super) fn check_bpffs(path: &Path) -> Result<(), DatapathError> {
     let existing = if path.exists() { path } else { path.parent().unwrap_or(path) };
     let found = rustix::fs::statfs(existing);
     match found {
-        Ok(found) if i64::from(found.f_type) == BPF_FS_MAGIC => Ok(()),
+        Ok(found) if i128::from(found.f_type) == i128::from(BPF_FS_MAGIC) => Ok(()),
         Ok(_) | Err(rustix::io::Errno::NOENT) => Err(DatapathError::NotBpffs { path: existing.to_owned() }),
         Err(error) => Err(DatapathError::file("look at", existing)(error.into())),
     }

@@ -80,9 +80,15 @@ pub fn select(interfaces: &Interfaces, view: &LinkView, excludes: &Excludes) -> 
         Interfaces::Named(names) => {
             for name in names {
                 match view.named(name).map(|link| (link.id, unfit(link, view))) {
-                    Some((id, None)) => drop(selection.links.insert(id)),
-                    Some((_, Some(reason))) => drop(selection.unfit.insert(name.clone(), reason)),
-                    None => drop(selection.missing.insert(name.clone())),
+                    Some((id, None)) => {
+                        selection.links.insert(id);
+                    }
+                    Some((_, Some(reason))) => {
+                        selection.unfit.insert(name.to_string(), reason);
+                    }
+                    None => {
+                        selection.missing.insert(name.to_string());
+                    }
                 }
             }
         }

@@ -35,6 +35,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A loop that has not turned for so long is wedged; its kernel falls silent long before the kubelet acts.
 const WEDGED: Duration = Duration::from_secs(30);
+/// How much of the first ten minutes is taken for passed: the first summary comes 3 s after the start.
+const SUMMARY_HEADSTART: Duration = Duration::from_secs(597);
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     log::init(args.log_format, args.log_level)?;
@@ -53,7 +55,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let excludes = Excludes::new(&args.exclude_interfaces).context("--exclude-interfaces")?;
     let holder = node::holder(&args.node_name, &args.boot_id_file)?;
     let clients = kube::connect(args.kubeconfig.as_deref()).await?;
-    let changes = Changes::new(&args.node_name, Instant::now());
+    // The first summary comes with the start, so that a new Pod's log says at once what it holds.
+    let ten_minutes_ago = Instant::now().checked_sub(SUMMARY_HEADSTART);
+    let changes = Changes::new(&args.node_name, ten_minutes_ago.unwrap_or_else(Instant::now));
     changes.started(rustix::system::uname().release().to_str().unwrap_or("unknown"));
 
     let sender = Sender::new().context("cannot open a packet socket: the agent needs CAP_NET_RAW")?;

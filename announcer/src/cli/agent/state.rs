@@ -30,7 +30,6 @@ pub(super) struct Said {
     clashes: BTreeSet<Vip>,
     failed: BTreeSet<(LinkId, String)>,
     attached: bool,
-    summary: bool,
     ran_out: bool,
 }
 

@@ -48,6 +48,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const PROOFS: Duration = Duration::from_secs(10);
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
+/// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
+const PROBES: Plan =
+    Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
 /// Nothing is due: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -182,7 +185,7 @@ impl Agent {
         if let Request::Probe(vip) = request {
             let (links, own) = (self.links_for(vip), self.view.macs());
             tokio::spawn(async move {
-                let probed = match probe(vip, &links, &own, Plan::default()).await {
+                let probed = match probe(vip, &links, &own, PROBES).await {
                     Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
                     Err(error) => {
                         warn!(ip = %vip, %error, "cannot probe this address; trying again");
