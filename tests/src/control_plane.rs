@@ -59,7 +59,6 @@ impl ControlPlane {
                 "--allow-privileged=true",
                 "--kubelet-preferred-address-types=InternalIP",
                 "--endpoint-reconciler-type=master-count",
-                "--enable-priority-and-fairness=false",
             ],
         )?;
         Ok(plane)

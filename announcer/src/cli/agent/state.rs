@@ -26,7 +26,6 @@ use crate::{
 /// What was last said of things that last, so that each is said once.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    invalid: BTreeSet<String>,
     clashes: BTreeSet<Vip>,
     failed: BTreeSet<(LinkId, String)>,
     attached: bool,
@@ -42,15 +41,7 @@ impl Agent {
                 warn!(node = self.node, "no Node of this name: check --node-name; nothing is announced without it");
             }
         }
-        let invalid: BTreeSet<String> = snapshot.invalid.iter().map(ToString::to_string).collect();
-        for object in invalid.difference(&self.said.invalid) {
-            error!(node = self.node, object, "invalid object; the last valid configuration stays in force");
-        }
-        for object in self.said.invalid.difference(&invalid) {
-            info!(node = self.node, object, "object is valid again, or gone");
-        }
-        self.metrics.set_invalid_objects(invalid.len());
-        self.said.invalid = invalid;
+        self.metrics.set_invalid_objects(snapshot.invalid.len());
         let clashes = policy::clashes(&snapshot, &self.options);
         for (vip, whose) in clashes.iter().filter(|(vip, _)| !self.said.clashes.contains(vip)) {
             error!(ip = %vip, node = self.node, whose, "a Service has a Node's own address; it is not announced");
