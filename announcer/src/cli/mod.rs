@@ -65,6 +65,11 @@ fn uninstall(pins: &Pins) -> anyhow::Result<()> {
     let links = crate::datapath::uninstall(&pins.pin_root)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let left = runtime.block_on(async { crate::wire::groups::Groups::open()?.leave_all().await })?;
-    writeln!(std::io::stdout(), "removed the program from {} links, and {} multicast groups", links.len(), left.left)?;
+    writeln!(
+        std::io::stdout(),
+        "removed the program from {} links, and {} multicast groups",
+        links.len(),
+        left.left
+    )?;
     Ok(())
 }

@@ -43,7 +43,11 @@ impl Kernel {
 
     /// Makes the kernel match `target`: whatever is to stop has stopped, a grace period included, when this
     /// returns; only then may the requests of the same step be sent. `None`: nothing had to change.
-    pub(super) fn follow(&mut self, target: &Target, owners: Owners) -> Result<Option<Applied>, DatapathError> {
+    pub(super) fn follow(
+        &mut self,
+        target: &Target,
+        owners: Owners,
+    ) -> Result<Option<Applied>, DatapathError> {
         if *target == self.target && owners == self.owners {
             return Ok(None);
         }
@@ -58,7 +62,11 @@ impl Kernel {
                 None => self.datapath.silence()?,
                 Some((uid, epoch)) => {
                     let uid = uuid_bytes(uid);
-                    self.datapath.begin_session(&SessionRecord { uid, epoch: *epoch, boot_id: self.boot_id })?;
+                    self.datapath.begin_session(&SessionRecord {
+                        uid,
+                        epoch: *epoch,
+                        boot_id: self.boot_id,
+                    })?;
                 }
             }
         }
@@ -105,7 +113,11 @@ pub(super) fn owner_table(
     let mut owners = Owners::default();
     for (vip, wanted) in &demand.vips {
         let on = wanted.candidates.get(node).filter(|_| held.contains(vip)).map(|candidate| {
-            links.values().filter(|link| candidate.interfaces.select(&link.name)).map(|link| link.id).collect()
+            links
+                .values()
+                .filter(|link| candidate.interfaces.select(&link.name))
+                .map(|link| link.id)
+                .collect()
         });
         owners.vips.insert(*vip, on.unwrap_or_default());
     }
@@ -194,7 +206,8 @@ mod tests {
     fn a_vip_that_is_not_held_is_elsewhere_on_every_link() {
         let vip = VIP.parse().expect("an address");
         let links = BTreeMap::from([link(2, "eth0")]);
-        let owners = owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", &links, &Owners::default());
+        let owners =
+            owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", &links, &Owners::default());
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::new())]));
     }
 

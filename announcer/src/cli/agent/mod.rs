@@ -71,7 +71,12 @@ pub(crate) struct Args {
     metrics_address: SocketAddr,
 
     /// Address of the probes (`/healthz`, `/readyz`).
-    #[arg(long, env = "ANNOUNCER_HEALTH_ADDRESS", value_name = "ADDR:PORT", default_value = "127.0.0.1:9475")]
+    #[arg(
+        long,
+        env = "ANNOUNCER_HEALTH_ADDRESS",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9475"
+    )]
     health_address: SocketAddr,
 
     /// How logs are written to standard output: `json` for machines, `text` for people.
@@ -86,7 +91,13 @@ pub(crate) struct Args {
     pins: super::Pins,
 
     /// File with this boot's id, for labs whose nodes share one kernel.
-    #[arg(long, env = "ANNOUNCER_BOOT_ID_FILE", value_name = "FILE", hide = true, default_value = "/proc/sys/kernel/random/boot_id")]
+    #[arg(
+        long,
+        env = "ANNOUNCER_BOOT_ID_FILE",
+        value_name = "FILE",
+        hide = true,
+        default_value = "/proc/sys/kernel/random/boot_id"
+    )]
     boot_id_file: PathBuf,
 }
 
@@ -104,7 +115,8 @@ fn mode() -> impl TypedValueParser<Value = Mode> {
 }
 
 fn level() -> impl TypedValueParser<Value = LevelFilter> {
-    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]).try_map(|text| text.parse::<LevelFilter>())
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+        .try_map(|text| text.parse::<LevelFilter>())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -81,8 +81,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let view = links.borrow().clone();
     let config =
         Config { pin_root: args.pins.pin_root.clone(), mode: args.mode, suppress: !args.no_suppress };
-    let mut datapath =
-        tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE)).await.context("datapath")??;
+    let mut datapath = tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE))
+        .await
+        .context("datapath")??;
     // What carries the program already goes on doing so; more links come with the first view of the cluster.
     let kept = datapath.pinned_links();
     let carrying: Vec<Link> = view.links.values().filter(|link| kept.contains(&link.id)).cloned().collect();
@@ -125,6 +126,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
 /// Makes nonces unique to this process.
 fn random() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("cannot get random bytes")?;
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("cannot get random bytes")?;
     Ok(u64::from_ne_bytes(bytes))
 }

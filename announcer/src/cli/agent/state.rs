@@ -38,7 +38,10 @@ impl Agent {
         if self.snapshot.is_none() {
             self.changes.synced(snapshot.services.len(), snapshot.nodes.len());
             if snapshot.own_node(&self.node).is_none() {
-                warn!(node = self.node, "no Node of this name: check --node-name; nothing is announced without it");
+                warn!(
+                    node = self.node,
+                    "no Node of this name: check --node-name; nothing is announced without it"
+                );
             }
         }
         self.metrics.set_invalid_objects(snapshot.invalid.len());
@@ -65,7 +68,9 @@ impl Agent {
         for id in carrying.keys() {
             match (before.links.get(id), self.view.links.get(id)) {
                 (Some(old), Some(new)) if old.carrier && !new.carrier => self.changes.link_down(&new.name),
-                (Some(old), Some(new)) if !old.carrier && new.carrier => self.changes.link_up(&new.name, new.mac),
+                (Some(old), Some(new)) if !old.carrier && new.carrier => {
+                    self.changes.link_up(&new.name, new.mac)
+                }
                 _ => {}
             }
         }
@@ -90,13 +95,16 @@ impl Agent {
         let Some(snapshot) = self.snapshot.clone() else { return Ok(()) };
         let plan = policy::link_plan(&snapshot, &self.node);
         let mut wanted = select(&plan.attach, &self.view, &self.excludes).links;
-        wanted.extend(self.kernel.datapath.attachments().into_keys().filter(|id| self.view.links.contains_key(id)));
+        wanted.extend(
+            self.kernel.datapath.attachments().into_keys().filter(|id| self.view.links.contains_key(id)),
+        );
         let links: Vec<_> = wanted.iter().filter_map(|id| self.view.links.get(id)).cloned().collect();
         let reports = self.kernel.datapath.set_links(&links)?;
         self.tell_links(&reports);
 
         let announcing = select(&plan.announce, &self.view, &self.excludes);
-        let missing = announcing.missing.into_iter().map(|name| (name, "no such interface; waiting for it".to_owned()));
+        let missing =
+            announcing.missing.into_iter().map(|name| (name, "no such interface; waiting for it".to_owned()));
         let unfit = announcing.unfit.into_iter().map(|(name, why)| (name, why.to_owned()));
         self.changes.unusable(missing.chain(unfit).collect());
         let carrying = self.carrying();
@@ -129,7 +137,9 @@ impl Agent {
                     Some(why) => format!("{} ({attachment}: {why})", report.name),
                     None => format!("{} ({attachment})", report.name),
                 }),
-                LinkChange::Adopted { attachment } => Some(format!("{} ({attachment}, adopted)", report.name)),
+                LinkChange::Adopted { attachment } => {
+                    Some(format!("{} ({attachment}, adopted)", report.name))
+                }
                 _ => None,
             })
             .collect();
@@ -179,11 +189,18 @@ impl Agent {
         let now = BootNs::now();
         let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
         if self.pauses.jump() > margin / 2 {
-            warn!(node = self.node, "the clocks jumped apart, as after a hypervisor's pause: silent until renewed");
+            warn!(
+                node = self.node,
+                "the clocks jumped apart, as after a hypervisor's pause: silent until renewed"
+            );
             self.turn(Input::ClockJumped)?;
         }
         for seen in self.kernel.drain_conflicts() {
-            let name = self.view.links.get(&seen.link).map_or_else(|| seen.link.to_string(), |link| link.name.clone());
+            let name = self
+                .view
+                .links
+                .get(&seen.link)
+                .map_or_else(|| seen.link.to_string(), |link| link.name.clone());
             self.changes.conflict(seen.vip, &name, seen.mac, Instant::now());
             if self.kernel.datapath.entry_live(seen.vip, seen.link) {
                 self.schedule.defend(seen.vip, seen.link, Instant::now());
@@ -226,15 +243,20 @@ impl Agent {
         self.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
         self.health.turned(now, Readiness { synced, deadline: target.deadline, unanswered });
-        let counts = self.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
-            vip,
-            interface: self.view.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone()),
-            requests: counted.requests,
-            replies: counted.replies,
-            fenced: counted.fenced,
-            suppressed: counted.suppressed,
-            conflicts: counted.conflicts,
-        });
+        let counts =
+            self.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
+                vip,
+                interface: self
+                    .view
+                    .links
+                    .get(&link)
+                    .map_or_else(|| link.to_string(), |link| link.name.clone()),
+                requests: counted.requests,
+                replies: counted.replies,
+                fenced: counted.fenced,
+                suppressed: counted.suppressed,
+                conflicts: counted.conflicts,
+            });
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts.collect();
         Ok(())
     }
@@ -248,11 +270,20 @@ impl Agent {
             Change::Fenced { epoch, held } => self.changes.fenced_here(*epoch, *held),
             Change::Restored(wait) => {
                 let seconds = wait.as_secs();
-                error!(node = self.node, seconds, "the API server went back in time (etcd restored?): silent, and taking nothing, for a while");
+                error!(
+                    node = self.node,
+                    seconds,
+                    "the API server went back in time (etcd restored?): silent, and taking nothing, for a while"
+                );
             }
             Change::NameTaken(holder, wait) => {
                 let (holder, seconds) = (holder.to_string(), wait.as_secs());
-                warn!(node = self.node, holder, seconds, "another boot or machine holds this node's name: waiting until its lease has run out");
+                warn!(
+                    node = self.node,
+                    holder,
+                    seconds,
+                    "another boot or machine holds this node's name: waiting until its lease has run out"
+                );
             }
             Change::FencedPeer { node, epoch, claims, silence } => {
                 let reason = format!("silent for {:.1} s, its whole lease", silence.as_secs_f64());
@@ -266,7 +297,8 @@ impl Agent {
                     crate::election::Why::Own => Gain::Adopted,
                 };
                 let owned = self.kernel.owners().vips.get(vip).cloned().unwrap_or_default();
-                let names = owned.iter().filter_map(|id| self.view.links.get(id)).map(|l| l.name.clone()).collect();
+                let names =
+                    owned.iter().filter_map(|id| self.view.links.get(id)).map(|l| l.name.clone()).collect();
                 self.changes.gained(*vip, &services(vip), &names, &why, *epoch);
             }
             Change::Lost { vip, why, to } => {

@@ -49,8 +49,7 @@ const PROOFS: Duration = Duration::from_secs(10);
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
-const PROBES: Plan =
-    Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
+const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
 /// Nothing is due: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -177,7 +176,12 @@ impl Agent {
     /// The links that carry the program.
     pub(super) fn carrying(&self) -> BTreeMap<LinkId, Link> {
         let attached = self.kernel.datapath.attachments();
-        self.view.links.iter().filter(|(id, _)| attached.contains_key(id)).map(|(id, l)| (*id, l.clone())).collect()
+        self.view
+            .links
+            .iter()
+            .filter(|(id, _)| attached.contains_key(id))
+            .map(|(id, l)| (*id, l.clone()))
+            .collect()
     }
 
     fn send(&mut self, token: Token, request: Request) {
@@ -211,7 +215,9 @@ impl Agent {
     /// The links on which this node would announce a VIP.
     fn links_for(&self, vip: Vip) -> Vec<Link> {
         let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
-        let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else { return Vec::new() };
+        let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else {
+            return Vec::new();
+        };
         self.carrying().into_values().filter(|link| candidate.interfaces.select(&link.name)).collect()
     }
 
