@@ -5,10 +5,13 @@
 //! next agent, or `uninstall`, knows what to remove.
 //!
 //! What Linux 6.18 does, found by trying: loss of carrier leaves address and membership alone. Setting the link *down*
-//! removes the address but not the membership, which then can neither be added again (EADDRINUSE: it is there, which is
-//! what we want) nor removed before the link is.
+//! removes the address but not the membership, which then can neither be added again (EADDRINUSE) nor removed before the
+//! link is. If the link goes down within moments of the address's coming, the kernel even drops the group and keeps the
+//! EADDRINUSE (`addrconf_leave_solict` runs without the join of a DAD work that is still queued). So the kernel's list of
+//! groups has the last word, and what is missing there is held by a socket.
 
-mod overflow;
+mod kernel;
+mod sockets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +32,7 @@ use tracing::warn;
 
 use super::frames::solicited_node;
 use crate::vocabulary::{LinkId, Vip};
-use overflow::Overflow;
+use sockets::Sockets;
 
 /// `IFA_PROTO` of our addresses. 1 to 3 are the kernel's; `ip address` shows ours as `proto 0xa7`.
 const OURS: AddressProtocol = AddressProtocol::Other(0xa7);
@@ -41,7 +44,7 @@ pub type Membership = (LinkId, Ipv6Addr);
 #[derive(Debug)]
 pub struct Groups {
     netlink: Handle,
-    overflow: Overflow,
+    sockets: Sockets,
     _task: JoinSet<()>,
 }
 
@@ -52,8 +55,9 @@ pub struct Reconciled {
     pub joined: usize,
     /// Memberships removed, those of an earlier agent among them.
     pub left: usize,
-    /// Memberships that only last as long as this process, as the kernel's limit is reached (`net.core.optmem_max`).
-    pub overflowed: usize,
+    /// Memberships that last only as long as this process: no address could hold them, mostly as the kernel's limit is
+    /// reached (`net.core.optmem_max`).
+    pub by_socket: usize,
     /// What could not be joined, with the kernel's reason: multicast questions for these VIPs may not arrive.
     pub failed: BTreeMap<Membership, io::ErrorKind>,
 }
@@ -84,11 +88,13 @@ impl Groups {
         let (connection, netlink, _) = new_connection().map_err(GroupsError::Open)?;
         let mut task = JoinSet::new();
         task.spawn(connection);
-        Ok(Self { netlink, overflow: Overflow::default(), _task: task })
+        Ok(Self { netlink, sockets: Sockets::default(), _task: task })
     }
 
     /// Makes the memberships `wanted` and no others, but for those that are not ours. To be called when VIPs come or
     /// go, and when a link has started anew. Reads what is there first, so nothing it did before is taken for granted.
+    ///
+    /// Not for the loop that renews: with thousands of groups the kernel takes half a millisecond and more for each.
     pub async fn reconcile(&mut self, wanted: &BTreeSet<Membership>) -> Result<Reconciled, GroupsError> {
         let present = self.present().await.map_err(GroupsError::List)?;
         let mut done = Reconciled::default();
@@ -99,21 +105,27 @@ impl Groups {
             done.left +=
                 usize::from(self.netlink.address().del(address(*membership)).execute().await.is_ok());
         }
-        let mut overflowing = BTreeSet::new();
+        let mut by_socket = BTreeSet::new();
+        let (mut full, mut in_doubt) = (false, BTreeSet::new());
         for membership in wanted.iter().filter(|membership| !present.contains_key(membership)) {
-            let full = !overflowing.is_empty();
             match if full { Err(libc::ENOMEM) } else { self.join(*membership).await } {
                 Ok(()) => done.joined += 1,
-                Err(libc::EEXIST | libc::EADDRINUSE) => {}
+                Err(libc::EEXIST | libc::EADDRINUSE) => {
+                    in_doubt.insert(*membership);
+                }
                 Err(libc::ENOMEM | libc::ENOBUFS) => {
-                    overflowing.insert(*membership);
+                    full = true;
+                    by_socket.insert(*membership);
                 }
                 Err(errno) => {
                     done.failed.insert(*membership, io::Error::from_raw_os_error(errno).kind());
                 }
             }
         }
-        self.overflow(overflowing, &mut done);
+        by_socket.extend(in_doubt.into_iter().filter(|membership| self.sockets.holds(membership)));
+        by_socket
+            .extend(kernel::missing(wanted).into_iter().filter(|missing| !done.failed.contains_key(missing)));
+        self.hold(by_socket, &mut done).await;
         Ok(done)
     }
 
@@ -122,15 +134,15 @@ impl Groups {
         self.reconcile(&BTreeSet::new()).await
     }
 
-    fn overflow(&mut self, memberships: BTreeSet<Membership>, done: &mut Reconciled) {
-        let before = self.overflow.len();
-        done.failed.extend(self.overflow.hold(memberships));
-        done.overflowed = self.overflow.len();
-        if before == 0 && done.overflowed > 0 {
+    async fn hold(&mut self, memberships: BTreeSet<Membership>, done: &mut Reconciled) {
+        let before = self.sockets.len();
+        done.failed.extend(self.sockets.hold(memberships).await);
+        done.by_socket = self.sockets.len();
+        if before == 0 && done.by_socket > 0 {
             warn!(
-                groups = done.overflowed,
-                "solicited-node groups past the kernel's limit (net.core.optmem_max): multicast questions for these \
-                 IPv6 addresses depend on a running agent"
+                groups = done.by_socket,
+                "solicited-node groups held by sockets (see net.core.optmem_max): multicast questions for these IPv6 \
+                 addresses depend on a running agent"
             );
         }
     }

@@ -70,7 +70,7 @@ impl Ear {
 }
 
 /// What `frame` says of `vip`, if anything. The filter has looked already; this one can be tested, and is asked again.
-fn understand(vip: Vip, frame: &[u8]) -> Option<Heard> {
+pub(super) fn understand(vip: Vip, frame: &[u8]) -> Option<Heard> {
     let ethertype = u16::from_be_bytes(at(frame, offset::ETHERTYPE)?);
     match vip.ip() {
         IpAddr::V4(vip) if ethertype == ETHERTYPE_ARP => {

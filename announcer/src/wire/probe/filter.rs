@@ -23,11 +23,27 @@ pub(super) mod offset {
     pub const ND_OPTIONS: usize = 78;
 }
 
+/// One instruction, as `struct sock_filter` has it.
+#[derive(Clone, Copy, Debug)]
+struct Instruction {
+    code: u32,
+    if_equal: u8,
+    if_not: u8,
+    operand: u32,
+}
+
 /// A load of `libc::BPF_B`, `BPF_H` or `BPF_W` at an offset, and what it must be.
 type Condition = (u32, u32, u32);
 
 /// Frames that say something of `vip`: ARP from it, a probe for it; an NA for it, a DAD solicitation for it.
 pub(super) fn about(vip: Vip) -> Vec<SockFilter> {
+    let assembled = |Instruction { code, if_equal, if_not, operand }| {
+        SockFilter::new(code as u16, if_equal, if_not, operand)
+    };
+    program(vip).into_iter().map(assembled).collect()
+}
+
+fn program(vip: Vip) -> Vec<Instruction> {
     // What a switch port mirrors to us, or a VLAN we have no device for, is not said on this link.
     let packet_type = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
     let mut program =
@@ -79,14 +95,17 @@ fn alternatives(vip: Vip) -> [Vec<Condition>; 2] {
     }
 }
 
-fn load(width: u32, at: u32) -> SockFilter {
-    SockFilter::new((libc::BPF_LD | width | libc::BPF_ABS) as u16, 0, 0, at)
+fn load(width: u32, at: u32) -> Instruction {
+    Instruction { code: libc::BPF_LD | width | libc::BPF_ABS, if_equal: 0, if_not: 0, operand: at }
 }
 
-fn jump(value: u32, if_equal: u8, if_not: u8) -> SockFilter {
-    SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, if_equal, if_not, value)
+fn jump(value: u32, if_equal: u8, if_not: u8) -> Instruction {
+    Instruction { code: libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, if_equal, if_not, operand: value }
 }
 
-fn give(bytes: u32) -> SockFilter {
-    SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, bytes)
+fn give(bytes: u32) -> Instruction {
+    Instruction { code: libc::BPF_RET | libc::BPF_K, if_equal: 0, if_not: 0, operand: bytes }
 }
+
+#[cfg(test)]
+mod tests;
