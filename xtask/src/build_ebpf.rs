@@ -22,7 +22,8 @@ pub fn run() -> Result<()> {
     let mut programs: Vec<_> = object.programs.iter().collect();
     programs.sort_by_key(|(name, _)| *name);
     for (name, program) in programs {
-        let instructions = object.functions.get(&program.function_key()).map_or(0, |body| body.instructions.len());
+        let instructions =
+            object.functions.get(&program.function_key()).map_or(0, |body| body.instructions.len());
         println!("program {name:<16} {instructions:>6} instructions  {:?}", program.section);
     }
     let mut maps: Vec<_> =

@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use super::{DatapathError, links::Attachment};
 use crate::vocabulary::LinkId;
 
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 
 /// The pin directory, and the lock on it for as long as this lives.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ pub(super) fn check_bpffs(path: &Path) -> Result<(), DatapathError> {
     let existing = if path.exists() { path } else { path.parent().unwrap_or(path) };
     let found = rustix::fs::statfs(existing);
     match found {
-        Ok(found) if i64::from(found.f_type) == BPF_FS_MAGIC => Ok(()),
+        Ok(found) if found.f_type == BPF_FS_MAGIC => Ok(()),
         Ok(_) | Err(rustix::io::Errno::NOENT) => Err(DatapathError::NotBpffs { path: existing.to_owned() }),
         Err(error) => Err(DatapathError::file("look at", existing)(error.into())),
     }

@@ -108,7 +108,8 @@ impl Ndp {
     pub fn bytes(&self) -> Vec<u8> {
         let v6 = |text: &str| text.parse::<Ipv6Addr>().expect("an IPv6 address").octets();
         let target = v6(&self.target);
-        let mut message = [&[self.kind, self.code, 0, 0, self.flags, 0, 0, 0], &target[..], &self.options].concat();
+        let mut message =
+            [&[self.kind, self.code, 0, 0, self.flags, 0, 0, 0], &target[..], &self.options].concat();
         let length = u16::try_from(message.len()).expect("a short message");
         let addresses = [v6(&self.source), v6(&self.destination)].concat();
         let mut words = [&addresses[..], &message, &[0, 58], &length.to_be_bytes()].concat();

@@ -13,7 +13,8 @@ impl Wire {
     /// On the interface with that index, in this thread's namespace.
     pub fn open(ifindex: u32) -> Self {
         let all = u16::to_be(libc::ETH_P_ALL as u16);
-        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(all)))).expect("a packet socket");
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(all))))
+            .expect("a packet socket");
         let mut storage = SockAddrStorage::zeroed();
         // SAFETY: `sockaddr_ll` is one of the forms that the storage is made for, and all zeroes is a value of it.
         let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };

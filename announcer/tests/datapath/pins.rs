@@ -1,14 +1,12 @@
 //! The pin directory: one agent at a time, foreign shapes refused, readable for people, gone after uninstall. Root.
 
-mod support;
-
 use std::{path::Path, thread, time::Duration};
 
+use crate::support::{Lab, begin, link, owning, pin_root, session, sh, try_sh, vip};
 use announcer::{
     datapath::{Attachment, Config, Datapath, DatapathError, Mode, Role, Status, uninstall},
     vocabulary::BootNs,
 };
-use support::{Lab, begin, link, owning, pin_root, session, sh, try_sh, vip};
 
 const VIP4: &str = "10.9.0.100";
 const VIP6: &str = "fd00:9::100";
@@ -97,8 +95,14 @@ fn bpftool_prints_named_fields_and_words() {
             assert!(dump.contains(text), "{text} in {map}: {dump}");
         }
     };
-    has("vips4", &["\"address\": [10,9,0,100", "\"role\": \"Owned\"", "\"role\": \"Elsewhere\"", "\"epoch\": 1"]);
-    has("vips6", &["\"address\": [253,0,0,9,0,0,0,0,0,0,0,0,0,0,1,0", "\"role\": \"Owned\"", "\"link_id\": "]);
+    has(
+        "vips4",
+        &["\"address\": [10,9,0,100", "\"role\": \"Owned\"", "\"role\": \"Elsewhere\"", "\"epoch\": 1"],
+    );
+    has(
+        "vips6",
+        &["\"address\": [253,0,0,9,0,0,0,0,0,0,0,0,0,0,1,0", "\"role\": \"Owned\"", "\"link_id\": "],
+    );
     let deadline = format!("\"deadline_boot_ns\": {}", datapath.deadline().0);
     has("session", &[&deadline, "\"layout_version\": 1", "\"elsewhere\": \"Dropped\"", "\"epoch\": 1"]);
     let [a, b, c, d, e, f] = left.mac.0;
@@ -117,7 +121,10 @@ fn the_object_can_be_loaded_with_nothing_but_bpftool() {
         "bpftool prog loadall {} /sys/fs/bpf/programs pinmaps /sys/fs/bpf/maps",
         announcer_ebpf::OBJECT_PATH
     ));
-    assert_eq!(sh("ls /sys/fs/bpf/programs").split_whitespace().collect::<Vec<_>>(), ["announcer_tcx", "announcer_xdp"]);
+    assert_eq!(
+        sh("ls /sys/fs/bpf/programs").split_whitespace().collect::<Vec<_>>(),
+        ["announcer_tcx", "announcer_xdp"]
+    );
 }
 
 #[test]

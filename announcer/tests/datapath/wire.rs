@@ -1,21 +1,14 @@
 //! The programs on a real link, in every mode, judged by tools that are not ours. Needs root, arping and ndisc6.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{
+    Lab, begin, frames::Arp, ip, link, owning, pin_root, programs::PassEverything, sh, socket::Wire, try_sh,
+    vip,
+};
 use announcer::{
     datapath::{AttachError, Attachment, Datapath, LinkChange, Mode, Reason, uninstall},
     vocabulary::{BootNs, Link},
-};
-use support::{
-    Lab, begin,
-    frames::Arp,
-    ip, link, owning, pin_root,
-    programs::PassEverything,
-    sh,
-    socket::Wire,
-    try_sh, vip,
 };
 
 const VIP4: &str = "10.9.0.100";

@@ -1,14 +1,8 @@
 //! Links that come, go and change while the agent runs; owner maps that follow them. Needs root.
 
-mod support;
-
 use std::collections::BTreeSet;
 
-use announcer::{
-    datapath::{Applied, Datapath, LinkChange, Mode},
-    vocabulary::{LinkId, Mac},
-};
-use support::{
+use crate::support::{
     Asker, Lab,
     frames::{Arp, BROADCAST, STRANGER, arp_reply},
     ip, link, owning, pin_root,
@@ -17,6 +11,10 @@ use support::{
         Said::{Answer, Drop, Pass},
     },
     vip,
+};
+use announcer::{
+    datapath::{Applied, Datapath, LinkChange, Mode},
+    vocabulary::{LinkId, Mac},
 };
 
 const VIP4: &str = "10.9.0.100";
@@ -29,12 +27,16 @@ fn a_new_hardware_address_is_in_the_next_answer_and_the_old_one_is_a_stranger_s(
     ip("link set left address 02:00:00:00:77:01");
     let new = link("left");
     let reports = datapath.set_links(std::slice::from_ref(&new)).expect("followed");
-    assert!(matches!(reports[0].change, LinkChange::MacChanged { mac: Mac([2, 0, 0, 0, 0x77, 1]) }), "{reports:?}");
+    assert!(
+        matches!(reports[0].change, LinkChange::MacChanged { mac: Mac([2, 0, 0, 0, 0x77, 1]) }),
+        "{reports:?}"
+    );
     let asker = Asker::start(&lab.client, VIP4);
     assert_eq!(asker.stop().macs, BTreeSet::from([new.mac.0]));
 
     let mut reader = datapath.events().expect("a ring").expect("the first time");
-    let claim = Arp { to: BROADCAST, from: old.mac.0, sender_mac: old.mac.0, sender: VIP4, ..Arp::request(VIP4) };
+    let claim =
+        Arp { to: BROADCAST, from: old.mac.0, sender_mac: old.mac.0, sender: VIP4, ..Arp::request(VIP4) };
     assert_eq!(Live::open(&pin_root()).xdp(new.id.0, &claim.bytes()), Pass);
     assert_eq!(reader.drain().iter().map(|seen| seen.mac).collect::<Vec<_>>(), [old.mac]);
     drop(lab);
