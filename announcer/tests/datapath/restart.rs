@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::support::{Asked, Asker, Lab, link, owning, pin_root, programs::PassEverything, sh, vip};
+use crate::support::{Asked, Asker, Lab, link, owning, pin_root, programs::Foreign, sh, vip};
 use announcer::{
     datapath::{Attachment, Datapath, DatapathError, LinkChange, Mode, Step},
     vocabulary::Link,
@@ -33,7 +33,7 @@ fn lost_none(asked: &Asked, left: &Link) {
 /// Twenty agents, one after the other, while the client asks without a pause.
 fn restarts_lose_nothing(mode: Mode) {
     let lab = Lab::new();
-    let _far_end = lab.client.run(|| PassEverything::native(link("right").id.0));
+    let _far_end = lab.client.run(|| Foreign::passing_xdp(link("right").id.0));
     let (datapath, left) = lab.answering(mode, &[VIP4, VIP6]);
     drop(datapath);
     let asker = Asker::start(&lab.client, VIP4);
@@ -139,7 +139,7 @@ fn a_kill_between_two_swaps_leaves_one_session_with_two_generations() {
 #[test]
 fn a_change_of_mode_loses_no_answer() {
     let lab = Lab::new();
-    let _far_end = lab.client.run(|| PassEverything::native(link("right").id.0));
+    let _far_end = lab.client.run(|| Foreign::passing_xdp(link("right").id.0));
     let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
     drop(datapath);
     let asker = Asker::start(&lab.client, VIP4);

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    Lab, begin, frames::Arp, ip, link, owning, pin_root, programs::PassEverything, sh, socket::Wire, try_sh,
-    vip,
+    Lab, begin, frames::Arp, ip, link, owning, pin_root, programs::Foreign, sh, socket::Wire, try_sh, vip,
 };
 use announcer::{
     datapath::{AttachError, Attachment, Datapath, LinkChange, Mode, Reason, uninstall},
@@ -52,7 +51,7 @@ fn generic_xdp_answers_on_the_wire() {
 fn native_xdp_answers_on_the_wire() {
     let lab = Lab::new();
     // XDP_TX of a veth reaches only a far end that runs XDP, too.
-    let _far_end = lab.client.run(|| PassEverything::native(link("right").id.0));
+    let _far_end = lab.client.run(|| Foreign::passing_xdp(link("right").id.0));
     let (datapath, left) = lab.answering(Mode::Native, &[VIP4, VIP6]);
     assert_eq!(datapath.attachments()[&left.id].0, Attachment::Native);
     found_by_tools(&lab, &left);
@@ -77,7 +76,7 @@ fn a_far_end_with_jumbo_frames_gets_native_xdp() {
 fn nobody_else_s_program_is_detached() {
     let lab = Lab::new();
     let left = Link { kind: None, ..link("left") };
-    let foreign = PassEverything::native(left.id.0);
+    let foreign = Foreign::passing_xdp(left.id.0);
     let shown = || {
         let text = sh("ip -d link show left");
         text.split("prog/xdp id ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned)
@@ -101,6 +100,24 @@ fn nobody_else_s_program_is_detached() {
         assert_eq!(shown(), before);
     }
     drop(foreign);
+}
+
+#[test]
+fn a_tcx_program_behind_ours_gets_what_we_pass_and_not_what_we_answer() {
+    let lab = Lab::new();
+    let before_us = Foreign::dropping_tcx(link("left").id.0);
+    let (_datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    let asks = |address: &str| {
+        let command = format!("arping -c 1 -w 1 -I right {address}");
+        lab.client.run(move || try_sh(&command).0)
+    };
+    // We attach at the head whoever came first: the VIP is answered before the other could drop the request.
+    assert!(asks(VIP4));
+    assert!(!asks("10.9.0.1"), "the other program has dropped it, so it was run");
+    drop(before_us);
+    assert!(asks("10.9.0.1"), "without it the stack gets the request");
+    let _after_us = Foreign::dropping_tcx(left.id.0);
+    assert!(asks(VIP4) && !asks("10.9.0.1"));
 }
 
 #[test]

@@ -97,28 +97,34 @@ fn said(verdict: u32, verdicts: &[u32; 3], before: &[u8], after: Vec<u8>) -> Sai
     }
 }
 
-/// A program of somebody else's, on XDP: it passes everything. Attached until dropped.
-pub struct PassEverything {
+/// A program of somebody else's that says one thing of every frame. Attached until dropped.
+pub struct Foreign {
     _link: OwnedFd,
 }
 
-impl PassEverything {
-    /// In the driver of `ifindex`: what the far end of a veth needs to take up what native XDP sends.
-    pub fn native(ifindex: u32) -> Self {
-        const XDP_PASS: u64 = 2;
-        const BPF_PROG_TYPE_XDP: u32 = 6;
-        const BPF_XDP: u32 = 37;
-        const XDP_FLAGS_DRV_MODE: u32 = 4;
-        // mov r0, XDP_PASS; exit
-        let instructions: [u64; 2] = [0x0000_0000_0000_00b7 | XDP_PASS << 32, 0x95];
+impl Foreign {
+    /// Native XDP that passes everything: what the far end of a veth needs to take up what native XDP sends.
+    pub fn passing_xdp(ifindex: u32) -> Self {
+        let (program_type, attach_type, driver_mode, xdp_pass) = (6, 37, 4, 2);
+        Self::attach(program_type, xdp_pass, ifindex, attach_type, driver_mode)
+    }
+
+    /// At the end of the TCX ingress chain; it drops all that comes so far.
+    pub fn dropping_tcx(ifindex: u32) -> Self {
+        let (program_type, attach_type, tcx_drop) = (3, 46, 2);
+        Self::attach(program_type, tcx_drop, ifindex, attach_type, 0)
+    }
+
+    fn attach(kind: u32, verdict: u32, ifindex: u32, attach_type: u32, flags: u32) -> Self {
+        // mov r0, verdict; exit
+        let instructions: [u64; 2] = [0xb7 | u64::from(verdict) << 32, 0x95];
         let license = c"GPL";
         let mut load = [0_u32; 32];
-        load[0] = BPF_PROG_TYPE_XDP;
-        load[1] = 2;
+        (load[0], load[1]) = (kind, 2);
         put(&mut load, 2, instructions.as_ptr() as u64);
         put(&mut load, 4, license.as_ptr() as u64);
         let program = bpf(5, &mut load).expect("a program");
-        let mut create = [program.as_raw_fd() as u32, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE, 0, 0, 0, 0];
+        let mut create = [program.as_raw_fd() as u32, ifindex, attach_type, flags, 0, 0, 0, 0];
         Self { _link: bpf(28, &mut create).expect("a link") }
     }
 }
