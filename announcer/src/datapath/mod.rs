@@ -2,7 +2,7 @@
 //!
 //! [`Datapath`] is the door. Everything is synchronous and quick (a grace period takes 4-20 ms). The kernel goes on
 //! answering by what was written last when a `Datapath` is dropped: only its deadline, [`Datapath::silence`] or
-//! [`uninstall`] ends that.
+//! [`uninstall()`] ends that.
 
 mod active;
 mod attach;
