@@ -33,9 +33,7 @@ use std::time::Duration;
 pub use announcer_ebpf::layout::Counters;
 use announcer_ebpf::layout::Session;
 
-use self::{
-    active::Active, establish::Takeover, inherited::Found, pin_root::PinRoot, step::Steps,
-};
+use self::{active::Active, establish::Takeover, inherited::Found, pin_root::PinRoot, step::Steps};
 pub use self::{
     config::{Config, Mode, UnknownMode},
     entries::SessionRecord,

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use announcer::{
-    datapath::{Datapath, DatapathError, Inherited, LinkChange, Mode, uninstall},
+    datapath::{Attachment, Datapath, DatapathError, Inherited, LinkChange, Mode, uninstall},
     vocabulary::BootNs,
 };
+use aya::programs::{Xdp, XdpMode, links::FdLink};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::support::{Lab, begin, link, owning, pin_root, session, sh, vip};
@@ -46,6 +47,42 @@ fn entries_of_an_older_epoch_are_known_but_not_owned() {
     let inherited = datapath.inherited().expect("a session");
     assert_eq!(inherited.session, session(2));
     assert_eq!((inherited.owned.len(), &inherited.known), (0, &BTreeSet::from([vip(VIP4)])));
+}
+
+#[test]
+fn the_old_generation_is_silent_once_the_new_one_runs() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    let deadline = datapath.deadline();
+    drop(datapath);
+    // Somebody else may keep the old maps alive.
+    sh("bpftool map pin pinned /sys/fs/bpf/announcer/gen-1/session /sys/fs/bpf/kept");
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    datapath.establish(std::slice::from_ref(&left)).expect("established");
+    assert!(sh("bpftool map dump pinned /sys/fs/bpf/kept").contains("\"deadline_boot_ns\": 0,"));
+    assert_eq!(datapath.deadline(), deadline, "the new one has it");
+}
+
+#[test]
+fn a_change_of_mode_that_was_killed_halfway_leaves_one_link_in_the_end() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    drop(datapath);
+    let root = "/sys/fs/bpf/announcer";
+    let attach_type = aya_obj::programs::XdpAttachType::Interface;
+    let mut xdp = Xdp::from_pin(format!("{root}/gen-1/announcer_xdp"), attach_type).expect("the program");
+    let second = xdp.attach_to_if_index(left.id.0, XdpMode::Skb).expect("attached");
+    let second: FdLink = xdp.take_link(second).expect("the link").try_into().expect("a bpf_link");
+    drop(second.pin(format!("{root}/link-{}-generic", left.id)).expect("pinned"));
+
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert!(datapath.inherited().is_some());
+    datapath.establish(std::slice::from_ref(&left)).expect("established");
+    assert_eq!(datapath.attachments()[&left.id].0, Attachment::Tcx);
+    let pins = sh(&format!("ls {root}"));
+    assert_eq!(pins.lines().filter(|name| name.starts_with("link-")).count(), 1, "{pins}");
+    assert!(!sh("ip -d link show left").contains("xdp"));
+    assert!(datapath.prove(vip(VIP4), left.id).expect("a proof"));
 }
 
 #[test]
