@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{logs, machine::Machine, state::Alive, wait};
 
@@ -68,7 +68,13 @@ impl Process {
 
     /// Sends it a signal (`Signal::STOP` freezes it, `Signal::CONT` lets it go on).
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.program.map_or(Ok(()), |program| program.signal(signal))
+        let sent = self.program.map_or(Ok(()), |program| program.signal(signal));
+        if signal != Signal::STOP {
+            // nsenter stops with the program that it waits for, and nobody else wakes it up.
+            let entered = i32::try_from(self.entered.id()).ok().and_then(Pid::from_raw);
+            entered.map_or(Ok(()), |pid| kill_process(pid, Signal::CONT)).context("wake nsenter")?;
+        }
+        sent
     }
 
     /// Kills it and waits for its end.

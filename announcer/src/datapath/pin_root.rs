@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use super::{DatapathError, links::Attachment};
 use crate::vocabulary::LinkId;
 
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 
 /// The pin directory, and the lock on it for as long as this lives.
 #[derive(Debug)]

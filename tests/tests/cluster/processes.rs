@@ -28,8 +28,9 @@ endpoints: [{addresses: [10.244.0.9], nodeName: bettley, conditions: {ready: tru
 ";
 
 struct Lab {
-    cluster: Cluster,
+    /// Ended before their cluster: fields drop in order.
     agents: Vec<(String, Process)>,
+    cluster: Cluster,
     kubeconfig: String,
     program: String,
 }
