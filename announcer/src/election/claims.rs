@@ -197,6 +197,7 @@ impl Machine {
         let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
         let record = Record::Claim(Claim {
             vip,
+            uid: claim.as_ref().map(|claim| claim.uid.clone()).unwrap_or_default(),
             version: claim.as_ref().map_or(Version::default(), |claim| claim.version),
             holder: Some(me),
             session_uid: uid.clone(),
