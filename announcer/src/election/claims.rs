@@ -44,8 +44,7 @@ impl Machine {
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         for (vip, verdict) in verdicts {
-            let mine = claims.get(&vip).and_then(|claim| claim.owner.as_deref())
-                == Some(self.me.holder.node.as_str());
+            let mine = self.is_bound_to_us(vip, &claims);
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.release(now, vip, Some(to), why),
@@ -77,6 +76,14 @@ impl Machine {
             let why = "its claim was taken away or deleted";
             self.changes.push_back(Change::Lost { vip, why, to: None });
         }
+    }
+
+    /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
+    /// never held may still be answered by another machine of our name.
+    fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
+        let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+        let bound = self.view.claims.get(&vip).is_some_and(|claim| self.own_uids.contains(&claim.session_uid));
+        owner == Some(&self.me.holder.node) && bound
     }
 
     fn live_nodes(&self) -> BTreeMap<String, LiveNode> {
@@ -244,18 +251,29 @@ impl Machine {
         if self.settings.strict {
             return false;
         }
-        if self.probed.get(&vip).is_some_and(|at| *at + PROBE_VALID > now) {
+        let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
+        if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
         }
-        self.request(now, claim_name(vip), Purpose::Probe(vip), Request::Probe(vip));
+        self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
         false
     }
 
     pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, by: Option<Mac>) {
-        self.outstanding.retain(|_, (_, purpose)| *purpose != Purpose::Probe(vip));
+        let mut begun = None;
+        self.outstanding.retain(|_, (_, purpose)| match purpose {
+            Purpose::Probe(probed, at) if *probed == vip => {
+                begun = Some(*at);
+                false
+            }
+            _ => true,
+        });
         match by {
             None => {
-                self.probed.insert(vip, now);
+                // A claim deleted meanwhile may have had an owner that answers only now.
+                if begun.is_some_and(|begun| !self.view.claim_deleted_since(vip, begun)) {
+                    self.probed.insert(vip, now);
+                }
             }
             Some(mac) => {
                 self.probed.remove(&vip);

@@ -156,7 +156,7 @@ impl Holder {
 
 impl Record {
     /// Reads a Lease. `None`: not one of ours. Fields that somebody spoilt by hand read as what is safest: no
-    /// duration as the longest, no epoch as 0 (never greater than a claim's).
+    /// duration, or one above it, as the longest, no epoch as 0 (never greater than a claim's).
     pub fn read(lease: &Lease) -> Option<Self> {
         let meta = &lease.metadata;
         let name = meta.name.as_deref()?;
@@ -183,7 +183,7 @@ impl Record {
                     .lease_duration_seconds
                     .and_then(|seconds| u64::try_from(seconds).ok())
                     .filter(|seconds| *seconds > 0)
-                    .map_or(D_MAX, Duration::from_secs),
+                    .map_or(D_MAX, |seconds| Duration::from_secs(seconds).min(D_MAX)),
                 renewal: annotation("renewal"),
                 links: annotation("links").split(',').filter(|l| !l.is_empty()).map(str::to_owned).collect(),
                 draining: annotation("draining") == "true",

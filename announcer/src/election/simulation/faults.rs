@@ -166,6 +166,7 @@ impl World {
             self.hosts[host].cut = false;
             if !self.hosts[host].up && dead + 1 < self.hosts.len() && self.rng.per_mille(300) {
                 dead += 1;
+                self.hosts[host].kill_agent();
                 continue;
             }
             if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.paused) {

@@ -147,7 +147,7 @@ impl Setting {
             strict,
             unnoticed,
             hosts: rng.range(2, 5),
-            twin: !unnoticed && rng.per_mille(60),
+            twin: !unnoticed && rng.per_mille(120),
             drift: rng.per_mille(500),
             policy,
             weather,

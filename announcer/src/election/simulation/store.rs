@@ -14,14 +14,6 @@ pub enum Event {
     Deleted(Record),
 }
 
-impl Event {
-    pub fn version(&self) -> Version {
-        match self {
-            Self::Changed(record) | Self::Deleted(record) => record.version(),
-        }
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     pub objects: BTreeMap<String, Record>,

@@ -132,7 +132,7 @@ impl World {
             Event::Fault => return self.fault(),
             Event::Calm => return self.calm_down(),
             Event::Sample => return self.sample(),
-            Event::Start => return self.start(host),
+            Event::Start if self.hosts[host].life == life => return self.start(host),
             _ => {}
         }
         if self.hosts[host].life != life || self.hosts[host].agent.is_none() {
