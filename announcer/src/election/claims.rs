@@ -82,8 +82,10 @@ impl Machine {
     /// never held may still be answered by another machine of our name.
     fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
         let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
-        let bound = self.view.claims.get(&vip).is_some_and(|claim| self.own_uids.contains(&claim.session_uid));
-        owner == Some(&self.me.holder.node) && bound
+        let bound = |claim: &Claim| {
+            self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
+        };
+        owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
     fn live_nodes(&self) -> BTreeMap<String, LiveNode> {

@@ -231,8 +231,9 @@ pub struct Machine {
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
     pub(super) useless_since: BTreeMap<String, BootNs>,
-    /// UIDs of sessions that this very boot has held: claims bound to them are ours to renew or release.
-    pub(super) own_uids: BTreeSet<String>,
+    /// Sessions that this very boot has held, and up to which epoch: claims bound to them are ours to renew or
+    /// release.
+    pub(super) held_sessions: BTreeMap<String, u64>,
     pub(super) outstanding: BTreeMap<Token, (String, Purpose)>,
     pub(super) changes: VecDeque<Change>,
     requests: Vec<(Token, Request)>,
@@ -252,7 +253,7 @@ impl Machine {
             own: Own::Unknown,
             synced: false,
             remembered: inherited.session.as_ref().map_or(0, |(_, epoch)| *epoch),
-            own_uids: inherited.session.iter().map(|(uid, _)| uid.clone()).collect(),
+            held_sessions: inherited.session.iter().cloned().collect(),
             target: inherited,
             demand: None,
             links: BTreeSet::new(),

@@ -160,7 +160,8 @@ impl Machine {
         };
         let renew_at = if adopted { now } else { self.next_renewal(now) };
         self.own = Own::Live(Live { version: session.version, attempts, renew_at, published, unsure: false, proven });
-        self.own_uids.insert(session.uid.clone());
+        let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
+        *epoch = (*epoch).max(session.epoch);
         self.remembered = self.remembered.max(session.epoch);
         if !adopted {
             self.target.held.clear();
@@ -189,7 +190,11 @@ impl Machine {
         match &self.own {
             Own::Unknown => self.find_session(now),
             Own::Claiming(_) => self.claim_again(now),
-            Own::Live(_) => self.renew(now),
+            Own::Live(_) => {}
+        }
+        // What was adopted just now is renewed at once: nothing else may ever call us again.
+        if matches!(self.own, Own::Live(_)) {
+            self.renew(now);
         }
     }
 
