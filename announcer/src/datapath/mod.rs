@@ -47,7 +47,7 @@ pub use self::{
     step::{Step, StepHook},
     uninstall::uninstall,
 };
-use crate::vocabulary::{BootNs, Link};
+use crate::vocabulary::{BootNs, Link, LinkId};
 
 /// The node's one datapath, locked against other agents for as long as this lives.
 #[derive(Debug)]

@@ -46,8 +46,7 @@ impl Machine {
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         for (vip, verdict) in verdicts {
-            let mine = claims.get(&vip).and_then(|claim| claim.owner.as_deref())
-                == Some(self.me.holder.node.as_str());
+            let mine = self.is_bound_to_us(vip, &claims);
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.release(now, vip, Some(to), why),
@@ -79,6 +78,16 @@ impl Machine {
             let why = "its claim was taken away or deleted";
             self.changes.push_back(Change::Lost { vip, why, to: None });
         }
+    }
+
+    /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
+    /// never held may still be answered by another machine of our name.
+    fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
+        let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+        let bound = |claim: &Claim| {
+            self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
+        };
+        owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
     fn live_nodes(&self) -> BTreeMap<String, LiveNode> {
@@ -199,6 +208,7 @@ impl Machine {
         let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
         let record = Record::Claim(Claim {
             vip,
+            uid: claim.as_ref().map(|claim| claim.uid.clone()).unwrap_or_default(),
             version: claim.as_ref().map_or(Version::default(), |claim| claim.version),
             holder: Some(me),
             session_uid: uid.clone(),
@@ -246,18 +256,29 @@ impl Machine {
         if self.settings.strict {
             return false;
         }
-        if self.probed.get(&vip).is_some_and(|at| *at + PROBE_VALID > now) {
+        let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
+        if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
         }
-        self.request(now, claim_name(vip), Purpose::Probe(vip), Request::Probe(vip));
+        self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
         false
     }
 
     pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
-        self.outstanding.retain(|_, (_, purpose)| *purpose != Purpose::Probe(vip));
+        let mut begun = None;
+        self.outstanding.retain(|_, (_, purpose)| match purpose {
+            Purpose::Probe(probed, at) if *probed == vip => {
+                begun = Some(*at);
+                false
+            }
+            _ => true,
+        });
         match probed {
             Probed::Unused => {
-                self.probed.insert(vip, now);
+                // A claim deleted meanwhile may have had an owner that answers only now.
+                if begun.is_some_and(|begun| !self.view.claim_deleted_since(vip, begun)) {
+                    self.probed.insert(vip, now);
+                }
             }
             Probed::InUse(mac) => {
                 self.probed.remove(&vip);

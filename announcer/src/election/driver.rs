@@ -195,6 +195,7 @@ fn classify(error: &kube::Error) -> Answer {
         kube::Error::Api(status) => match status.code {
             404 => Answer::NotFound,
             409 => Answer::Conflict,
+            408 => Answer::Lost,
             400..=499 => Answer::Refused,
             _ => Answer::Lost,
         },

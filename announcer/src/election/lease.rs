@@ -78,6 +78,8 @@ pub struct Session {
 pub struct Claim {
     /// The address.
     pub vip: Vip,
+    /// `metadata.uid`; empty in a claim that is yet to be created.
+    pub uid: String,
     /// `metadata.resourceVersion`.
     pub version: Version,
     /// Node that owns it; `None` when released.
@@ -154,7 +156,7 @@ impl Holder {
 
 impl Record {
     /// Reads a Lease. `None`: not one of ours. Fields that somebody spoilt by hand read as what is safest: no
-    /// duration as the longest, no epoch as 0 (never greater than a claim's).
+    /// duration, or one above it, as the longest, no epoch as 0 (never greater than a claim's).
     pub fn read(lease: &Lease) -> Option<Self> {
         let meta = &lease.metadata;
         let name = meta.name.as_deref()?;
@@ -181,7 +183,7 @@ impl Record {
                     .lease_duration_seconds
                     .and_then(|seconds| u64::try_from(seconds).ok())
                     .filter(|seconds| *seconds > 0)
-                    .map_or(D_MAX, Duration::from_secs),
+                    .map_or(D_MAX, |seconds| Duration::from_secs(seconds).min(D_MAX)),
                 renewal: annotation("renewal"),
                 links: annotation("links").split(',').filter(|l| !l.is_empty()).map(str::to_owned).collect(),
                 draining: annotation("draining") == "true",
@@ -194,6 +196,7 @@ impl Record {
         }
         Some(Self::Claim(Claim {
             vip: vip_of(name)?,
+            uid: meta.uid.clone().unwrap_or_default(),
             version,
             holder,
             session_uid: annotation("session-uid"),
@@ -221,9 +224,19 @@ impl Record {
         }
     }
 
+    /// `metadata.uid`; empty before the first write.
+    pub fn uid(&self) -> &str {
+        match self {
+            Self::Session(session) => &session.uid,
+            Self::Claim(claim) => &claim.uid,
+        }
+    }
+
     // === writing ===
 
-    /// The Lease to send. A version of 0 is left out (create); any other makes the write a compare-and-swap.
+    /// The Lease to send. A version of 0 is left out (create); any other makes the write a compare-and-swap, but
+    /// only together with the UID: Leases allow create on update, and a PUT that names no UID *creates* one that
+    /// was deleted meanwhile, whatever its resourceVersion (`AllowCreateOnUpdate` in Kubernetes' lease strategy).
     /// `now` is for people (`renewTime`); nothing ever compares it.
     pub fn to_lease(&self, now: jiff::Timestamp) -> Lease {
         let (kind, holder, transitions, duration, annotations) = match self {
@@ -265,6 +278,7 @@ impl Record {
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.name()),
+                uid: Some(self.uid().to_owned()).filter(|uid| version.0 > 0 && !uid.is_empty()),
                 resource_version: (version.0 > 0).then(|| version.0.to_string()),
                 labels: Some(BTreeMap::from([(KIND_LABEL.to_owned(), kind.to_owned())])),
                 annotations: Some(annotations),
@@ -315,7 +329,7 @@ mod tests {
     fn a_session_reads_back_as_it_was_written() {
         let session = Session {
             name: "session-bettley".into(),
-            uid: String::new(),
+            uid: "u".into(),
             version: Version(7),
             holder: Some(Holder { node: "bettley".into(), boot_id: "b".into(), machine_id: "m".into() }),
             epoch: 3,
@@ -337,6 +351,7 @@ mod tests {
     fn a_claim_reads_back_as_it_was_written() {
         let record = Record::Claim(Claim {
             vip: "fd00:4:b::1".parse().expect("an address"),
+            uid: "c".into(),
             version: Version(9),
             holder: None,
             session_uid: "u".into(),

@@ -194,16 +194,20 @@ pub enum Change {
 /// What is outstanding.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
-    /// Our own session: a write, or the read that tells what became of one.
+    /// Writing our own session.
     Own,
+    /// Reading our own session, to learn what became of a write; this version was in view.
+    OwnRead(Version),
+    /// Reading what a refused write collided with; this version was in view.
+    Look(Version),
     /// Fencing of this session, in view at this silence.
     Fence(Duration),
     /// Taking a claim, bound to this UID and epoch, with the reason.
     Take(Vip, String, u64, Why),
     /// Releasing or deleting a claim.
     Release(Vip),
-    /// Probes.
-    Probe(Vip),
+    /// Probes, begun then.
+    Probe(Vip, BootNs),
     /// Removing what nobody needs.
     Sweep,
 }
@@ -238,6 +242,9 @@ pub struct Machine {
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
     pub(super) useless_since: BTreeMap<String, BootNs>,
+    /// Sessions that this very boot has held, and up to which epoch: claims bound to them are ours to renew or
+    /// release.
+    pub(super) held_sessions: BTreeMap<String, u64>,
     pub(super) outstanding: BTreeMap<Token, (String, Purpose)>,
     pub(super) changes: VecDeque<Change>,
     requests: Vec<(Token, Request)>,
@@ -257,6 +264,7 @@ impl Machine {
             own: Own::Unknown,
             synced: false,
             remembered: inherited.session.as_ref().map_or(0, |(_, epoch)| *epoch),
+            held_sessions: inherited.session.iter().cloned().collect(),
             target: inherited,
             demand: None,
             links: BTreeSet::new(),
@@ -335,9 +343,7 @@ impl Machine {
             Input::Links(links) => self.links = links,
             Input::Listed(version, records) => {
                 self.synced = true;
-                if !self.view.listed(now, version, records) {
-                    self.restored(now);
-                }
+                self.view.listed(now, version, records);
                 self.own_seen(now);
             }
             Input::Changed(record) => {
@@ -359,25 +365,31 @@ impl Machine {
                 self.shutting_down(now);
             }
         }
+        if self.view.take_regressed() {
+            self.restored(now);
+        }
     }
 
     fn answered(&mut self, now: BootNs, token: Token, answer: Answer) {
         let Some((name, purpose)) = self.outstanding.remove(&token) else { return };
-        if matches!(purpose, Purpose::Own) {
-            self.own_answered(now, token, answer);
+        if matches!(purpose, Purpose::Own | Purpose::OwnRead(_)) {
+            self.own_answered(now, token, &purpose, answer);
             return self.own_seen(now);
         }
         // What a write returned is a version like any other; a delete returned what is gone.
         let done = matches!(answer, Answer::Done(_));
-        let deleted = matches!(purpose, Purpose::Sweep) && done;
-        match answer {
-            Answer::Done(record) if deleted => self.view.deleted(now, &record),
-            Answer::Done(record) => self.view.seen(now, record),
-            Answer::NotFound | Answer::Conflict => {
-                // The watch will bring what is there; until then it would only conflict again.
+        match (answer, &purpose) {
+            (Answer::Done(record), Purpose::Sweep) => self.view.deleted(now, &record),
+            (Answer::Done(record), Purpose::Look(asked)) => self.view.read(now, record, *asked),
+            (Answer::NotFound, Purpose::Look(asked)) => self.view.missing(now, &name, *asked),
+            (Answer::Done(record), _) => self.view.seen(now, record),
+            (Answer::NotFound | Answer::Conflict, _) => {
+                // A watch that lags would let us collide again and again: read what is there.
+                let asked = self.view.version_of(&name).unwrap_or_default();
+                self.request(now, name.clone(), Purpose::Look(asked), Request::Get(name.clone()));
                 self.not_before.insert(name.clone(), now + Duration::from_millis(200));
             }
-            Answer::Refused | Answer::Lost => {
+            (Answer::Refused | Answer::Lost, _) => {
                 self.not_before.insert(name.clone(), now + Duration::from_secs(1));
             }
         }

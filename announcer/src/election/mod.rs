@@ -7,6 +7,8 @@ pub mod lease;
 mod machine;
 mod own;
 mod peers;
+#[cfg(test)]
+mod simulation;
 mod times;
 mod view;
 

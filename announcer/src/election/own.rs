@@ -48,14 +48,17 @@ pub(super) struct Live {
     published: (Vec<String>, bool),
     /// The last answer was lost: read before writing again.
     unsure: bool,
+    /// The newest attempt that was proven.
+    proven: Option<Token>,
 }
 
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Attempts {
-    fn credit(&self, renewal: &str) -> Option<BootNs> {
+    /// The attempt that wrote this, and the deadline that it earned.
+    fn credit(&self, renewal: &str) -> Option<(Token, BootNs)> {
         let attempt = self.0.iter().find(|attempt| attempt.renewal == renewal)?;
-        Some(attempt.sent_at + attempt.answer_for)
+        Some((attempt.token, attempt.sent_at + attempt.answer_for))
     }
 
     fn push(&mut self, attempt: Attempt) {
@@ -76,9 +79,15 @@ impl Machine {
         self.open_since.clear();
     }
 
+    /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until
+    /// every kernel that answers by the lost history has gone silent too.
     pub(super) fn restored(&mut self, now: BootNs) {
         let wait = self.times.lease.max(D_MAX);
         self.fall_silent();
+        self.view.forget(now);
+        // Their answers would be of the lost history, with versions that look new.
+        self.outstanding.clear();
+        self.probed.clear();
         self.quiet_until = now + wait;
         self.changes.push_back(Change::Restored(wait));
     }
@@ -96,8 +105,8 @@ impl Machine {
             (Own::Unknown, _) => {}
             (Own::Claiming(attempts), Some(session)) => {
                 let proven = session.holder.as_ref() == Some(&self.me.holder);
-                if let Some(deadline) = attempts.credit(&session.renewal).filter(|_| proven) {
-                    self.went_live(now, &session, deadline, false);
+                if let Some((attempt, deadline)) = attempts.credit(&session.renewal).filter(|_| proven) {
+                    self.went_live(now, &session, deadline, Some(attempt));
                 }
             }
             (Own::Claiming(_), None) => {}
@@ -111,13 +120,23 @@ impl Machine {
                     self.fall_silent();
                     return;
                 };
-                if session.version > live.version {
-                    live.version = session.version;
-                    if let Some(deadline) = live.attempts.credit(&session.renewal) {
+                if session.version <= live.version {
+                    return;
+                }
+                live.version = session.version;
+                match live.attempts.credit(&session.renewal) {
+                    Some((attempt, deadline)) if Some(attempt) > live.proven => {
+                        live.proven = Some(attempt);
                         live.unsure = false;
                         live.renew_at = renew_at;
                         self.extend(now, deadline);
                     }
+                    // Somebody else's edit of what we wrote: nothing earned, and no reason to renew later.
+                    Some((attempt, _)) if Some(attempt) == live.proven => {}
+                    // Just adopted: the agent before us wrote it.
+                    None if live.proven.is_none() => {}
+                    // What we had written is gone.
+                    Some(_) | None => self.restored(now),
                 }
             }
         }
@@ -131,14 +150,25 @@ impl Machine {
         self.target.deadline = deadline;
     }
 
-    fn went_live(&mut self, now: BootNs, session: &Session, deadline: BootNs, adopted: bool) {
+    /// `proven`: the attempt that made the session ours; `None`: it is adopted.
+    fn went_live(&mut self, now: BootNs, session: &Session, deadline: BootNs, proven: Option<Token>) {
+        let adopted = proven.is_none();
         let published = (session.links.iter().cloned().collect(), session.draining);
         let attempts = match std::mem::replace(&mut self.own, Own::Unknown) {
             Own::Claiming(attempts) => attempts,
             _ => Attempts::default(),
         };
         let renew_at = if adopted { now } else { self.next_renewal(now) };
-        self.own = Own::Live(Live { version: session.version, attempts, renew_at, published, unsure: false });
+        self.own = Own::Live(Live {
+            version: session.version,
+            attempts,
+            renew_at,
+            published,
+            unsure: false,
+            proven,
+        });
+        let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
+        *epoch = (*epoch).max(session.epoch);
         self.remembered = self.remembered.max(session.epoch);
         if !adopted {
             self.target.held.clear();
@@ -167,7 +197,11 @@ impl Machine {
         match &self.own {
             Own::Unknown => self.find_session(now),
             Own::Claiming(_) => self.claim_again(now),
-            Own::Live(_) => self.renew(now),
+            Own::Live(_) => {}
+        }
+        // What was adopted just now is renewed at once: nothing else may ever call us again.
+        if matches!(self.own, Own::Live(_)) {
+            self.renew(now);
         }
     }
 
@@ -184,7 +218,7 @@ impl Machine {
                     }
                 }
                 let (session, deadline) = (session.clone(), self.target.deadline);
-                return self.went_live(now, &session, deadline, true);
+                return self.went_live(now, &session, deadline, None);
             }
         }
         self.fall_silent();
@@ -259,7 +293,8 @@ impl Machine {
         let Some((uid, epoch)) = self.target.session.clone() else { return };
         let name = self.own_name();
         if live.unsure {
-            self.request(now, name, Purpose::Own, Request::Get(self.own_name()));
+            let asked = live.version;
+            self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name));
             return;
         }
         let version = live.version;
@@ -279,8 +314,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn own_answered(&mut self, now: BootNs, token: Token, answer: Answer) {
+    pub(super) fn own_answered(&mut self, now: BootNs, token: Token, purpose: &Purpose, answer: Answer) {
         let name = self.own_name();
+        let asked = self.view.version_of(&name).unwrap_or_default();
         let (Own::Live(Live { attempts, .. }) | Own::Claiming(attempts)) = &mut self.own else { return };
         let was_write = attempts.0.iter().any(|attempt| attempt.token == token);
         if matches!(answer, Answer::Refused) {
@@ -290,7 +326,8 @@ impl Machine {
         // A write whose outcome is open is read back at once; anything else that failed waits.
         let read_now = was_write && matches!(answer, Answer::Conflict | Answer::Lost | Answer::NotFound);
         let known = matches!(answer, Answer::Done(_)) || (!was_write && matches!(answer, Answer::NotFound));
-        if !known && !read_now {
+        let nothing_there = matches!((&self.own, &answer), (Own::Claiming(_), Answer::NotFound));
+        if !known && !read_now || nothing_there && !was_write {
             self.not_before.insert(name.clone(), now + RETRY);
         }
         match &mut self.own {
@@ -301,19 +338,15 @@ impl Machine {
                 }
             }
             Own::Claiming(_) if read_now => {
-                self.request(now, name.clone(), Purpose::Own, Request::Get(name.clone()));
+                self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name.clone()));
             }
             Own::Claiming(_) | Own::Unknown => {}
         }
-        match answer {
+        match (answer, purpose) {
+            (Answer::Done(record), Purpose::OwnRead(asked)) => self.view.read(now, record, *asked),
             // A write that changed nothing earns nothing: its version is not newer, and `own_seen` ignores it.
-            Answer::Done(record) => self.view.seen(now, record),
-            Answer::NotFound if !was_write => {
-                if let Some(seen) = self.view.sessions.get(&name) {
-                    let gone = Record::Session(seen.session.clone());
-                    self.view.deleted(now, &gone);
-                }
-            }
+            (Answer::Done(record), _) => self.view.seen(now, record),
+            (Answer::NotFound, Purpose::OwnRead(asked)) => self.view.missing(now, &name, *asked),
             _ => {}
         }
     }
@@ -321,9 +354,17 @@ impl Machine {
     /// Silent until a renewal sent from now on is proven.
     pub(super) fn doubt(&mut self, now: BootNs) {
         self.target.deadline = BootNs::NONE;
-        if let Own::Live(live) = &mut self.own {
-            live.attempts = Attempts::default();
-            live.renew_at = now;
+        match &mut self.own {
+            Own::Live(live) => {
+                // A proven one must still be known as ours when somebody edits it.
+                for attempt in &mut live.attempts.0 {
+                    attempt.answer_for = Duration::ZERO;
+                    attempt.sent_at = BootNs::NONE;
+                }
+                live.renew_at = now;
+            }
+            Own::Claiming(attempts) => *attempts = Attempts::default(),
+            Own::Unknown => {}
         }
     }
 

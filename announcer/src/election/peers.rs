@@ -78,7 +78,7 @@ impl Machine {
         TURN * u32::try_from(before.min(20)).unwrap_or_default()
     }
 
-    /// Removes what nobody needs: released claims of VIPs that are gone, after D_MAX, and fenced sessions of
+    /// Removes what nobody needs: released or void claims of VIPs that are gone, after D_MAX, and fenced sessions of
     /// deleted Nodes, after an hour; both by exact version.
     pub(super) fn sweep(&mut self, now: BootNs) {
         let Some(demand) = self.demand.clone() else { return };
@@ -88,7 +88,8 @@ impl Machine {
         let mut useless: Vec<(String, Duration, Record)> = Vec::new();
         for (vip, claim) in &self.view.claims {
             let wanted = demand.vips.contains_key(vip);
-            if !wanted && claim.holder.is_none() && claim.understood && self.sweeps(&claim.session_uid) {
+            let over = self.view.is_void(claim, now);
+            if !wanted && over && claim.understood && self.sweeps(&claim.session_uid) {
                 let record = Record::Claim(claim.clone());
                 useless.push((record.name(), D_MAX, record));
             }

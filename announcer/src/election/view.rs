@@ -44,21 +44,43 @@ pub struct View {
     /// The greatest version that a list or the watch brought: a later list that is older is a restored store.
     /// What our own writes returned does not count, for a list may have left the server before them.
     watched: Version,
+    /// The version of the last list: what is absent from the view and not newer is gone for good.
+    listed: Version,
+    /// The version at which a Lease was deleted, by name: an answer that comes later and is older does not
+    /// bring it back.
+    deleted: BTreeMap<String, Version>,
+    /// Something seen cannot follow from what was seen before: the store was restored from a backup.
+    regressed: bool,
 }
 
 impl View {
-    /// Takes a complete list. Returns `false` if it went backwards in time: the store was restored from a backup.
-    pub fn listed(&mut self, now: BootNs, version: Version, records: Vec<Record>) -> bool {
-        let forwards = version >= self.watched;
-        self.watched = version;
-        if !forwards {
+    /// Takes a complete list.
+    pub fn listed(&mut self, now: BootNs, version: Version, records: Vec<Record>) {
+        // An object older than the one we hold, in a list that is newer than that one, has another history.
+        let older = |record: &Record| {
+            self.version_of(&record.name()).is_some_and(|held| held > record.version() && held <= version)
+        };
+        if version < self.watched || records.iter().any(older) {
+            self.regressed = true;
             // Versions start over: what we hold would look newer than the truth.
             self.sessions.clear();
             self.claims.clear();
+            self.deleted.clear();
+            self.watching_since = None;
         }
+        self.watched = version;
+        self.listed = version;
+        self.deleted.retain(|_, deleted| *deleted > version);
         let names: BTreeSet<String> = records.iter().map(Record::name).collect();
         // What is newer than the list was written while the list was on its way.
-        self.sessions.retain(|name, seen| names.contains(name) || seen.session.version > version);
+        self.sessions.retain(|name, seen| {
+            let there = names.contains(name) || seen.session.version > version;
+            if !there {
+                // Its last renewals may have gone unseen, and with them a longer lease.
+                self.longest.remove(&seen.session.uid);
+            }
+            there
+        });
         self.claims.retain(|vip, claim| {
             let there = names.contains(&claim_name(*vip)) || claim.version > version;
             if !there {
@@ -67,14 +89,40 @@ impl View {
             there
         });
         for record in records {
-            self.seen(now, record);
-        }
-        if !forwards {
-            self.watching_since = None;
+            self.take(now, record);
         }
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
-        forwards
+    }
+
+    /// Whether history was found to be another since last asked.
+    pub fn take_regressed(&mut self) -> bool {
+        std::mem::take(&mut self.regressed)
+    }
+
+    /// Epochs, leases and spans of another history mean nothing in this one.
+    pub fn forget(&mut self, now: BootNs) {
+        self.epochs.clear();
+        self.longest.clear();
+        self.absent_claims.clear();
+        if let Some(since) = &mut self.watching_since {
+            *since = now;
+        }
+        let sessions: Vec<Record> =
+            self.sessions.values().map(|s| Record::Session(s.session.clone())).collect();
+        for session in sessions {
+            self.take(now, session);
+        }
+        self.regressed = false;
+        self.restart_timers(now);
+        self.note_absence(now);
+    }
+
+    /// The version held of a Lease.
+    pub fn version_of(&self, name: &str) -> Option<Version> {
+        let claim = || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip));
+        let session = self.sessions.get(name).map(|seen| seen.session.version);
+        session.or_else(|| claim().map(|claim| claim.version))
     }
 
     /// Notes the version of a watch event.
@@ -82,15 +130,59 @@ impl View {
         self.watched = self.watched.max(version);
     }
 
-    /// Takes one version of one Lease; an older one than the newest seen changes nothing.
+    /// Takes one version of one Lease; an older one than the newest seen, or than its deletion, changes nothing.
     pub fn seen(&mut self, now: BootNs, record: Record) {
+        let name = record.name();
+        let gone = self.deleted.get(&name).copied().unwrap_or_default().max(self.listed);
+        if self.version_of(&name).is_some() || record.version() > gone {
+            self.take(now, record);
+        }
+    }
+
+    /// Takes the result of a quorum read that was sent when `asked` was the version held: an older one shows that
+    /// the store was restored.
+    pub fn read(&mut self, now: BootNs, record: Record, asked: Version) {
+        if record.version() < asked {
+            match &record {
+                Record::Session(session) => {
+                    self.sessions.remove(&session.name);
+                    self.regressed = true;
+                }
+                Record::Claim(claim) => {
+                    self.claims.remove(&claim.vip);
+                }
+            }
+            return self.take(now, record);
+        }
+        self.seen(now, record);
+    }
+
+    /// A quorum read that was sent when `asked` was the version held found nothing.
+    pub fn missing(&mut self, now: BootNs, name: &str, asked: Version) {
+        if self.version_of(name) != Some(asked) {
+            return;
+        }
+        let session = self.sessions.get(name).map(|seen| Record::Session(seen.session.clone()));
+        let claim =
+            || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip).cloned()).map(Record::Claim);
+        if let Some(record) = session.or_else(claim) {
+            self.deleted(now, &record);
+        }
+    }
+
+    fn take(&mut self, now: BootNs, record: Record) {
         match record {
             Record::Session(session) => {
+                let newer =
+                    self.sessions.get(&session.name).is_none_or(|old| old.session.version < session.version);
                 let epoch = self.epochs.entry(session.uid.clone()).or_default();
+                if newer && session.epoch < *epoch {
+                    self.regressed = true;
+                }
                 *epoch = (*epoch).max(session.epoch);
                 let longest = self.longest.entry(session.uid.clone()).or_default();
                 *longest = (*longest).max(session.lease);
-                if self.sessions.get(&session.name).is_none_or(|old| old.session.version < session.version) {
+                if newer {
                     self.sessions.insert(session.name.clone(), Seen { session, since: now });
                 }
             }
@@ -105,6 +197,8 @@ impl View {
 
     /// Takes a deletion. One that is older than the newest version seen is of an earlier object.
     pub fn deleted(&mut self, now: BootNs, record: &Record) {
+        let at = self.deleted.entry(record.name()).or_default();
+        *at = (*at).max(record.version());
         match record {
             Record::Session(session) => {
                 let same = |seen: &Seen| seen.session.uid == session.uid;
@@ -218,6 +312,11 @@ impl View {
         let long_ago = |since: &BootNs| *since + D_MAX <= now;
         self.watching_since.as_ref().is_some_and(long_ago)
             && self.deleted_claims.get(&vip).is_none_or(long_ago)
+    }
+
+    /// Whether a claim for this VIP was seen to be deleted at or after `since`.
+    pub fn claim_deleted_since(&self, vip: Vip, since: BootNs) -> bool {
+        self.deleted_claims.get(&vip).is_some_and(|at| *at >= since)
     }
 
     /// Since when a VIP that somebody wants has had no claim.

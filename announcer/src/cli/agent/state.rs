@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::turn::Agent;
 use crate::{
