@@ -37,6 +37,15 @@ struct Lab {
 
 impl Lab {
     fn start(nodes: usize) -> Result<Self> {
+        let mut lab = Self::without_agents(nodes)?;
+        for index in 0..nodes {
+            let agent = lab.agent(&lab.cluster.nodes()[index])?;
+            lab.agents.push((lab.cluster.nodes()[index].name().to_owned(), agent));
+        }
+        Ok(lab)
+    }
+
+    fn without_agents(nodes: usize) -> Result<Self> {
         let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
         cluster.install_metallb_crds()?;
         cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
@@ -45,17 +54,12 @@ impl Lab {
         cluster.apply_yaml(SERVICE_YAML)?;
         cluster.assign_addresses()?;
         let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
-        let mut lab = Self {
+        Ok(Self {
             kubeconfig: kubeconfig.display().to_string(),
             program: product::program()?.display().to_string(),
             cluster,
             agents: Vec::new(),
-        };
-        for index in 0..nodes {
-            let agent = lab.agent(&lab.cluster.nodes()[index])?;
-            lab.agents.push((lab.cluster.nodes()[index].name().to_owned(), agent));
-        }
-        Ok(lab)
+        })
     }
 
     fn agent(&self, node: &Node) -> Result<Process> {
@@ -152,7 +156,7 @@ fn without_an_api_server_the_kernel_falls_silent_and_answers_again_under_the_sam
 
 #[test]
 fn a_bad_command_line_is_one_line_and_the_right_exit_status() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = Lab::without_agents(1)?;
     let node = &lab.cluster.nodes()[0];
     let node = node.machine();
     for (arguments, status, words) in [

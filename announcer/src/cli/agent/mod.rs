@@ -6,12 +6,12 @@ mod run;
 mod state;
 mod turn;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
-use crate::{datapath::Mode, election::Failback, report::log::LogFormat};
+use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::select::Excludes};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     fencing: Fencing,
 
     /// Interfaces never announced on unless an L2Advertisement names them: regular expressions.
-    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', default_values = crate::wire::select::DEFAULT_EXCLUDES)]
+    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', value_parser = pattern, default_values = crate::wire::select::DEFAULT_EXCLUDES)]
     exclude_interfaces: Vec<String>,
 
     /// Announce each owned address again this often, in seconds, ± 10 %; 0 = only when something changes. Keep it
@@ -117,6 +117,13 @@ fn mode() -> impl TypedValueParser<Value = Mode> {
 fn level() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
         .try_map(|text| text.parse::<LevelFilter>())
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    match Excludes::new([text]) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -70,13 +70,6 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let scraped = move || shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let metrics = Arc::new(Metrics::new(&args.node_name, scraped));
     let health = Arc::new(Health::new(WEDGED, BootNs::now()));
-    for (address, pages) in [
-        (args.metrics_address, Pages::Metrics(metrics.clone())),
-        (args.health_address, Pages::Health(health.clone())),
-    ] {
-        tokio::spawn(Server::bind(address, pages).await?.run());
-    }
-
     let links = link_watch.view();
     let view = links.borrow().clone();
     let config =
@@ -84,6 +77,14 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let mut datapath = tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE))
         .await
         .context("datapath")??;
+    // The ports are free once the lock is: an agent before us has ended.
+    for (address, pages) in [
+        (args.metrics_address, Pages::Metrics(metrics.clone())),
+        (args.health_address, Pages::Health(health.clone())),
+    ] {
+        tokio::spawn(Server::bind(address, pages).await?.run());
+    }
+
     // What carries the program already goes on doing so; more links come with the first view of the cluster.
     let kept = datapath.pinned_links();
     let carrying: Vec<Link> = view.links.values().filter(|link| kept.contains(&link.id)).cloned().collect();
