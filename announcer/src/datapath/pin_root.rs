@@ -26,7 +26,7 @@ const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 pub(super) struct PinRoot {
     path: PathBuf,
     /// Holds the flock.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// A pinned link, by its name.
@@ -52,7 +52,7 @@ impl PinRoot {
                 _ => {}
             }
             if let Some(lock) = try_lock(path)? {
-                return Ok(Self { path: path.to_owned(), _lock: lock });
+                return Ok(Self { path: path.to_owned(), lock });
             }
             if Instant::now() >= until {
                 return Err(DatapathError::Busy { path: path.to_owned() });
@@ -76,6 +76,15 @@ impl PinRoot {
             names(&self.path)?.iter().filter_map(|name| name.strip_prefix("gen-")?.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+}
+
+impl Drop for PinRoot {
+    fn drop(&mut self) {
+        // Closing would not do: a child that another thread has just forked may hold a copy until it executes.
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "The lock on the pin directory could not be given back");
+        }
     }
 }
 
