@@ -169,6 +169,9 @@ mod tests {
         let mut vips: Vec<Vip> =
             ["fd00::1", "10.0.0.9", "::2", "9.255.0.1"].map(|a| a.parse().expect("an address")).to_vec();
         vips.sort();
-        assert_eq!(vips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["::2", "9.255.0.1", "10.0.0.9", "fd00::1"]);
+        assert_eq!(
+            vips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["::2", "9.255.0.1", "10.0.0.9", "fd00::1"]
+        );
     }
 }

@@ -1,1 +1,19 @@
 //! Sessions and claims: a pure state machine (events in, actions out), and the thin driver that performs the actions.
+
+mod choose;
+mod claims;
+mod driver;
+pub mod lease;
+mod machine;
+mod own;
+mod peers;
+#[cfg(test)]
+mod simulation;
+mod times;
+mod view;
+
+pub use choose::Failback;
+pub use driver::{Leases, REQUEST_TIMEOUT};
+pub use machine::{Answer, Change, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why};
+pub use times::Times;
+pub use view::View;

@@ -1,5 +1,27 @@
 //! Who may announce what, where: pure functions of the Snapshot.
+//!
+//! The rules are MetalLB's (`speaker/layer2_controller.go`), with these differences on purpose:
+//! - Each address is decided by itself, also where a Service has two (MetalLB elects by the first).
+//! - Services that share an address are decided together, see `share.rs`.
+//! - A Node that is not Ready, cordoned or NetworkUnavailable is a worse choice ([`Tier`]), never a forbidden one.
+//! - An endpoint without a node name serves; only `externalTrafficPolicy: Local` cannot use it.
+//! - An address that is some Node's own is never announced, see [`clashes`].
 
+mod coverage;
+mod decide;
 mod demand;
+mod explain;
+mod judge;
+mod links;
+mod options;
+mod share;
 
+pub use decide::{clashes, demand};
 pub use demand::{Candidate, Demand, Interfaces, Tier, VipDemand};
+pub use explain::{Explanation, ServiceVerdict, explain};
+pub use judge::{Hindrance, Refusal};
+pub use links::{LinkPlan, interfaces_for, link_plan};
+pub use options::Options;
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,12 @@ pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), LogError> {
 }
 
 fn filter(level: LevelFilter) -> Targets {
-    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(LevelFilter::WARN))
+    let silenced = ["kube_client", "kube_runtime"].map(|target| (target, LevelFilter::OFF));
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        // kube says each failed attempt again and again; the `kube` room says it once.
+        .with_targets(silenced)
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 #[cfg(test)]

@@ -1,0 +1,9 @@
+//! Entry points, their frames and the maps.
+
+mod maps;
+mod tcx;
+mod xdp;
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

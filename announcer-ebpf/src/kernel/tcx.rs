@@ -1,0 +1,126 @@
+//! TCX ingress, at the head of the chain: for drivers without XDP, and beside somebody else's XDP program.
+
+use announcer_ebpf::{
+    layout::PROOF_CB,
+    packet::{Frame, Ingress, Verdict, handle},
+};
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes},
+    macros::classifier,
+    programs::TcContext,
+};
+
+use super::maps::Maps;
+
+/// `enum tcx_action_base`: the next program of the chain runs. `TC_ACT_OK` would end the chain.
+const TCX_NEXT: i32 = -1;
+const TCX_DROP: i32 = 2;
+
+const ETHERTYPE_8021Q: u32 = (0x8100_u16).to_be() as u32;
+const ETHERTYPE_ARP: u32 = (0x0806_u16).to_be() as u32;
+const ETHERTYPE_IPV6: u32 = (0x86dd_u16).to_be() as u32;
+/// Ethernet, tag, IPv6 and the type of the ICMPv6 message; also a whole ARP packet.
+const HEADERS: u32 = 14 + 4 + 40 + 1;
+/// All that is ever read.
+const LONGEST: u32 = 14 + 4 + 40 + announcer_ebpf::packet::MAX_NDP_BYTES as u32;
+
+/// Answers for owned VIPs; the answer leaves by `bpf_redirect` to the device it came in by.
+#[classifier]
+pub fn announcer_tcx(context: TcContext) -> i32 {
+    let skb = context.skb.skb;
+    // SAFETY: the context is the kernel's, valid throughout the run.
+    let protocol = unsafe { (*skb).protocol };
+    if protocol != ETHERTYPE_ARP && protocol != ETHERTYPE_IPV6 && protocol != ETHERTYPE_8021Q {
+        return TCX_NEXT;
+    }
+    // SAFETY: as above.
+    let (ifindex, vlan_present, vlan_proto, vlan_tci) =
+        unsafe { ((*skb).ifindex, (*skb).vlan_present, (*skb).vlan_proto, (*skb).vlan_tci) };
+    if vlan_present != 0 && vlan_proto != ETHERTYPE_8021Q {
+        return TCX_NEXT;
+    }
+    let vlan_id = (vlan_present != 0).then_some((vlan_tci & 0x0fff) as u16);
+    let mut frame = SkbFrame { skb };
+    frame.make_linear();
+    let mut maps = Maps { ingress: Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
+    match handle(&mut frame, &mut maps) {
+        Verdict::Pass => TCX_NEXT,
+        Verdict::Drop => TCX_DROP,
+        // SAFETY: a helper that takes an ifindex; the tag, if one was taken out, goes back in on the way out.
+        Verdict::Answer => unsafe { bpf_redirect(ifindex, 0) as i32 },
+    }
+}
+
+#[inline(always)]
+fn is_proof(skb: *const __sk_buff) -> bool {
+    let [a, b, c, d, e] = PROOF_CB;
+    // SAFETY: the context is the kernel's. Word by word and volatile: it may be read in words at constant offsets
+    // only, and the compiler would make one `memcmp` of it.
+    let word = |n: usize| unsafe { (&raw const (*skb).cb[n]).read_volatile() };
+    word(0) == a && word(1) == b && word(2) == c && word(3) == d && word(4) == e
+}
+
+struct SkbFrame {
+    skb: *mut __sk_buff,
+}
+
+impl SkbFrame {
+    /// Moves the headers into linear memory, where a driver has left them in fragments.
+    #[inline(always)]
+    fn make_linear(&mut self) {
+        // SAFETY: the context is the kernel's; pointers into the packet are made after this only.
+        unsafe {
+            let skb = self.skb;
+            let linear = ((*skb).data_end as usize).wrapping_sub((*skb).data as usize) as u32;
+            let wanted = if (*skb).len < LONGEST { (*skb).len } else { HEADERS };
+            if linear < wanted {
+                bpf_skb_pull_data(skb, wanted);
+            }
+        }
+    }
+}
+
+/// Bytes at an even address: packet data begins at one, and every offset read here is even or a single byte.
+#[repr(C, align(2))]
+struct Even<const N: usize>([u8; N]);
+
+impl Frame for SkbFrame {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        // SAFETY: the context is the kernel's, and the end is checked before the packet is read.
+        unsafe {
+            let (data, end) = ((*self.skb).data as usize, (*self.skb).data_end as usize);
+            if data + offset + N > end {
+                return None;
+            }
+            let at = data + offset;
+            Some(if N.is_multiple_of(2) { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) })
+        }
+    }
+
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, offset: usize, bytes: &[u8; N]) -> Option<()> {
+        // By helper and not through the pointer: a program that writes directly gets a prologue that copies every
+        // cloned packet of the device, answered or not.
+        // SAFETY: `bytes` is `N` readable bytes.
+        let result =
+            unsafe { bpf_skb_store_bytes(self.skb, offset as u32, bytes.as_ptr().cast(), N as u32, 0) };
+        (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, length: usize) -> Option<()> {
+        if self.length() == length {
+            return Some(());
+        }
+        // SAFETY: the context is the kernel's; every pointer into the packet is made anew after this.
+        (unsafe { bpf_skb_change_tail(self.skb, length as u32, 0) } == 0).then_some(())
+    }
+}

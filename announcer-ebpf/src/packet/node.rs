@@ -1,0 +1,106 @@
+//! The node as the packet logic sees it: maps, clock and books; and the one decision that both protocols share.
+
+use super::Verdict;
+use crate::layout::{Conflict, LinkEntry, Vip4Key, Vip6Key, VipEntry, elsewhere, role};
+
+/// Where a frame came in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ingress {
+    /// ifindex of the device that the program runs on.
+    pub ifindex: u32,
+    /// The 802.1Q VLAN id that the driver took out of the frame, if it had one.
+    pub vlan_id: Option<u16>,
+}
+
+/// What the programs read of `SESSION`; the deadline is loaded once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SessionView {
+    /// [`crate::layout::Session::deadline_boot_ns`].
+    pub deadline_boot_ns: u64,
+    /// [`crate::layout::Session::epoch`].
+    pub epoch: u64,
+    /// [`crate::layout::Session::elsewhere`].
+    pub elsewhere: u32,
+}
+
+/// What became of a request for a known VIP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Answered.
+    Replied,
+    /// Dropped: owned, but the deadline has passed or the epoch is another.
+    Fenced,
+    /// Dropped: owned elsewhere.
+    Suppressed,
+    /// Left to the stack: owned elsewhere, and suppression is off.
+    Passed,
+}
+
+/// The node's side of the packet logic.
+pub trait Node {
+    /// Where this frame came in.
+    fn ingress(&self) -> Ingress;
+
+    /// The link that announces for what comes in there; `None` if nothing is announced.
+    fn link(&self, ingress: Ingress) -> Option<LinkEntry>;
+
+    /// Whether `mac` belongs to one of this node's announcing links.
+    fn is_own_mac(&self, mac: [u8; 6]) -> bool;
+
+    /// The entry of an IPv4 VIP.
+    fn vip4(&self, key: Vip4Key) -> Option<VipEntry>;
+
+    /// The entry of an IPv6 VIP.
+    fn vip6(&self, key: Vip6Key) -> Option<VipEntry>;
+
+    /// The session.
+    fn session(&self) -> SessionView;
+
+    /// `CLOCK_BOOTTIME` in nanoseconds. Dear: two thirds of an answer's cost.
+    fn boot_ns(&self) -> u64;
+
+    /// Books a request for a known VIP.
+    fn count_request(&mut self, slot: u32, outcome: Outcome, at_boot_ns: u64);
+
+    /// Books a frame that RFC 4861 §7.1 says to discard.
+    fn count_malformed(&mut self);
+
+    /// Books a conflict and tells user space. Never blocks.
+    fn report(&mut self, slot: u32, conflict: Conflict);
+}
+
+// === impl Ingress ===
+
+impl Ingress {
+    /// The same device with a tag found in the data; `None` if the driver took out one before it (two tags).
+    #[inline(always)]
+    pub(super) fn tagged(self, vlan_id: u16) -> Option<Self> {
+        match self.vlan_id {
+            None => Some(Self { vlan_id: Some(vlan_id), ..self }),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Judges a well-formed request for a known VIP, and books it unless the verdict is to answer: that is booked by
+/// [`Node::count_request`] with the time returned here, once the answer stands in the frame.
+#[inline(always)]
+pub(super) fn judge<N: Node>(node: &mut N, entry: VipEntry) -> (Verdict, u64) {
+    if entry.role != role::OWNED && entry.role != role::ELSEWHERE {
+        return (Verdict::Pass, 0);
+    }
+    let session = node.session();
+    let now = node.boot_ns();
+    let (verdict, outcome) = if entry.role == role::OWNED {
+        if entry.epoch == session.epoch && now < session.deadline_boot_ns {
+            return (Verdict::Answer, now);
+        }
+        (Verdict::Drop, Outcome::Fenced)
+    } else if session.elsewhere == elsewhere::DROPPED {
+        (Verdict::Drop, Outcome::Suppressed)
+    } else {
+        (Verdict::Pass, Outcome::Passed)
+    };
+    node.count_request(entry.counter_slot, outcome, now);
+    (verdict, now)
+}

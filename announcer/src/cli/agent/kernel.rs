@@ -1,0 +1,219 @@
+//! The kernel follows the election: from a [`Target`] and the cluster's demand to owner maps, in the order that
+//! makes the next write safe.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    datapath::{Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, Owners, SessionRecord},
+    election::Target,
+    policy::Demand,
+    vocabulary::{BootNs, Link, LinkId, Vip},
+};
+
+/// The datapath and what it was last told.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) datapath: Datapath,
+    boot_id: [u8; 16],
+    /// What the maps say now.
+    target: Target,
+    owners: Owners,
+    conflicts: Option<ConflictReader>,
+}
+
+impl Kernel {
+    /// Takes over what the kernel holds, and says what the election may adopt: nothing if it was written by
+    /// another boot.
+    pub(super) fn new(mut datapath: Datapath, boot_id: [u8; 16]) -> Result<(Self, Target), DatapathError> {
+        let mut target = Target::default();
+        let mut owners = Owners::default();
+        if let Some(inherited) = datapath.inherited() {
+            owners.vips = inherited.known.iter().map(|vip| (*vip, BTreeSet::new())).collect();
+            if inherited.session.boot_id == boot_id && inherited.session.epoch > 0 {
+                target.session = Some((uuid_text(&inherited.session.uid), inherited.session.epoch));
+                target.deadline = inherited.deadline;
+                target.held = inherited.owned.keys().copied().collect();
+                owners.vips.extend(inherited.owned.clone());
+            }
+        }
+        let conflicts = datapath.events()?;
+        let kernel = Self { datapath, boot_id, target: target.clone(), owners, conflicts };
+        Ok((kernel, target))
+    }
+
+    /// Makes the kernel match `target`: whatever is to stop has stopped, a grace period included, when this
+    /// returns; only then may the requests of the same step be sent. `None`: nothing had to change.
+    pub(super) fn follow(
+        &mut self,
+        target: &Target,
+        owners: Owners,
+    ) -> Result<Option<Applied>, DatapathError> {
+        if *target == self.target && owners == self.owners {
+            return Ok(None);
+        }
+        if target.deadline < self.target.deadline {
+            self.datapath.set_deadline(target.deadline)?;
+        }
+        let mut lost = BTreeSet::new();
+        if target.session != self.target.session {
+            let everywhere = self.owners.vips.keys().map(|vip| (*vip, BTreeSet::new())).collect();
+            lost = self.datapath.apply(&Owners { vips: everywhere })?.lost;
+            match &target.session {
+                None => self.datapath.silence()?,
+                Some((uid, epoch)) => {
+                    let uid = uuid_bytes(uid);
+                    self.datapath.begin_session(&SessionRecord {
+                        uid,
+                        epoch: *epoch,
+                        boot_id: self.boot_id,
+                    })?;
+                }
+            }
+        }
+        let mut applied = self.datapath.apply(&owners)?;
+        applied.lost.append(&mut lost);
+        self.datapath.set_deadline(target.deadline)?;
+        self.target = target.clone();
+        self.owners = owners;
+        Ok(Some(applied))
+    }
+
+    /// The owner table as last applied.
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// What the kernel has seen of other hosts that claim our VIPs, since last asked.
+    pub(super) fn drain_conflicts(&mut self) -> Vec<ConflictSeen> {
+        self.conflicts.as_mut().map(ConflictReader::drain).unwrap_or_default()
+    }
+
+    /// Every VIP on every link where this node owns it.
+    pub(super) fn owned(&self) -> impl Iterator<Item = (Vip, LinkId)> {
+        self.owners.vips.iter().flat_map(|(vip, links)| links.iter().map(|link| (*vip, *link)))
+    }
+}
+
+/// Where each VIP is owned: every VIP in demand has an entry on every link, owned on the selected links of those
+/// that are held. Before the first demand, what the kernel inherited, less what is no longer held.
+pub(super) fn owner_table(
+    held: &BTreeSet<Vip>,
+    demand: Option<&Demand>,
+    node: &str,
+    links: &BTreeMap<LinkId, Link>,
+    before: &Owners,
+) -> Owners {
+    let Some(demand) = demand else {
+        let mut owners = before.clone();
+        for (_, on) in owners.vips.iter_mut().filter(|(vip, _)| !held.contains(vip)) {
+            on.clear();
+        }
+        return owners;
+    };
+    let mut owners = Owners::default();
+    for (vip, wanted) in &demand.vips {
+        let on = wanted.candidates.get(node).filter(|_| held.contains(vip)).map(|candidate| {
+            links
+                .values()
+                .filter(|link| candidate.interfaces.select(&link.name))
+                .map(|link| link.id)
+                .collect()
+        });
+        owners.vips.insert(*vip, on.unwrap_or_default());
+    }
+    owners
+}
+
+/// The 16 bytes of a UUID in its usual text form; text of another form gives what its hexadecimal digits say, so
+/// that two that differ stay different.
+pub(super) fn uuid_bytes(text: &str) -> [u8; 16] {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|c| c.to_digit(16)).filter_map(|digit| u8::try_from(digit).ok()).collect();
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = pair.iter().fold(0, |sum, digit| sum << 4 | digit);
+    }
+    bytes
+}
+
+fn uuid_text(bytes: &[u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// A clock that stands still in a suspended guest and one that does not: a jump between them means that somebody
+/// else may have counted time that we did not.
+#[derive(Debug)]
+pub(super) struct PauseWatch {
+    boot: BootNs,
+    real: i128,
+}
+
+impl PauseWatch {
+    pub(super) fn new() -> Self {
+        Self { boot: BootNs::now(), real: jiff::Timestamp::now().as_nanosecond() }
+    }
+
+    /// By how many nanoseconds real time ran ahead of boot time since the last look.
+    pub(super) fn jump(&mut self) -> i128 {
+        let now = Self::new();
+        let jump = (now.real - self.real) - i128::from(now.boot.0.saturating_sub(self.boot.0));
+        *self = now;
+        jump
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Candidate, Interfaces, Tier, VipDemand};
+
+    const VIP: &str = "10.4.11.1";
+
+    fn link(id: u32, name: &str) -> (LinkId, Link) {
+        let link = Link {
+            id: LinkId(id),
+            name: name.into(),
+            mac: crate::vocabulary::Mac([2, 0, 0, 0, 0, 1]),
+            kind: None,
+            carrier: true,
+            mtu: 1500,
+            master: None,
+            vlan: None,
+            has_global_address: true,
+            ipv6_source: None,
+        };
+        (LinkId(id), link)
+    }
+
+    fn demand(interfaces: Interfaces) -> Demand {
+        let candidate = Candidate { weight: 0, tier: Tier::Ready, interfaces };
+        let wanted =
+            VipDemand { candidates: BTreeMap::from([("me".to_owned(), candidate)]), ..VipDemand::default() };
+        Demand { vips: BTreeMap::from([(VIP.parse().expect("an address"), wanted)]), ..Demand::default() }
+    }
+
+    #[test]
+    fn a_held_vip_is_owned_on_the_selected_links_only() {
+        let vip = VIP.parse().expect("an address");
+        let demand = demand(Interfaces::Named(BTreeSet::from(["eth1".to_owned()])));
+        let links = BTreeMap::from([link(2, "eth0"), link(3, "eth1")]);
+        let owners = owner_table(&BTreeSet::from([vip]), Some(&demand), "me", &links, &Owners::default());
+        assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::from([LinkId(3)]))]));
+    }
+
+    #[test]
+    fn a_vip_that_is_not_held_is_elsewhere_on_every_link() {
+        let vip = VIP.parse().expect("an address");
+        let links = BTreeMap::from([link(2, "eth0")]);
+        let owners =
+            owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", &links, &Owners::default());
+        assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::new())]));
+    }
+
+    #[test]
+    fn a_session_uid_survives_the_way_through_the_map() {
+        let uid = "0b7d2c3e-6a55-4f0e-9a51-3c2f1e0d9b8a";
+        assert_eq!(uuid_text(&uuid_bytes(uid)), uid);
+    }
+}

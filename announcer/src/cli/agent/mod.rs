@@ -1,0 +1,137 @@
+//! `announcer agent`: its flags, and the order in which it starts.
+
+mod kernel;
+mod node;
+mod run;
+mod state;
+mod turn;
+
+use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tracing::level_filters::LevelFilter;
+
+use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::select::Excludes};
+
+/// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of this node, as `kubectl get nodes` shows it.
+    #[arg(long, env = "ANNOUNCER_NODE_NAME", value_name = "NAME")]
+    node_name: String,
+
+    /// Namespace of the Leases, and of the IPAddressPools and L2Advertisements that are read.
+    #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb")]
+    namespace: String,
+
+    /// Kubeconfig to use; without it, the Pod's service account.
+    #[arg(long, env = "ANNOUNCER_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Announce only Services of this `spec.loadBalancerClass`; without it, only Services that have none.
+    #[arg(long, env = "ANNOUNCER_LB_CLASS", value_name = "CLASS")]
+    lb_class: Option<String>,
+
+    /// Announce also from nodes labelled `node.kubernetes.io/exclude-from-external-load-balancers`.
+    #[arg(long, env = "ANNOUNCER_IGNORE_EXCLUDE_LB", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    ignore_exclude_lb: bool,
+
+    /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
+    /// generic XDP.
+    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = mode())]
+    mode: Mode,
+
+    /// Let this node's own stack answer for an address that another node owns, as MetalLB does.
+    #[arg(long, env = "ANNOUNCER_NO_SUPPRESS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    no_suppress: bool,
+
+    /// When an address goes back to a node that would have been chosen first.
+    #[arg(long, env = "ANNOUNCER_FAILBACK", value_enum, default_value_t = Failback::Preferred)]
+    failback: Failback,
+
+    /// `strict`: an address without a claim is waited for (60 s) instead of probed on the wire.
+    #[arg(long, env = "ANNOUNCER_FENCING", value_enum, default_value_t = Fencing::Early)]
+    fencing: Fencing,
+
+    /// Interfaces never announced on unless an L2Advertisement names them: regular expressions.
+    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', value_parser = pattern, default_values = crate::wire::select::DEFAULT_EXCLUDES)]
+    exclude_interfaces: Vec<String>,
+
+    /// Announce each owned address again this often, in seconds, ± 10 %; 0 = only when something changes. Keep it
+    /// below the 300 s after which switches forget a MAC.
+    #[arg(long, env = "ANNOUNCER_ANNOUNCE_INTERVAL", value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    announce_interval: Duration,
+
+    /// Announcement frames per second at most, over all links.
+    #[arg(long, env = "ANNOUNCER_ANNOUNCE_RATE", value_name = "FRAMES/S", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    announce_rate: u32,
+
+    /// Address of the Prometheus metrics (`/metrics`).
+    #[arg(long, env = "ANNOUNCER_METRICS_ADDRESS", value_name = "ADDR:PORT", default_value = "[::]:9474")]
+    metrics_address: SocketAddr,
+
+    /// Address of the probes (`/healthz`, `/readyz`).
+    #[arg(
+        long,
+        env = "ANNOUNCER_HEALTH_ADDRESS",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9475"
+    )]
+    health_address: SocketAddr,
+
+    /// How logs are written to standard output: `json` for machines, `text` for people.
+    #[arg(long, env = "ANNOUNCER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+
+    /// Least important level that is logged.
+    #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
+    log_level: LevelFilter,
+
+    #[command(flatten)]
+    pins: super::Pins,
+
+    /// File with this boot's id, for labs whose nodes share one kernel.
+    #[arg(
+        long,
+        env = "ANNOUNCER_BOOT_ID_FILE",
+        value_name = "FILE",
+        hide = true,
+        default_value = "/proc/sys/kernel/random/boot_id"
+    )]
+    boot_id_file: PathBuf,
+}
+
+/// How a silent node may be fenced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Fencing {
+    /// What nobody claims and nobody answers for may be taken at once.
+    Early,
+    /// Nothing is taken before every lease that might cover it has run out.
+    Strict,
+}
+
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(["auto", "native", "tcx", "generic"]).try_map(|text| text.parse::<Mode>())
+}
+
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+        .try_map(|text| text.parse::<LevelFilter>())
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    match Excludes::new([text]) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Runs the agent until it is told to stop.
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    run::run(args)
+}

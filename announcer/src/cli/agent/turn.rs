@@ -1,0 +1,304 @@
+//! The agent's one loop: observe → decide → make the kernel match → write → announce.
+//!
+//! The loop that renews the session is the loop that applies results to the kernel, and it renews after it has
+//! applied: a wedged loop cannot renew. Everything that is slow (requests, probes, multicast groups) runs beside it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+use tracing::{info, warn};
+
+use super::{
+    kernel::{Kernel, PauseWatch, owner_table},
+    state::Said,
+};
+use crate::{
+    datapath::DatapathError,
+    election::{Answer, Input, Leases, Machine, Probed, Request, Token},
+    kube::Snapshot,
+    policy::{Demand, Options},
+    report::{
+        changes::Changes,
+        health::Health,
+        metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
+    },
+    vocabulary::{BootNs, Link, LinkId, Vip},
+    wire::{
+        announcements::Schedule,
+        groups::{Groups, Membership, wanted},
+        links::LinkView,
+        probe::{Plan, probe},
+        select::Excludes,
+        sender::{Sender, send_due},
+    },
+};
+
+/// The loop turns at least this often: liveness, gauges, conflicts and the watch for pauses hang on it.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Every held VIP is proven at least this often.
+const PROOFS: Duration = Duration::from_secs(10);
+/// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
+const HANDOVER: Duration = Duration::from_secs(8);
+/// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
+const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
+/// Nothing is due: look again then.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Kernel counters by VIP and interface, as the metrics server gets them.
+pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
+
+/// What came back from beside the loop.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Of an API request; the kind of Lease, if it was a write.
+    Answered(Token, Option<LeaseKind>, Box<Answer>),
+    /// Of probes.
+    Probed(Vip, Probed),
+}
+
+/// Everything the loop owns.
+pub(super) struct Agent {
+    pub(super) node: String,
+    pub(super) options: Options,
+    pub(super) excludes: Excludes,
+    pub(super) machine: Machine,
+    pub(super) kernel: Kernel,
+    pub(super) leases: Leases,
+    pub(super) schedule: Schedule,
+    pub(super) sender: Sender,
+    /// The solicited-node memberships wanted, for the task that keeps them.
+    pub(super) groups: watch::Sender<BTreeSet<Membership>>,
+    pub(super) changes: Changes,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) counts: SharedCounts,
+    pub(super) health: Arc<Health>,
+    pub(super) outcomes: mpsc::UnboundedSender<Outcome>,
+    pub(super) view: Arc<LinkView>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) demand: Option<Arc<Demand>>,
+    pub(super) said: Said,
+    pub(super) pauses: PauseWatch,
+    /// Held, but the last proof failed.
+    pub(super) unanswered: BTreeSet<(Vip, LinkId)>,
+}
+
+impl Agent {
+    /// Runs until a signal ends it.
+    pub(super) async fn run(
+        mut self,
+        mut links: watch::Receiver<Arc<LinkView>>,
+        mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+        mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+    ) -> anyhow::Result<()> {
+        let mut leases = std::pin::pin!(self.leases.observe());
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
+        let mut leaving: Option<Instant> = None;
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                biased;
+                _ = terminate.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
+                _ = interrupt.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
+                Some(outcome) = outcomes.recv() => self.came_back(outcome)?,
+                Some(input) = leases.next() => self.turn(input)?,
+                Ok(()) = links.changed() => {
+                    let view = links.borrow_and_update().clone();
+                    self.links_changed(view)?;
+                }
+                Ok(()) = snapshots.changed() => {
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    self.snapshot_changed(snapshot)?;
+                }
+                _ = proofs.tick() => self.prove(),
+                _ = heartbeat.tick() => self.beat()?,
+                () = sleep_until(due.into()) => self.turn(Input::Tick)?,
+            }
+            self.announce();
+            if leaving.is_some_and(|by| self.may_go(by)) {
+                info!(node = self.node, held = self.machine.target().held.len(), "announcer stopped");
+                return Ok(());
+            }
+        }
+    }
+
+    /// One step of the election: the kernel first, then the requests.
+    pub(super) fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
+        let requests = self.machine.step(BootNs::now(), input);
+        self.follow()?;
+        let changes: Vec<_> = self.machine.take_changes().collect();
+        for change in changes {
+            self.tell(&change);
+        }
+        for (token, request) in requests {
+            self.send(token, request);
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel match the election's target, and starts or ends announcing what that changed.
+    pub(super) fn follow(&mut self) -> Result<(), DatapathError> {
+        let target = self.machine.target().clone();
+        let owners = owner_table(
+            &target.held,
+            self.demand.as_deref(),
+            &self.node,
+            &self.carrying(),
+            self.kernel.owners(),
+        );
+        let Some(applied) = self.kernel.follow(&target, owners)? else { return Ok(()) };
+        let now = Instant::now();
+        for (vip, link) in applied.lost {
+            self.schedule.withdraw(vip, link);
+            self.unanswered.remove(&(vip, link));
+        }
+        let gained = !applied.gained.is_empty();
+        for (vip, link) in applied.gained {
+            self.schedule.announce(vip, link, now);
+        }
+        self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
+        if gained {
+            self.prove();
+        }
+        Ok(())
+    }
+
+    /// The links that carry the program.
+    pub(super) fn carrying(&self) -> BTreeMap<LinkId, Link> {
+        let attached = self.kernel.datapath.attachments();
+        self.view
+            .links
+            .iter()
+            .filter(|(id, _)| attached.contains_key(id))
+            .map(|(id, l)| (*id, l.clone()))
+            .collect()
+    }
+
+    fn send(&mut self, token: Token, request: Request) {
+        let outcomes = self.outcomes.clone();
+        if let Request::Probe(vip) = request {
+            let (links, own) = (self.links_for(vip), self.view.macs());
+            tokio::spawn(async move {
+                let probed = match probe(vip, &links, &own, PROBES).await {
+                    Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
+                    Err(error) => {
+                        warn!(ip = %vip, %error, "cannot probe this address; trying again");
+                        Probed::Failed
+                    }
+                };
+                let _ = outcomes.send(Outcome::Probed(vip, probed));
+            });
+            return;
+        }
+        let kind = match &request {
+            Request::Put(record) if record.name().starts_with("session-") => Some(LeaseKind::Session),
+            Request::Put(_) => Some(LeaseKind::Claim),
+            _ => None,
+        };
+        let leases = self.leases.clone();
+        tokio::spawn(async move {
+            let answer = Box::new(leases.perform(request).await);
+            let _ = outcomes.send(Outcome::Answered(token, kind, answer));
+        });
+    }
+
+    /// The links on which this node would announce a VIP.
+    fn links_for(&self, vip: Vip) -> Vec<Link> {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else {
+            return Vec::new();
+        };
+        self.carrying().into_values().filter(|link| candidate.interfaces.select(&link.name)).collect()
+    }
+
+    fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
+        match outcome {
+            Outcome::Probed(vip, probed) => self.turn(Input::Probed(vip, probed)),
+            Outcome::Answered(token, kind, answer) => {
+                if let Some(kind) = kind {
+                    let outcome = match *answer {
+                        Answer::Done(_) => LeaseOutcome::Ok,
+                        Answer::Conflict => LeaseOutcome::Conflict,
+                        _ => LeaseOutcome::Error,
+                    };
+                    self.metrics.lease_written(kind, outcome);
+                }
+                self.turn(Input::Answered(token, *answer))
+            }
+        }
+    }
+
+    /// Sends the announcements that are due, each only if entry, epoch and deadline still allow it.
+    fn announce(&mut self) {
+        let (kernel, links) = (&self.kernel, &self.view.links);
+        let may = |vip, link| kernel.datapath.entry_live(vip, link);
+        let sent = send_due(&self.sender, &mut self.schedule, Instant::now(), links, may);
+        self.metrics.gratuitous_sent(&sent.frames);
+        for (vip, link) in sent.first {
+            if let Some(link) = links.get(&link) {
+                self.changes.announced(vip, &link.name, link.mac);
+            }
+        }
+        for (vip, link, error) in sent.failed {
+            warn!(ip = %vip, link = link.0, %error, "cannot announce");
+        }
+    }
+
+    /// When something is to be done without anything having happened.
+    fn next_due(&self) -> Instant {
+        let now = Instant::now();
+        let election = self.machine.wake_at().map(|at| now + at.until(BootNs::now()));
+        election.into_iter().chain(self.schedule.next_due()).fold(now + IDLE, Instant::min)
+    }
+
+    /// A signal: hand over if the node is going away, else keep everything for the next agent.
+    fn leave(&mut self) -> Result<Instant, DatapathError> {
+        let own = self.snapshot.as_ref().map(|snapshot| snapshot.own_node(&self.node).cloned());
+        let leaving = own.is_some_and(|node| node.is_none_or(|node| node.leaving()));
+        info!(node = self.node, hand_over = leaving, "announcer is told to stop");
+        self.turn(Input::Shutdown(leaving))?;
+        Ok(Instant::now() + HANDOVER)
+    }
+
+    /// Whether a leaving agent may end: its last request is answered, and what it had to hand over is taken.
+    fn may_go(&self, by: Instant) -> bool {
+        !self.machine.is_busy() || by <= Instant::now()
+    }
+}
+
+fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let changed = *place != value;
+    *place = value;
+    changed
+}
+
+/// Keeps the memberships as wanted, beside the loop: netlink may take its time.
+pub(super) async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Membership>>) {
+    while wanted.changed().await.is_ok() {
+        let now = wanted.borrow_and_update().clone();
+        match groups.reconcile(&now).await {
+            Ok(done) => {
+                for ((link, group), error) in done.failed {
+                    warn!(link = link.0, %group, %error, "cannot join the solicited-node group: IPv6 questions may not arrive");
+                }
+            }
+            Err(error) => warn!(%error, "cannot keep multicast groups"),
+        }
+    }
+}
+
+fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(every);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}

@@ -1,0 +1,125 @@
+//! The owner maps as user space reads and writes them: one entry per VIP and link.
+
+use std::collections::BTreeMap;
+
+use announcer_ebpf::layout::{Session, Vip4Key, Vip6Key, VipEntry};
+use aya::maps::MapError;
+
+use super::{DatapathError, maps::Maps};
+use crate::vocabulary::{LinkId, Vip};
+
+/// Which session the kernel's entries belong to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SessionRecord {
+    /// UID of the session Lease; all zero for a standalone agent.
+    pub uid: [u8; 16],
+    /// Its epoch; 0 is no session.
+    pub epoch: u64,
+    /// The boot id of this machine's present boot.
+    pub boot_id: [u8; 16],
+}
+
+/// All entries, by link and VIP.
+pub(super) type Entries = BTreeMap<(LinkId, Vip), VipEntry>;
+
+// === impl SessionRecord ===
+
+impl SessionRecord {
+    /// From texts as Kubernetes and `/proc/sys/kernel/random/boot_id` write them; `None` if one is no UUID.
+    pub fn parse(uid: &str, epoch: u64, boot_id: &str) -> Option<Self> {
+        Some(Self { uid: uuid(uid)?, epoch, boot_id: uuid(boot_id.trim())? })
+    }
+
+    pub(super) fn of(session: &Session) -> Self {
+        Self { uid: session.uid, epoch: session.epoch, boot_id: session.boot_id }
+    }
+}
+
+/// 32 hexadecimal digits, with dashes anywhere or nowhere.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let hexadecimal = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u128::from_str_radix(&digits, 16).ok().filter(|_| hexadecimal).map(u128::to_be_bytes)
+}
+
+/// Key in the map of the VIP's family.
+enum Key {
+    V4(Vip4Key),
+    V6(Vip6Key),
+}
+
+fn key(link: LinkId, vip: Vip) -> Key {
+    match vip.ip() {
+        std::net::IpAddr::V4(v4) => Key::V4(Vip4Key { link_id: link.0, address: v4.octets() }),
+        std::net::IpAddr::V6(v6) => Key::V6(Vip6Key { link_id: link.0, address: v6.octets() }),
+    }
+}
+
+/// Every entry of both families.
+pub(super) fn read_entries(maps: &Maps) -> Result<Entries, DatapathError> {
+    let mut entries = Entries::new();
+    for pair in maps.vips4.iter() {
+        let (Vip4Key { link_id, address }, entry) = pair.map_err(DatapathError::map("read", "VIPS4"))?;
+        entries.insert((LinkId(link_id), Vip::new(address.into())), entry);
+    }
+    for pair in maps.vips6.iter() {
+        let (Vip6Key { link_id, address }, entry) = pair.map_err(DatapathError::map("read", "VIPS6"))?;
+        entries.insert((LinkId(link_id), Vip::new(address.into())), entry);
+    }
+    Ok(entries)
+}
+
+/// One entry, as the kernel has it.
+pub(super) fn read_entry(maps: &Maps, link: LinkId, vip: Vip) -> Result<Option<VipEntry>, DatapathError> {
+    let (map, result) = match key(link, vip) {
+        Key::V4(key) => ("VIPS4", maps.vips4.get(&key, 0)),
+        Key::V6(key) => ("VIPS6", maps.vips6.get(&key, 0)),
+    };
+    match result {
+        Ok(entry) => Ok(Some(entry)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(DatapathError::map("read", map)(error)),
+    }
+}
+
+/// Replaces or adds one entry, whole, in one step.
+pub(super) fn write_entry(
+    maps: &mut Maps,
+    link: LinkId,
+    vip: Vip,
+    entry: VipEntry,
+) -> Result<(), DatapathError> {
+    let (map, result) = match key(link, vip) {
+        Key::V4(key) => ("VIPS4", maps.vips4.insert(key, entry, 0)),
+        Key::V6(key) => ("VIPS6", maps.vips6.insert(key, entry, 0)),
+    };
+    result.map_err(DatapathError::map("write", map))
+}
+
+/// Removes one entry; one that is not there is as good as removed.
+pub(super) fn delete_entry(maps: &mut Maps, link: LinkId, vip: Vip) -> Result<(), DatapathError> {
+    let (map, result) = match key(link, vip) {
+        Key::V4(key) => ("VIPS4", maps.vips4.remove(&key)),
+        Key::V6(key) => ("VIPS6", maps.vips6.remove(&key)),
+    };
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(DatapathError::map("delete from", map)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_its_sixteen_bytes_in_the_order_of_its_text() {
+        let text = "00112233-4455-6677-8899-aabbccddeeff\n";
+        let record = SessionRecord::parse("ffeeddccbbaa99887766554433221100", 3, text).expect("two UUIDs");
+        assert_eq!(record.boot_id, std::array::from_fn(|n| n as u8 * 0x11));
+        assert_eq!(record.uid, std::array::from_fn(|n| 0xff - n as u8 * 0x11));
+        for bad in ["", "0011", "+0112233445566778899aabbccddeeff", "g0112233445566778899aabbccddeeff"] {
+            assert_eq!(SessionRecord::parse(bad, 3, text), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong with the kernel, named by what failed, with the way out.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use super::{links::Attachment, step::Step};
+use crate::vocabulary::{LinkId, Vip};
+
+/// An error of the datapath as a whole; one link's troubles are in its [`super::LinkReport`].
+#[derive(Debug, Error)]
+pub enum DatapathError {
+    /// The pin directory is not on a bpffs.
+    #[error(
+        "{} is not on a bpffs: run `mount -t bpf bpf /sys/fs/bpf` on the host (a pod needs the host's as a hostPath volume)",
+        path.display()
+    )]
+    NotBpffs {
+        /// The directory, or the nearest parent that exists.
+        path: PathBuf,
+    },
+    /// Another agent holds the lock.
+    #[error("another announcer runs on this node: it holds the lock on {}", path.display())]
+    Busy {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// Capabilities are missing.
+    #[error("missing {}: run as root, or add them to the container's securityContext.capabilities", names.join(", "))]
+    MissingCapabilities {
+        /// `CAP_…` names.
+        names: Vec<&'static str>,
+    },
+    /// The kernel is too old for any mode.
+    #[error("Linux {release} is too old: announcer needs 5.18 (6.6 for the TCX mode)")]
+    KernelTooOld {
+        /// `uname -r`.
+        release: String,
+    },
+    /// A file operation failed.
+    #[error("could not {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused a call that concerns no single file or link.
+    #[error("could not {action}")]
+    Kernel {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused the programs or their maps.
+    #[error("the kernel refused announcer's eBPF object")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The kernel refused a program.
+    #[error("the kernel refused announcer's program {name}")]
+    LoadProgram {
+        /// Its name.
+        name: &'static str,
+        /// Why; the verifier's log is in it.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The embedded object lacks something: a broken build.
+    #[error("announcer's eBPF object has no {name}")]
+    Incomplete {
+        /// The map or program.
+        name: &'static str,
+    },
+    /// A map could not be read or written.
+    #[error("could not {action} the map {map}")]
+    Map {
+        /// What was tried.
+        action: &'static str,
+        /// The map.
+        map: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+    /// What was written is not what is read back.
+    #[error("the kernel's entry of {vip} on link {link} is not the one that was written")]
+    ReadBack {
+        /// The VIP.
+        vip: Vip,
+        /// The link.
+        link: LinkId,
+    },
+    /// Nothing is established yet: [`super::Datapath::establish`] comes first.
+    #[error("no programs are loaded yet")]
+    NotEstablished,
+    /// The link carries no program of ours.
+    #[error("link {0} is not attached")]
+    NotAttached(LinkId),
+    /// A test stopped the work after this step.
+    #[error("stopped after {0:?}")]
+    Stopped(Step),
+}
+
+/// Why one link could not be served.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// Another program holds the hook that the mode needs.
+    #[error("another XDP program is attached; it is left alone")]
+    HookTaken(#[source] io::Error),
+    /// XDP would not see the frames' VLAN tags.
+    #[error(
+        "XDP can't see VLAN tags while rx-vlan-offload is on: use the TCX mode, or run `ethtool -K {name} rxvlan off`"
+    )]
+    VlanOffload {
+        /// The interface.
+        name: String,
+    },
+    /// XDP on a bond runs on its slaves, whose links are not known here.
+    #[error("the {0} mode is not supported on a bond: use the TCX mode")]
+    Bond(Attachment),
+    /// The kernel or the driver refused.
+    #[error("could not attach in {attachment} mode")]
+    Refused {
+        /// The mode tried last.
+        attachment: Attachment,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The link was made, but could not be pinned; it is detached again.
+    #[error("could not pin the link at {}", path.display())]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A link inherited from another agent could not be given the new program; it is detached.
+    #[error("could not swap the program of the inherited link")]
+    Swap(#[source] io::Error),
+    /// The maps could not be written for this link.
+    #[error(transparent)]
+    Maps(Box<DatapathError>),
+}
+
+// === impl DatapathError ===
+
+impl DatapathError {
+    pub(super) fn map(action: &'static str, map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { action, map, source: Box::new(source) }
+    }
+
+    pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(super) fn kernel(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Kernel { action, source }
+    }
+}

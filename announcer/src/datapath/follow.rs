@@ -1,0 +1,65 @@
+//! Links that come, go and change while the agent runs.
+
+use super::{DatapathError, LinkChange, active::Active, attach::Ladder, establish::Takeover, sys};
+use crate::vocabulary::Link;
+
+impl Takeover<'_> {
+    /// Later changes of links: `links` is all that shall be attached from now on.
+    pub(super) fn follow(&mut self, active: &mut Active, links: &[Link]) -> Result<(), DatapathError> {
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut active.links).into_iter().partition(|attached| {
+                links.iter().any(|link| link.id == attached.link.id) && !attached.is_severed()
+            });
+        active.links = stay;
+        let some_go = !go.is_empty();
+        for attached in go {
+            let link = attached.link.clone();
+            attached.detach()?;
+            active.drop_link(&link)?;
+            self.report(&link, LinkChange::Detached);
+        }
+        if some_go {
+            // The entries' memory is free now: no run may still read it when it becomes another VIP's.
+            sys::grace_period().map_err(DatapathError::kernel("wait for running programs"))?;
+        }
+        for link in links {
+            match active.links.iter().position(|attached| attached.link.id == link.id) {
+                Some(index) => self.refresh(active, index, link)?,
+                None => {
+                    active.put_link(link)?;
+                    for vip in active.vips() {
+                        active.put_elsewhere(link.id, vip)?;
+                    }
+                    self.attach(active, link)?;
+                }
+            }
+        }
+        active.forget_macs()
+    }
+
+    /// A link that stays: its hardware address or the mode that suits it may be another now.
+    fn refresh(&mut self, active: &mut Active, index: usize, link: &Link) -> Result<(), DatapathError> {
+        let old = std::mem::replace(&mut active.links[index].link, link.clone());
+        if old.vlan != link.vlan {
+            active.drop_ingress(&old)?;
+        }
+        if (old.mac, old.vlan) != (link.mac, link.vlan) {
+            active.put_link(link)?;
+        }
+        if old.mac != link.mac {
+            self.report(link, LinkChange::MacChanged { mac: link.mac });
+        }
+        let ladder = match Ladder::new(self.config.mode, link) {
+            Ok(ladder) if ladder.rungs.contains(&active.links[index].pin.attachment) => return Ok(()),
+            Ok(ladder) => ladder,
+            Err(error) => {
+                active.links.remove(index).detach()?;
+                return self.failed(active, link, error);
+            }
+        };
+        match active.links.remove(index).change(&active.generation, self.root.path(), link, &ladder) {
+            Ok(attached) => self.attached(active, attached),
+            Err(error) => self.failed(active, link, error),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One agent's programs and maps: loaded together, pinned together in a folder, found again by the program's id.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::Map,
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
+};
+
+use super::{
+    DatapathError,
+    maps::{Maps, Unreadable},
+    pin_root::unpin,
+    shape::{MapName, counter_slots},
+    step::{Step, Steps},
+    sys,
+};
+
+const XDP: &str = "announcer_xdp";
+const TCX: &str = "announcer_tcx";
+
+/// The programs and maps of one generation.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) xdp: OwnedFd,
+    pub(super) tcx: OwnedFd,
+    pub(super) maps: Maps,
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// Loads a new generation; `counters` is a pinned `COUNTERS` of our shape and capacity to go on with.
+    pub(super) fn load(counters: Option<&Path>) -> Result<Self, DatapathError> {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(MapName::Counters.symbol(), counter_slots());
+        if let Some(path) = counters {
+            loader.map_pin_path(MapName::Counters.symbol(), path);
+        }
+        let load = |error| DatapathError::Load(Box::new(error));
+        let mut object = loader.load(announcer_ebpf::OBJECT).map_err(load)?;
+        let xdp = load_program::<Xdp>(&mut object, XDP, Xdp::load)?;
+        let tcx = load_program::<SchedClassifier>(&mut object, TCX, SchedClassifier::load)?;
+        let mut all = Vec::new();
+        for name in MapName::ALL {
+            let map = object.map(name.symbol()).ok_or(DatapathError::Incomplete { name: name.symbol() })?;
+            all.push((name, duplicate(map).map_err(DatapathError::kernel("duplicate a map's descriptor"))?));
+        }
+        Ok(Self { xdp, tcx, maps: Maps::new(all)? })
+    }
+
+    /// Opens a pinned generation, once shape and layout version are known to fit.
+    pub(super) fn open(folder: &Path) -> Result<Result<Self, Unreadable>, DatapathError> {
+        let get = |name: &str| {
+            let path = folder.join(name);
+            sys::get_pinned(&path).map_err(DatapathError::file("open the pin", path))
+        };
+        match Maps::open(folder)? {
+            Ok(maps) => Ok(Ok(Self { xdp: get(XDP)?, tcx: get(TCX)?, maps })),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    /// Pins programs and maps in the new folder `folder`.
+    pub(super) fn pin(&self, folder: &Path, steps: &mut Steps) -> Result<(), DatapathError> {
+        fs::create_dir(folder).map_err(DatapathError::file("create the folder", folder))?;
+        steps.done(Step::FolderMade)?;
+        let maps = self.maps.all().map(|(name, map)| (name.pin(), map));
+        for (name, object) in maps.chain([(XDP, &self.xdp), (TCX, &self.tcx)]) {
+            let path = folder.join(name);
+            sys::pin(object.as_fd(), &path).map_err(DatapathError::file("pin", path))?;
+            steps.done(Step::Pinned(name))?;
+        }
+        Ok(())
+    }
+
+    /// Points the pins for inspection, right under `root`, at this generation's maps, each in one step.
+    pub(super) fn show(&self, root: &Path, steps: &mut Steps) -> Result<(), DatapathError> {
+        for (name, map) in self.maps.all() {
+            let (path, new) = (root.join(name.pin()), root.join(format!("{}-new", name.pin())));
+            unpin(&new)?;
+            sys::pin(map.as_fd(), &new).map_err(DatapathError::file("pin", &new))?;
+            fs::rename(&new, &path).map_err(DatapathError::file("replace the pin", path))?;
+            steps.done(Step::Shown(name.pin()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The ids of the programs pinned in a folder, whatever else is in it.
+pub(super) fn program_ids(folder: &Path) -> Vec<u32> {
+    let id = |name: &str| sys::program_id(sys::get_pinned(&folder.join(name)).ok()?.as_fd()).ok();
+    [XDP, TCX].into_iter().filter_map(id).collect()
+}
+
+fn load_program<P>(
+    object: &mut Ebpf,
+    name: &'static str,
+    load: impl FnOnce(&mut P) -> Result<(), ProgramError>,
+) -> Result<OwnedFd, DatapathError>
+where
+    for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let wrap = |source| DatapathError::LoadProgram { name, source: Box::new(source) };
+    let program = object.program_mut(name).ok_or(DatapathError::Incomplete { name })?;
+    load((&mut *program).try_into().map_err(wrap)?).map_err(wrap)?;
+    let fd = program.fd().map_err(wrap)?;
+    fd.as_fd().try_clone_to_owned().map_err(DatapathError::kernel("duplicate a program's descriptor"))
+}
+
+fn duplicate(map: &Map) -> io::Result<OwnedFd> {
+    let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    data.fd().as_fd().try_clone_to_owned()
+}

@@ -1,0 +1,199 @@
+//! Who should own each VIP: every node computes the same answer from the same view and acts on its own share only.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    policy::{Candidate, Demand, Tier, VipDemand},
+    vocabulary::Vip,
+};
+
+/// Whether a VIP goes back to a node that would have been chosen in the first place (`--failback`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum Failback {
+    /// Only to a node that an advertisement prefers more (`preferredNodeSelectors`).
+    #[default]
+    Preferred,
+    /// Always to the node MetalLB would choose, as MetalLB does: twice the interruptions.
+    Always,
+    /// Never while the owner is eligible.
+    Never,
+}
+
+/// A node with a live session, as its session describes it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LiveNode {
+    /// Its announcing links with carrier, by name.
+    pub links: BTreeSet<String>,
+    /// It is about to go.
+    pub draining: bool,
+}
+
+/// What is known of a VIP's claim.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClaimState {
+    /// The holder of a claim that is not void.
+    pub owner: Option<String>,
+    /// The successor that the last release named.
+    pub preferred: Option<String>,
+}
+
+/// What should happen to one VIP.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Its owner keeps it.
+    Keep,
+    /// Its owner passes it on, because a better node is there; without that node it would keep it.
+    HandOver {
+        /// The successor.
+        to: String,
+        /// In an operator's words.
+        why: &'static str,
+    },
+    /// Its owner may not announce it any more.
+    GiveUp {
+        /// The successor, if anybody may.
+        to: Option<String>,
+        /// In an operator's words.
+        why: &'static str,
+    },
+    /// Nobody owns it: these may take it, best first, each a step later than the one before.
+    Take(Vec<String>),
+}
+
+/// The hash that breaks ties, as in MetalLB: `sha256(node + "#" + ip)`, least first, the IP in RFC 5952 text.
+pub fn tie_break(node: &str, vip: Vip) -> [u8; 32] {
+    Sha256::digest(format!("{node}#{vip}")).into()
+}
+
+/// The verdict for every VIP in demand, walked in ascending order of the 16-byte form, counting valid claims and
+/// what this pass assigns.
+pub fn choose(
+    demand: &Demand,
+    live: &BTreeMap<String, LiveNode>,
+    claims: &BTreeMap<Vip, ClaimState>,
+    failback: Failback,
+) -> BTreeMap<Vip, Verdict> {
+    let mut load: BTreeMap<&str, i64> = BTreeMap::new();
+    for owner in claims.values().filter_map(|claim| claim.owner.as_deref()) {
+        *load.entry(owner).or_default() += 1;
+    }
+    let unclaimed = ClaimState::default();
+    let mut verdicts = BTreeMap::new();
+    for (vip, wanted) in &demand.vips {
+        let claim = claims.get(vip).unwrap_or(&unclaimed);
+        let eligible = eligible(wanted, live);
+        let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load);
+        let verdict = match claim.owner.as_deref() {
+            None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
+            Some(owner) => judge(*vip, owner, wanted, live, &eligible, &ranked, failback),
+        };
+        let (from, to) = match &verdict {
+            Verdict::Keep => (None, None),
+            Verdict::HandOver { to, .. } => (claim.owner.as_deref(), Some(to)),
+            Verdict::GiveUp { to, .. } => (claim.owner.as_deref(), to.as_ref()),
+            Verdict::Take(ranked) => (None, ranked.first()),
+        };
+        if let Some(from) = from {
+            *load.entry(from).or_default() -= 1;
+        }
+        // The verdict owns its names; the load borrows those of the demand.
+        if let Some((name, _)) = to.and_then(|to| wanted.candidates.get_key_value(to)) {
+            *load.entry(name).or_default() += 1;
+        }
+        verdicts.insert(*vip, verdict);
+    }
+    verdicts
+}
+
+type Eligible<'a> = BTreeMap<&'a str, &'a Candidate>;
+
+fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
+    node.links.iter().any(|link| candidate.interfaces.select(link))
+}
+
+fn eligible<'a>(wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Eligible<'a> {
+    let may = |(name, candidate): &(&String, &Candidate)| {
+        live.get(*name).is_some_and(|node| !node.draining && has_link(candidate, node))
+    };
+    wanted.candidates.iter().filter(may).map(|(name, candidate)| (name.as_str(), candidate)).collect()
+}
+
+fn best_tier(eligible: &Eligible<'_>) -> Option<Tier> {
+    eligible.values().map(|candidate| candidate.tier).min()
+}
+
+/// The best non-empty tier, by preference weight, then by fewest VIPs, then by [`tie_break`].
+fn rank<'a>(
+    vip: Vip,
+    eligible: &Eligible<'a>,
+    preferred: Option<&str>,
+    load: &BTreeMap<&str, i64>,
+) -> Vec<&'a str> {
+    let best = best_tier(eligible);
+    let mut ranked: Vec<(&str, &Candidate)> =
+        eligible.iter().filter(|(_, c)| Some(c.tier) == best).map(|(name, c)| (*name, *c)).collect();
+    ranked.sort_by_cached_key(|(name, candidate)| {
+        (
+            Some(*name) != preferred,
+            Reverse(candidate.weight),
+            load.get(name).copied().unwrap_or_default(),
+            tie_break(name, vip),
+        )
+    });
+    ranked.into_iter().map(|(name, _)| name).collect()
+}
+
+fn judge(
+    vip: Vip,
+    owner: &str,
+    wanted: &VipDemand,
+    live: &BTreeMap<String, LiveNode>,
+    eligible: &Eligible<'_>,
+    ranked: &[&str],
+    failback: Failback,
+) -> Verdict {
+    let other = ranked.iter().find(|node| **node != owner);
+    let Some(own) = eligible.get(owner) else {
+        return Verdict::GiveUp {
+            to: other.map(|node| (*node).to_owned()),
+            why: ineligible_because(owner, wanted, live),
+        };
+    };
+    let Some(best) = other.and_then(|node| eligible.get_key_value(*node)) else { return Verdict::Keep };
+    let hand_over = |to: &str, why| Verdict::HandOver { to: to.to_owned(), why };
+    if best.1.tier < own.tier {
+        let why = if own.tier == Tier::Cordoned { "node is cordoned" } else { "node is not ready" };
+        return hand_over(best.0, why);
+    }
+    let metallb =
+        |(name, candidate): &(&&str, &&Candidate)| (Reverse(candidate.weight), tie_break(name, vip));
+    let in_tier = eligible.iter().filter(|(_, candidate)| candidate.tier == own.tier);
+    match failback {
+        Failback::Never => Verdict::Keep,
+        Failback::Preferred if best.1.weight > own.weight => hand_over(best.0, "another node is preferred"),
+        Failback::Preferred => Verdict::Keep,
+        Failback::Always => match in_tier.min_by_key(metallb) {
+            Some((first, _)) if *first != owner => hand_over(first, "the first choice is back"),
+            _ => Verdict::Keep,
+        },
+    }
+}
+
+fn ineligible_because(owner: &str, wanted: &VipDemand, live: &BTreeMap<String, LiveNode>) -> &'static str {
+    let Some(candidate) = wanted.candidates.get(owner) else {
+        return wanted.nobody_because.unwrap_or("node is no longer selected, or is excluded");
+    };
+    match live.get(owner) {
+        Some(node) if node.draining => "agent is shutting down",
+        Some(node) if !has_link(candidate, node) => "no selected interface has carrier",
+        _ => "session is not live",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+//! Our share of the VIPs: what to give up, what to take, and when (`DESIGN` §5.4, §5.5).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    choose::{ClaimState, LiveNode, Verdict, choose},
+    lease::{Claim, Record, Version, claim_name},
+    machine::{Change, Machine, Probed, Purpose, Request, Why},
+    times::{D_MAX, RANK_STEP, SETTLE},
+};
+use crate::{
+    policy::{Demand, Tier},
+    vocabulary::{BootNs, Vip},
+};
+
+/// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
+pub const CLAIMS_IN_FLIGHT: usize = 32;
+
+/// How long an unanswered probe speaks for an absent claim.
+const PROBE_VALID: Duration = Duration::from_secs(5);
+/// When a VIP that another host answered for is probed again.
+const PROBE_AGAIN: Duration = Duration::from_secs(10);
+/// When a VIP whose probes could not be sent is probed again.
+const PROBE_FAILED: Duration = Duration::from_secs(1);
+
+impl Machine {
+    pub(super) fn drive_claims(&mut self, now: BootNs) {
+        self.drop_lost_entries();
+        self.view.forget_present();
+        let Some(demand) = self.demand.clone() else { return };
+        if !self.is_live(now) || self.shutdown == Some(false) || self.quiet_until > now {
+            self.open_since.clear();
+            if self.quiet_until > now {
+                self.wake(self.quiet_until);
+            }
+            return;
+        }
+        let live = self.live_nodes();
+        let claims = self.claim_states(&demand, now);
+        let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        self.release_unwanted(now, &demand);
+        let settled = self.settled(now, &demand, &live);
+        self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        for (vip, verdict) in verdicts {
+            let mine = self.is_bound_to_us(vip, &claims);
+            match verdict {
+                Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
+                Verdict::HandOver { to, why } if mine => self.release(now, vip, Some(to), why),
+                Verdict::Keep if mine && !self.target.held.contains(&vip) => {
+                    self.take(now, vip);
+                }
+                Verdict::Take(ranked) if settled => self.take_in_turn(now, vip, &ranked),
+                _ => {}
+            }
+        }
+    }
+
+    /// A version newer than our own last write that no longer names us takes the entry away; nothing read ever
+    /// gives one.
+    fn drop_lost_entries(&mut self) {
+        let lost: Vec<Vip> = self
+            .target
+            .held
+            .iter()
+            .filter(|vip| !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim)))
+            .copied()
+            .collect();
+        // While nothing is adopted yet, what the kernel inherited stays.
+        if self.live_since.is_none() {
+            return;
+        }
+        for vip in lost {
+            self.target.held.remove(&vip);
+            let why = "its claim was taken away or deleted";
+            self.changes.push_back(Change::Lost { vip, why, to: None });
+        }
+    }
+
+    /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
+    /// never held may still be answered by another machine of our name.
+    fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
+        let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+        let bound = |claim: &Claim| {
+            self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
+        };
+        owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
+    }
+
+    fn live_nodes(&self) -> BTreeMap<String, LiveNode> {
+        let mut live: BTreeMap<String, LiveNode> = self
+            .view
+            .sessions
+            .values()
+            .filter_map(|seen| {
+                let holder = seen.session.holder.as_ref()?;
+                let node = LiveNode { links: seen.session.links.clone(), draining: seen.session.draining };
+                Some((holder.node.clone(), node))
+            })
+            .collect();
+        // Of ourselves we know more than our last renewal said.
+        let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true) };
+        live.insert(self.me.holder.node.clone(), own);
+        live
+    }
+
+    fn claim_states(&mut self, demand: &Arc<Demand>, now: BootNs) -> BTreeMap<Vip, ClaimState> {
+        let mut wake = None::<BootNs>;
+        let states = demand
+            .vips
+            .keys()
+            .filter_map(|vip| {
+                let claim = self.view.claims.get(vip)?;
+                let void = self.view.is_void(claim, now);
+                if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
+                    wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+                }
+                let owner = claim.holder.clone().filter(|_| !void);
+                Some((*vip, ClaimState { owner, preferred: claim.preferred.clone() }))
+            })
+            .collect();
+        if let Some(at) = wake {
+            self.wake(at);
+        }
+        states
+    }
+
+    /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with
+    /// everything.
+    fn settled(&mut self, now: BootNs, demand: &Demand, live: &BTreeMap<String, LiveNode>) -> bool {
+        if !self.view.claims.is_empty() {
+            return true;
+        }
+        let selected: BTreeSet<&String> = demand
+            .vips
+            .values()
+            .flat_map(|vip| &vip.candidates)
+            .filter(|(_, candidate)| candidate.tier == Tier::Ready)
+            .map(|(node, _)| node)
+            .collect();
+        let until = self.live_since.unwrap_or(now) + SETTLE;
+        if until <= now || selected.into_iter().all(|node| live.contains_key(node)) {
+            return true;
+        }
+        self.wake(until);
+        false
+    }
+
+    /// Claims of ours for VIPs that nobody wants any more.
+    fn release_unwanted(&mut self, now: BootNs, demand: &Demand) {
+        let unwanted: Vec<Vip> = self
+            .view
+            .claims
+            .values()
+            .filter(|claim| self.is_ours(claim) && !demand.vips.contains_key(&claim.vip))
+            .map(|claim| claim.vip)
+            .collect();
+        for vip in unwanted {
+            self.release(now, vip, None, "no service announces this address any more");
+        }
+    }
+
+    /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
+    fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
+        if self.target.held.remove(&vip) {
+            self.changes.push_back(Change::Lost { vip, why, to: to.clone() });
+        }
+        let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
+        if !claim.understood {
+            return;
+        }
+        let write = self.nonce();
+        let released = Claim { holder: None, preferred: to, write, ..claim };
+        self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
+    }
+
+    /// Takes a VIP when our rank's turn has come.
+    fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &[String]) {
+        let open_since = *self.open_since.entry(vip).or_insert(now);
+        let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };
+        let turn =
+            open_since + RANK_STEP * u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);
+        if turn > now {
+            return self.wake(turn);
+        }
+        self.take(now, vip);
+    }
+
+    fn take(&mut self, now: BootNs, vip: Vip) {
+        let claim = self.view.claims.get(&vip).cloned();
+        if claim.as_ref().is_some_and(|claim| !claim.understood) {
+            return;
+        }
+        if claim.is_none() && !self.may_create(now, vip) {
+            return;
+        }
+        let in_flight =
+            self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(..))).count();
+        if in_flight >= CLAIMS_IN_FLIGHT {
+            return; // The answer to one of them brings us back.
+        }
+        let Some((uid, epoch)) = self.target.session.clone() else { return };
+        let me = self.me.holder.node.clone();
+        let why = self.why(claim.as_ref());
+        let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
+        let record = Record::Claim(Claim {
+            vip,
+            uid: claim.as_ref().map(|claim| claim.uid.clone()).unwrap_or_default(),
+            version: claim.as_ref().map_or(Version::default(), |claim| claim.version),
+            holder: Some(me),
+            session_uid: uid.clone(),
+            session_epoch: epoch,
+            preferred: None,
+            write: self.nonce(),
+            transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),
+            understood: true,
+        });
+        let purpose = Purpose::Take(vip, uid, epoch, why);
+        self.request(now, claim_name(vip), purpose, Request::Put(record));
+    }
+
+    /// Why we may take what this claim says.
+    fn why(&self, claim: Option<&Claim>) -> Why {
+        let me = &self.me.holder.node;
+        let Some(claim) = claim else { return Why::Free };
+        match &claim.holder {
+            Some(node) if node == me => return Why::Own,
+            Some(node) => return Why::Failover(node.clone()),
+            None => {}
+        }
+        let sessions = self.view.sessions.values().map(|seen| &seen.session);
+        let giver =
+            sessions.filter(|session| session.uid == claim.session_uid).find_map(|s| s.holder.as_ref());
+        match giver {
+            Some(giver) if giver.node != *me && claim.preferred.as_ref() == Some(me) => {
+                Why::HandedOver(giver.node.clone())
+            }
+            _ => Why::Free,
+        }
+    }
+
+    /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
+    /// enough, or whose probes nobody answered, or after the longest lease there can be.
+    fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
+        if self.view.never_claimed(vip, now) {
+            return true;
+        }
+        let waited = self.view.absent_claim_since(vip, now) + D_MAX;
+        if waited <= now {
+            return true;
+        }
+        self.wake(waited);
+        if self.settings.strict {
+            return false;
+        }
+        let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
+        if self.probed.get(&vip).is_some_and(unanswered) {
+            return true;
+        }
+        self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
+        false
+    }
+
+    pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
+        let mut begun = None;
+        self.outstanding.retain(|_, (_, purpose)| match purpose {
+            Purpose::Probe(probed, at) if *probed == vip => {
+                begun = Some(*at);
+                false
+            }
+            _ => true,
+        });
+        match probed {
+            Probed::Unused => {
+                // A claim deleted meanwhile may have had an owner that answers only now.
+                if begun.is_some_and(|begun| !self.view.claim_deleted_since(vip, begun)) {
+                    self.probed.insert(vip, now);
+                }
+            }
+            Probed::InUse(mac) => {
+                self.probed.remove(&vip);
+                self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
+                self.changes.push_back(Change::InUse(vip, mac));
+            }
+            Probed::Failed => {
+                self.not_before.insert(claim_name(vip), now + PROBE_FAILED);
+            }
+        }
+    }
+
+    /// Our own compare-and-swap succeeded: the entry is added iff the session is still the one it is bound to.
+    pub(super) fn taken(&mut self, vip: Vip, uid: &str, epoch: u64, why: Why) {
+        self.probed.remove(&vip);
+        let current = self.target.session.as_ref().is_some_and(|(u, e)| u == uid && *e == epoch);
+        let named = self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim));
+        if current && named && self.target.held.insert(vip) {
+            self.changes.push_back(Change::Gained { vip, epoch, why });
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The thin rim of the election: lists, watches and writes Leases, each request with a deadline, none retried
+//! behind the machine's back.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams, Preconditions, WatchEvent, WatchParams},
+};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{
+    lease::{Record, Version},
+    machine::{Answer, Input, Request},
+};
+
+/// How long a request may take. Well below D − M, so that several fit into one lease.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the server keeps one watch open: a half-open connection is noticed after little more than this.
+const WATCH_SECONDS: u32 = 25;
+const WATCH_GRACE: Duration = Duration::from_secs(5);
+const RELIST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The Leases of our namespace.
+#[derive(Clone)]
+pub struct Leases {
+    api: Api<Lease>,
+}
+
+impl Leases {
+    /// `client` must not retry by itself (`default_retry = false`): the machine has to know every attempt.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace) }
+    }
+
+    /// Performs one request of the machine. Probes are not for the API server and end as lost.
+    pub async fn perform(&self, request: Request) -> Answer {
+        let name = match &request {
+            Request::Get(name) => name.clone(),
+            Request::Put(record) | Request::Delete(record) => record.name(),
+            Request::Probe(_) => return Answer::Lost,
+        };
+        match timeout(REQUEST_TIMEOUT, self.send(&name, request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                let answer = classify(&error);
+                if matches!(answer, Answer::Refused | Answer::Lost) {
+                    warn!(lease = %name, error = %error, "API server did not take a lease request");
+                }
+                answer
+            }
+            Err(_) => {
+                warn!(lease = %name, after_ms = REQUEST_TIMEOUT.as_millis() as u64, "API server did not answer a lease request");
+                Answer::Lost
+            }
+        }
+    }
+
+    async fn send(&self, name: &str, request: Request) -> Result<Answer, kube::Error> {
+        let read = |lease: &Lease| Record::read(lease).map_or(Answer::NotFound, Answer::Done);
+        Ok(match request {
+            Request::Get(_) => read(&self.api.get(name).await?),
+            Request::Put(record) => {
+                let lease = record.to_lease(jiff::Timestamp::now());
+                let params = PostParams::default();
+                read(&match record.version() {
+                    Version(0) => self.api.create(&params, &lease).await?,
+                    Version(_) => self.api.replace(name, &params, &lease).await?,
+                })
+            }
+            Request::Delete(record) => {
+                let preconditions =
+                    Preconditions { resource_version: Some(record.version().0.to_string()), uid: None };
+                self.api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
+                Answer::Done(record)
+            }
+            Request::Probe(_) => Answer::Lost,
+        })
+    }
+
+    /// Everything that happens to the Leases, for ever: a complete list, then each change, then a list again
+    /// whenever the watch could not be continued where it stood.
+    pub fn observe(&self) -> impl Stream<Item = Input> + Send + use<> {
+        let leases = self.clone();
+        stream::unfold((leases, Position::Start), |(leases, position)| async move {
+            let (inputs, next) = leases.advance(position).await;
+            Some((stream::iter(inputs), (leases, next)))
+        })
+        .flatten()
+    }
+
+    async fn advance(&self, position: Position) -> (Vec<Input>, Position) {
+        match position {
+            Position::Start => {
+                match timeout(REQUEST_TIMEOUT * 3, self.api.list(&ListParams::default())).await {
+                    Ok(Ok(list)) => {
+                        let version = list.metadata.resource_version.unwrap_or_default();
+                        let records = list.items.iter().filter_map(Record::read).collect();
+                        let number = Version(version.parse().unwrap_or_default());
+                        (
+                            vec![Input::Listed(number, records)],
+                            Position::At { version, open: None, broken: false },
+                        )
+                    }
+                    failed => {
+                        let error = failed.map_or_else(
+                            |_| "no answer".to_owned(),
+                            |list| match list {
+                                Ok(_) => String::new(),
+                                Err(error) => error.to_string(),
+                            },
+                        );
+                        warn!(error = %error, "Cannot list leases; trying again every second");
+                        tokio::time::sleep(RELIST_PAUSE).await;
+                        (Vec::new(), Position::Start)
+                    }
+                }
+            }
+            Position::At { version, open: None, broken } => {
+                let params = WatchParams::default().timeout(WATCH_SECONDS);
+                match timeout(REQUEST_TIMEOUT, self.api.watch(&params, &version)).await {
+                    Ok(Ok(events)) => {
+                        if broken {
+                            info!("Lease watch continues");
+                        }
+                        (Vec::new(), Position::At { version, open: Some(events.boxed()), broken: false })
+                    }
+                    // The server's own word, most often 410: this version cannot be continued from.
+                    Ok(Err(kube::Error::Api(_))) => {
+                        tokio::time::sleep(RELIST_PAUSE).await;
+                        (vec![Input::WatchBroke], Position::Start)
+                    }
+                    Ok(Err(_)) | Err(_) => {
+                        if !broken {
+                            warn!("Lease watch cannot be opened; trying again every second");
+                        }
+                        tokio::time::sleep(RELIST_PAUSE).await;
+                        (Vec::new(), Position::At { version, open: None, broken: true })
+                    }
+                }
+            }
+            Position::At { version, open: Some(mut events), .. } => {
+                let limit = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
+                match timeout(limit, events.next()).await {
+                    Ok(Some(Ok(event))) => match event {
+                        WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                            let version = lease.metadata.resource_version.clone().unwrap_or(version);
+                            let changed = Record::read(&lease).map(Input::Changed);
+                            (
+                                Vec::from_iter(changed),
+                                Position::At { version, open: Some(events), broken: false },
+                            )
+                        }
+                        WatchEvent::Deleted(lease) => {
+                            let version = lease.metadata.resource_version.clone().unwrap_or(version);
+                            let deleted = Record::read(&lease).map(Input::Deleted);
+                            (
+                                Vec::from_iter(deleted),
+                                Position::At { version, open: Some(events), broken: false },
+                            )
+                        }
+                        WatchEvent::Bookmark(bookmark) => {
+                            let version = bookmark.metadata.resource_version;
+                            (Vec::new(), Position::At { version, open: Some(events), broken: false })
+                        }
+                        // Most often 410: the version is too old to continue from.
+                        WatchEvent::Error(_) => (vec![Input::WatchBroke], Position::Start),
+                    },
+                    // The server ended it, or it broke: it continues where it stood, so nothing is missed.
+                    Ok(None | Some(Err(_))) | Err(_) => {
+                        (Vec::new(), Position::At { version, open: None, broken: false })
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Position {
+    Start,
+    At {
+        version: String,
+        open: Option<stream::BoxStream<'static, kube::Result<WatchEvent<Lease>>>>,
+        broken: bool,
+    },
+}
+
+/// What an error proves about a write. Only a definite no is one: a gateway's or a server's failure may hide a
+/// write that was made.
+fn classify(error: &kube::Error) -> Answer {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 => Answer::NotFound,
+            409 => Answer::Conflict,
+            408 => Answer::Lost,
+            400..=499 => Answer::Refused,
+            _ => Answer::Lost,
+        },
+        _ => Answer::Lost,
+    }
+}

@@ -1,0 +1,477 @@
+//! The election as a pure state machine: observations and boot time in, a kernel target and API requests out.
+//! No I/O, no clock, no randomness that is not passed in (`DESIGN` §5).
+//!
+//! After every [`Machine::step`] the caller makes the kernel match [`Machine::target`] **before** it sends the
+//! returned requests: that order is what makes a release or a new epoch safe to write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    choose::Failback,
+    lease::{Claim, Holder, Record, Session, Version},
+    own::Own,
+    times::Times,
+    view::View,
+};
+use crate::{
+    policy::Demand,
+    vocabulary::{BootNs, Mac, Vip},
+};
+
+/// Who we are, fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Node, boot and machine: the holder we write.
+    pub holder: Holder,
+    /// Makes nonces unique to this process.
+    pub seed: u64,
+    /// Version of the agent, published in the session.
+    pub agent: String,
+}
+
+/// Choices of the operator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// When an owned VIP goes back to a better node.
+    pub failback: Failback,
+    /// `--fencing=strict`: an absent claim is waited for, never probed.
+    pub strict: bool,
+}
+
+/// What the kernel holds when the agent starts (from the live generation), or holds now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Target {
+    /// UID and epoch that entries answer under; `None`: no session, the kernel is silent.
+    pub session: Option<(String, u64)>,
+    /// The kernel answers before this boot time only.
+    pub deadline: BootNs,
+    /// VIPs with an owned entry under that epoch.
+    pub held: BTreeSet<Vip>,
+}
+
+/// An observation.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// The policy's result changed.
+    Demand(Arc<Demand>),
+    /// Names of the announcing links with carrier.
+    Links(BTreeSet<String>),
+    /// A complete list of our Leases, by a quorum read, at this version.
+    Listed(Version, Vec<Record>),
+    /// A Lease was added or modified (watch).
+    Changed(Record),
+    /// A Lease was deleted (watch).
+    Deleted(Record),
+    /// The watch broke; a list will follow.
+    WatchBroke,
+    /// Boot time stood still while others counted on (a hypervisor's pause): what we hold may be over.
+    ClockJumped,
+    /// A request ended.
+    Answered(Token, Answer),
+    /// Probes of a VIP ended.
+    Probed(Vip, Probed),
+    /// The agent ends. `true`: its node is going away, hand everything over; `false`: it will be started again.
+    Shutdown(bool),
+}
+
+/// What RFC 5227 probes showed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Probed {
+    /// Nobody answered.
+    Unused,
+    /// Another host answered from this address.
+    InUse(Mac),
+    /// The wire could not be asked: silence proves nothing.
+    Failed,
+}
+
+/// Names a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub struct Token(pub u64);
+
+/// A request to the API server. At most one is outstanding per Lease.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// Quorum read of a Lease by name.
+    Get(String),
+    /// Create, if the record's version is 0, else replace exactly that version.
+    Put(Record),
+    /// Delete exactly this version.
+    Delete(Record),
+    /// RFC 5227 probes of a VIP on every link where we would announce it (not an API request).
+    Probe(Vip),
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way from the driver to the machine")]
+pub enum Answer {
+    /// The object as the server has it now (after a delete: as it was).
+    Done(Record),
+    /// 404.
+    NotFound,
+    /// 409: another version is there.
+    Conflict,
+    /// The server's definite no: nothing was written.
+    Refused,
+    /// No answer in time, or a broken one: it may have been written, and may still be.
+    Lost,
+}
+
+/// Why a VIP came to this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// Nobody owned it.
+    Free,
+    /// Its owner was fenced.
+    Failover(String),
+    /// Its owner released it for us.
+    HandedOver(String),
+    /// Its claim named us already, and our kernel had no entry.
+    Own,
+}
+
+/// Something an operator wants to read, at most one per change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Our session is live.
+    SessionLive {
+        /// Under this epoch.
+        epoch: u64,
+        /// With so many VIPs kept from before a restart, without interruption.
+        adopted: usize,
+    },
+    /// We were fenced: silent until a new epoch is confirmed.
+    Fenced {
+        /// The epoch that ended.
+        epoch: u64,
+        /// How many VIPs we held.
+        held: usize,
+    },
+    /// The store behind the API server went backwards; silent for this long.
+    Restored(Duration),
+    /// Our name is held by another boot or machine; waiting this long for it to be silent.
+    NameTaken(Holder, Duration),
+    /// We fenced a silent session.
+    FencedPeer {
+        /// Whose.
+        node: String,
+        /// At this new epoch.
+        epoch: u64,
+        /// How many claims that voided.
+        claims: usize,
+        /// How long it had been silent.
+        silence: Duration,
+    },
+    /// We own a VIP.
+    Gained {
+        /// Which.
+        vip: Vip,
+        /// Under this epoch.
+        epoch: u64,
+        /// Why.
+        why: Why,
+    },
+    /// We gave a VIP up.
+    Lost {
+        /// Which.
+        vip: Vip,
+        /// In an operator's words.
+        why: &'static str,
+        /// Who is to take it.
+        to: Option<String>,
+    },
+    /// Probes were answered: another host uses the VIP.
+    InUse(Vip, Mac),
+}
+
+/// What is outstanding.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// Writing our own session.
+    Own,
+    /// Reading our own session, to learn what became of a write; this version was in view.
+    OwnRead(Version),
+    /// Reading what a refused write collided with; this version was in view.
+    Look(Version),
+    /// Fencing of this session, in view at this silence.
+    Fence(Duration),
+    /// Taking a claim, bound to this UID and epoch, with the reason.
+    Take(Vip, String, u64, Why),
+    /// Releasing or deleting a claim.
+    Release(Vip),
+    /// Probes, begun then.
+    Probe(Vip, BootNs),
+    /// Removing what nobody needs.
+    Sweep,
+}
+
+/// The election of one node.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) me: Identity,
+    pub(super) settings: Settings,
+    pub(super) times: Times,
+    pub(super) view: View,
+    pub(super) own: Own,
+    /// A complete list has been seen.
+    synced: bool,
+    pub(super) target: Target,
+    /// The greatest epoch of our own: memory, so that a restored store cannot make us use one twice.
+    pub(super) remembered: u64,
+    pub(super) demand: Option<Arc<Demand>>,
+    pub(super) links: BTreeSet<String>,
+    pub(super) shutdown: Option<bool>,
+    /// The foreign holder of our name that was last reported.
+    pub(super) name_taken: Option<Holder>,
+    /// A restored store: nothing is taken before.
+    pub(super) quiet_until: BootNs,
+    /// Since when our session has been live: a fresh cluster settles from here.
+    pub(super) live_since: Option<BootNs>,
+    /// Since when a VIP could be taken.
+    pub(super) open_since: BTreeMap<Vip, BootNs>,
+    /// VIPs whose probes were unanswered, and when.
+    pub(super) probed: BTreeMap<Vip, BootNs>,
+    /// Not to be tried again before.
+    pub(super) not_before: BTreeMap<String, BootNs>,
+    /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
+    pub(super) useless_since: BTreeMap<String, BootNs>,
+    /// Sessions that this very boot has held, and up to which epoch: claims bound to them are ours to renew or
+    /// release.
+    pub(super) held_sessions: BTreeMap<String, u64>,
+    pub(super) outstanding: BTreeMap<Token, (String, Purpose)>,
+    pub(super) changes: VecDeque<Change>,
+    requests: Vec<(Token, Request)>,
+    tokens: u64,
+    wake_at: Option<BootNs>,
+}
+
+impl Machine {
+    /// A machine over what the kernel `inherited` from the agent before; that stays in force, deadline unchanged,
+    /// until the first list tells whether it may be adopted.
+    pub fn new(me: Identity, settings: Settings, inherited: Target) -> Self {
+        Self {
+            me,
+            settings,
+            times: Times::for_nodes(0),
+            view: View::default(),
+            own: Own::Unknown,
+            synced: false,
+            remembered: inherited.session.as_ref().map_or(0, |(_, epoch)| *epoch),
+            held_sessions: inherited.session.iter().cloned().collect(),
+            target: inherited,
+            demand: None,
+            links: BTreeSet::new(),
+            shutdown: None,
+            name_taken: None,
+            quiet_until: BootNs::NONE,
+            live_since: None,
+            open_since: BTreeMap::new(),
+            probed: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            useless_since: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
+            changes: VecDeque::new(),
+            requests: Vec::new(),
+            tokens: 0,
+            wake_at: None,
+        }
+    }
+
+    /// Takes one observation at boot time `now` and returns the requests to send, once the kernel matches
+    /// [`Self::target`].
+    pub fn step(&mut self, now: BootNs, input: Input) -> Vec<(Token, Request)> {
+        self.wake_at = None;
+        self.observe(now, input);
+        if self.synced {
+            self.drive_session(now);
+            self.watch_peers(now);
+            self.drive_claims(now);
+            self.sweep(now);
+        }
+        std::mem::take(&mut self.requests)
+    }
+
+    /// What the kernel must hold.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn wake_at(&self) -> Option<BootNs> {
+        self.wake_at
+    }
+
+    /// What happened since last asked.
+    pub fn take_changes(&mut self) -> impl Iterator<Item = Change> {
+        std::mem::take(&mut self.changes).into_iter()
+    }
+
+    /// Whether our own session is live: confirmed, its deadline ahead.
+    pub fn is_live(&self, now: BootNs) -> bool {
+        matches!(self.own, Own::Live(_)) && self.target.deadline > now
+    }
+
+    /// Renewal interval, lease and margin in force.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    /// What is known of the Leases.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether any request is still outstanding.
+    pub fn is_busy(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    fn observe(&mut self, now: BootNs, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Demand(demand) => {
+                self.times = Times::for_nodes(demand.nodes.len());
+                self.demand = Some(demand);
+            }
+            Input::Links(links) => self.links = links,
+            Input::Listed(version, records) => {
+                self.synced = true;
+                self.view.listed(now, version, records);
+                self.own_seen(now);
+            }
+            Input::Changed(record) => {
+                self.view.watched(record.version());
+                self.view.seen(now, record);
+                self.own_seen(now);
+            }
+            Input::Deleted(record) => {
+                self.view.watched(record.version());
+                self.view.deleted(now, &record);
+                self.own_seen(now);
+            }
+            Input::WatchBroke => self.view.gap(),
+            Input::ClockJumped => self.doubt(now),
+            Input::Answered(token, answer) => self.answered(now, token, answer),
+            Input::Probed(vip, by) => self.was_probed(now, vip, by),
+            Input::Shutdown(release) => {
+                self.shutdown = Some(release);
+                self.shutting_down(now);
+            }
+        }
+        if self.view.take_regressed() {
+            self.restored(now);
+        }
+    }
+
+    fn answered(&mut self, now: BootNs, token: Token, answer: Answer) {
+        let Some((name, purpose)) = self.outstanding.remove(&token) else { return };
+        if matches!(purpose, Purpose::Own | Purpose::OwnRead(_)) {
+            self.own_answered(now, token, &purpose, answer);
+            return self.own_seen(now);
+        }
+        // What a write returned is a version like any other; a delete returned what is gone.
+        let done = matches!(answer, Answer::Done(_));
+        match (answer, &purpose) {
+            (Answer::Done(record), Purpose::Sweep) => self.view.deleted(now, &record),
+            (Answer::Done(record), Purpose::Look(asked)) => self.view.read(now, record, *asked),
+            (Answer::NotFound, Purpose::Look(asked)) => self.view.missing(now, &name, *asked),
+            (Answer::Done(record), _) => self.view.seen(now, record),
+            (Answer::NotFound | Answer::Conflict, _) => {
+                // A watch that lags would let us collide again and again: read what is there.
+                let asked = self.view.version_of(&name).unwrap_or_default();
+                self.request(now, name.clone(), Purpose::Look(asked), Request::Get(name.clone()));
+                self.not_before.insert(name.clone(), now + Duration::from_millis(200));
+            }
+            (Answer::Refused | Answer::Lost, _) => {
+                self.not_before.insert(name.clone(), now + Duration::from_secs(1));
+            }
+        }
+        match purpose {
+            Purpose::Take(vip, uid, epoch, why) if done => self.taken(vip, &uid, epoch, why),
+            Purpose::Fence(silence) if done => {
+                let fenced = self.view.sessions.get(&name).map(|seen| &seen.session);
+                let (epoch, uid) = fenced.map_or((0, ""), |session| (session.epoch, &session.uid));
+                let of_it = |claim: &&Claim| claim.holder.is_some() && claim.session_uid == uid;
+                let claims = self.view.claims.values().filter(of_it).count();
+                let node = name.trim_start_matches("session-").to_owned();
+                self.changes.push_back(Change::FencedPeer { node, epoch, claims, silence });
+            }
+            _ => {}
+        }
+        self.own_seen(now);
+    }
+
+    /// Sends a request about a Lease, unless one is outstanding for it or it has to wait.
+    pub(super) fn request(
+        &mut self,
+        now: BootNs,
+        name: String,
+        purpose: Purpose,
+        request: Request,
+    ) -> Option<Token> {
+        if self.outstanding.values().any(|(other, _)| *other == name) {
+            return None;
+        }
+        if let Some(at) = self.not_before.get(&name) {
+            if *at > now {
+                let at = *at;
+                self.wake(at);
+                return None;
+            }
+            self.not_before.remove(&name);
+        }
+        self.tokens += 1;
+        let token = Token(self.tokens);
+        self.outstanding.insert(token, (name, purpose));
+        self.requests.push((token, request));
+        Some(token)
+    }
+
+    /// Asks to be called again at `at`, if nothing is due earlier.
+    pub(super) fn wake(&mut self, at: BootNs) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// A string that no write has used before.
+    pub(super) fn nonce(&mut self) -> String {
+        self.tokens += 1;
+        format!("{:016x}-{}", self.me.seed, self.tokens)
+    }
+
+    /// Our own session as this build writes it.
+    pub(super) fn own_record(&mut self, uid: &str, version: Version, epoch: u64) -> Session {
+        Session {
+            name: super::lease::session_name(&self.me.holder.node),
+            uid: uid.to_owned(),
+            version,
+            holder: Some(self.me.holder.clone()),
+            epoch,
+            lease: self.times.lease,
+            renewal: self.nonce(),
+            links: self.links.clone(),
+            draining: self.shutdown == Some(true),
+            agent: self.me.agent.clone(),
+            on_api_loss: "fence".to_owned(),
+            fencing: if self.settings.strict { "strict" } else { "early" }.to_owned(),
+            suspects: String::new(),
+            understood: true,
+        }
+    }
+
+    /// Whether a claim is ours under the session and epoch in force.
+    pub(super) fn is_ours(&self, claim: &Claim) -> bool {
+        claim.holder.as_deref() == Some(self.me.holder.node.as_str())
+            && self
+                .target
+                .session
+                .as_ref()
+                .is_some_and(|(uid, epoch)| *uid == claim.session_uid && *epoch == claim.session_epoch)
+    }
+}

@@ -1,0 +1,377 @@
+//! Our own session: adopt it, renew it, notice that it was fenced, and start again under a new epoch (`DESIGN`
+//! §5.2, §5.4, §5.6).
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    lease::{Record, Session, Version, session_name},
+    machine::{Answer, Change, Machine, Purpose, Request, Token},
+    times::D_MAX,
+    view::View,
+};
+use crate::vocabulary::BootNs;
+
+/// Where our own session stands.
+#[derive(Debug)]
+pub(super) enum Own {
+    /// Not known, or known not to be ours under an epoch we may use: the next look at the view decides.
+    Unknown,
+    /// A write that makes it ours under a new epoch is on its way; the kernel is silent.
+    Claiming(Attempts),
+    /// Ours, under the epoch in the kernel target.
+    Live(Live),
+}
+
+/// Attempts to write our session whose outcome is not known, newest last. One that was lost may commit late, so
+/// all are kept until one is proven: only *its* boot time counts.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(VecDeque<Attempt>);
+
+#[derive(Debug)]
+struct Attempt {
+    renewal: String,
+    /// b: boot time before the first send.
+    sent_at: BootNs,
+    /// D − M of this attempt.
+    answer_for: Duration,
+    token: Token,
+}
+
+/// A confirmed session.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// The version that the next write replaces.
+    version: Version,
+    attempts: Attempts,
+    renew_at: BootNs,
+    /// What the last write published, so that a change is published at once.
+    published: (Vec<String>, bool),
+    /// The last answer was lost: read before writing again.
+    unsure: bool,
+    /// The newest attempt that was proven.
+    proven: Option<Token>,
+}
+
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Attempts {
+    /// The attempt that wrote this, and the deadline that it earned.
+    fn credit(&self, renewal: &str) -> Option<(Token, BootNs)> {
+        let attempt = self.0.iter().find(|attempt| attempt.renewal == renewal)?;
+        Some((attempt.token, attempt.sent_at + attempt.answer_for))
+    }
+
+    fn push(&mut self, attempt: Attempt) {
+        self.0.push_back(attempt);
+        // An attempt this old has lost its whole lease: crediting it could only lower the deadline.
+        if self.0.len() > 64 {
+            self.0.pop_front();
+        }
+    }
+}
+
+impl Machine {
+    /// Every entry away, then silence: what precedes a new epoch.
+    fn fall_silent(&mut self) {
+        self.target = Default::default();
+        self.own = Own::Unknown;
+        self.live_since = None;
+        self.open_since.clear();
+    }
+
+    /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until
+    /// every kernel that answers by the lost history has gone silent too.
+    pub(super) fn restored(&mut self, now: BootNs) {
+        let wait = self.times.lease.max(D_MAX);
+        self.fall_silent();
+        self.view.forget(now);
+        // Their answers would be of the lost history, with versions that look new.
+        self.outstanding.clear();
+        self.probed.clear();
+        self.quiet_until = now + wait;
+        self.changes.push_back(Change::Restored(wait));
+    }
+
+    fn own_name(&self) -> String {
+        session_name(&self.me.holder.node)
+    }
+
+    /// Compares what the view has of our session with what we believe.
+    pub(super) fn own_seen(&mut self, now: BootNs) {
+        let name = self.own_name();
+        let seen = self.view.sessions.get(&name).map(|seen| seen.session.clone());
+        let renew_at = self.next_renewal(now);
+        match (&mut self.own, seen) {
+            (Own::Unknown, _) => {}
+            (Own::Claiming(attempts), Some(session)) => {
+                let proven = session.holder.as_ref() == Some(&self.me.holder);
+                if let Some((attempt, deadline)) = attempts.credit(&session.renewal).filter(|_| proven) {
+                    self.went_live(now, &session, deadline, Some(attempt));
+                }
+            }
+            (Own::Claiming(_), None) => {}
+            (Own::Live(live), seen) => {
+                let Some((uid, epoch)) = self.target.session.clone() else { return };
+                let same = seen.as_ref().is_some_and(|s| {
+                    s.uid == uid && s.epoch == epoch && s.holder.as_ref() == Some(&self.me.holder)
+                });
+                let Some(session) = seen.filter(|_| same) else {
+                    self.changes.push_back(Change::Fenced { epoch, held: self.target.held.len() });
+                    self.fall_silent();
+                    return;
+                };
+                if session.version <= live.version {
+                    return;
+                }
+                live.version = session.version;
+                match live.attempts.credit(&session.renewal) {
+                    Some((attempt, deadline)) if Some(attempt) > live.proven => {
+                        live.proven = Some(attempt);
+                        live.unsure = false;
+                        live.renew_at = renew_at;
+                        self.extend(now, deadline);
+                    }
+                    // Somebody else's edit of what we wrote: nothing earned, and no reason to renew later.
+                    Some((attempt, _)) if Some(attempt) == live.proven => {}
+                    // Just adopted: the agent before us wrote it.
+                    None if live.proven.is_none() => {}
+                    // What we had written is gone.
+                    Some(_) | None => self.restored(now),
+                }
+            }
+        }
+    }
+
+    /// Moves the kernel's deadline to what a proven attempt earned.
+    fn extend(&mut self, now: BootNs, deadline: BootNs) {
+        if self.target.deadline <= now && deadline > now {
+            self.view.restart_timers(now);
+        }
+        self.target.deadline = deadline;
+    }
+
+    /// `proven`: the attempt that made the session ours; `None`: it is adopted.
+    fn went_live(&mut self, now: BootNs, session: &Session, deadline: BootNs, proven: Option<Token>) {
+        let adopted = proven.is_none();
+        let published = (session.links.iter().cloned().collect(), session.draining);
+        let attempts = match std::mem::replace(&mut self.own, Own::Unknown) {
+            Own::Claiming(attempts) => attempts,
+            _ => Attempts::default(),
+        };
+        let renew_at = if adopted { now } else { self.next_renewal(now) };
+        self.own = Own::Live(Live {
+            version: session.version,
+            attempts,
+            renew_at,
+            published,
+            unsure: false,
+            proven,
+        });
+        let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
+        *epoch = (*epoch).max(session.epoch);
+        self.remembered = self.remembered.max(session.epoch);
+        if !adopted {
+            self.target.held.clear();
+        }
+        self.target.session = Some((session.uid.clone(), session.epoch));
+        self.target.deadline = deadline;
+        self.live_since = Some(now);
+        self.view.restart_timers(now);
+        let adopted = self.target.held.len();
+        self.changes.push_back(Change::SessionLive { epoch: session.epoch, adopted });
+    }
+
+    /// R ± 10 %, from the hash of our name and the count of writes: different on every node and every time, and
+    /// the same in every replay.
+    fn next_renewal(&self, now: BootNs) -> BootNs {
+        let spread = self.me.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(now.0) >> 11;
+        let thousandths = 900 + u32::try_from(spread % 201).unwrap_or_default();
+        now + self.times.renew * thousandths / 1000
+    }
+
+    /// Adopts, claims or renews our session, whichever is due.
+    pub(super) fn drive_session(&mut self, now: BootNs) {
+        if self.shutdown == Some(false) && matches!(self.own, Own::Unknown) {
+            return;
+        }
+        match &self.own {
+            Own::Unknown => self.find_session(now),
+            Own::Claiming(_) => self.claim_again(now),
+            Own::Live(_) => {}
+        }
+        // What was adopted just now is renewed at once: nothing else may ever call us again.
+        if matches!(self.own, Own::Live(_)) {
+            self.renew(now);
+        }
+    }
+
+    fn find_session(&mut self, now: BootNs) {
+        let seen = self.view.sessions.get(&self.own_name()).cloned();
+        let mine = |session: &Session| session.holder.as_ref() == Some(&self.me.holder);
+        if let (Some(seen), Some((uid, epoch))) = (&seen, &self.target.session) {
+            let session = &seen.session;
+            if mine(session) && session.uid == *uid && session.epoch == *epoch && session.understood {
+                let kept: Vec<_> = self.target.held.iter().copied().collect();
+                for vip in kept {
+                    if !self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim)) {
+                        self.target.held.remove(&vip);
+                    }
+                }
+                let (session, deadline) = (session.clone(), self.target.deadline);
+                return self.went_live(now, &session, deadline, None);
+            }
+        }
+        self.fall_silent();
+        let (uid, version, epoch) = match &seen {
+            None => (String::new(), Version::default(), 0),
+            Some(seen) if !seen.session.understood => return,
+            Some(seen) => {
+                let session = &seen.session;
+                if let Some(holder) = session.holder.as_ref().filter(|holder| **holder != self.me.holder) {
+                    // Another boot or machine under our name: fenced by silence like anyone else's.
+                    let at = View::silent_at(seen);
+                    if at > now {
+                        // Said once per holder, not once per renewal it makes.
+                        if self.name_taken.as_ref() != Some(holder) {
+                            self.changes.push_back(Change::NameTaken(holder.clone(), session.lease));
+                            self.name_taken = Some(holder.clone());
+                        }
+                        return self.wake(at);
+                    }
+                }
+                (
+                    session.uid.clone(),
+                    session.version,
+                    session.epoch.max(self.view.greatest_epoch(&session.uid)),
+                )
+            }
+        };
+        let epoch = epoch.max(self.remembered) + 1;
+        self.write_own(now, &uid, version, epoch, Attempts::default());
+    }
+
+    fn write_own(&mut self, now: BootNs, uid: &str, version: Version, epoch: u64, mut attempts: Attempts) {
+        let record = self.own_record(uid, version, epoch);
+        let renewal = record.renewal.clone();
+        let name = self.own_name();
+        let answer_for = self.times.answer_for();
+        let sent = self.request(now, name, Purpose::Own, Request::Put(Record::Session(record)));
+        if let Some(token) = sent {
+            self.remembered = self.remembered.max(epoch);
+            attempts.push(Attempt { renewal, sent_at: now, answer_for, token });
+        }
+        self.own = Own::Claiming(attempts);
+    }
+
+    /// A claiming write was lost or refused: once the read is in, try again, keeping the attempts that may
+    /// still commit.
+    fn claim_again(&mut self, now: BootNs) {
+        let name = self.own_name();
+        if self.outstanding.values().any(|(other, _)| *other == name) {
+            return;
+        }
+        if let Some(at) = self.not_before.get(&name).copied().filter(|at| *at > now) {
+            return self.wake(at);
+        }
+        let Own::Claiming(attempts) = std::mem::replace(&mut self.own, Own::Unknown) else { return };
+        self.find_session(now);
+        if let Own::Claiming(newer) = &mut self.own {
+            let mut all = attempts.0;
+            all.append(&mut newer.0);
+            newer.0 = all;
+        }
+    }
+
+    fn renew(&mut self, now: BootNs) {
+        let changed = (self.links.iter().cloned().collect::<Vec<_>>(), self.shutdown == Some(true));
+        let Own::Live(live) = &self.own else { return };
+        let due = live.renew_at <= now || live.published != changed;
+        if !due {
+            let at = live.renew_at;
+            return self.wake(at);
+        }
+        let Some((uid, epoch)) = self.target.session.clone() else { return };
+        let name = self.own_name();
+        if live.unsure {
+            let asked = live.version;
+            self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name));
+            return;
+        }
+        let version = live.version;
+        let record = self.own_record(&uid, version, epoch);
+        let renewal = record.renewal.clone();
+        let answer_for = self.times.answer_for();
+        let Some(token) = self.request(now, name, Purpose::Own, Request::Put(Record::Session(record))) else {
+            return;
+        };
+        // A shorter lease or a larger margin binds the kernel before observers can read it.
+        self.target.deadline = self.target.deadline.min(now + answer_for);
+        let renew_at = self.next_renewal(now);
+        if let Own::Live(live) = &mut self.own {
+            live.attempts.push(Attempt { renewal, sent_at: now, answer_for, token });
+            live.published = changed;
+            live.renew_at = renew_at;
+        }
+    }
+
+    pub(super) fn own_answered(&mut self, now: BootNs, token: Token, purpose: &Purpose, answer: Answer) {
+        let name = self.own_name();
+        let asked = self.view.version_of(&name).unwrap_or_default();
+        let (Own::Live(Live { attempts, .. }) | Own::Claiming(attempts)) = &mut self.own else { return };
+        let was_write = attempts.0.iter().any(|attempt| attempt.token == token);
+        if matches!(answer, Answer::Refused) {
+            // Definitely not written: this attempt can never be proven.
+            attempts.0.retain(|attempt| attempt.token != token);
+        }
+        // A write whose outcome is open is read back at once; anything else that failed waits.
+        let read_now = was_write && matches!(answer, Answer::Conflict | Answer::Lost | Answer::NotFound);
+        let known = matches!(answer, Answer::Done(_)) || (!was_write && matches!(answer, Answer::NotFound));
+        let nothing_there = matches!((&self.own, &answer), (Own::Claiming(_), Answer::NotFound));
+        if !known && !read_now || nothing_there && !was_write {
+            self.not_before.insert(name.clone(), now + RETRY);
+        }
+        match &mut self.own {
+            Own::Live(live) => {
+                live.unsure = !(known || was_write && matches!(answer, Answer::Refused));
+                if !(known && was_write) {
+                    live.renew_at = now;
+                }
+            }
+            Own::Claiming(_) if read_now => {
+                self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name.clone()));
+            }
+            Own::Claiming(_) | Own::Unknown => {}
+        }
+        match (answer, purpose) {
+            (Answer::Done(record), Purpose::OwnRead(asked)) => self.view.read(now, record, *asked),
+            // A write that changed nothing earns nothing: its version is not newer, and `own_seen` ignores it.
+            (Answer::Done(record), _) => self.view.seen(now, record),
+            (Answer::NotFound, Purpose::OwnRead(asked)) => self.view.missing(now, &name, *asked),
+            _ => {}
+        }
+    }
+
+    /// Silent until a renewal sent from now on is proven.
+    pub(super) fn doubt(&mut self, now: BootNs) {
+        self.target.deadline = BootNs::NONE;
+        match &mut self.own {
+            Own::Live(live) => {
+                // A proven one must still be known as ours when somebody edits it.
+                for attempt in &mut live.attempts.0 {
+                    attempt.answer_for = Duration::ZERO;
+                    attempt.sent_at = BootNs::NONE;
+                }
+                live.renew_at = now;
+            }
+            Own::Claiming(attempts) => *attempts = Attempts::default(),
+            Own::Unknown => {}
+        }
+    }
+
+    /// The agent ends. If it is to be started again, its last act is a renewal.
+    pub(super) fn shutting_down(&mut self, now: BootNs) {
+        if let Own::Live(live) = &mut self.own {
+            live.renew_at = now;
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Fencing: one write voids all claims of a node that has been silent for as long as its own lease says
+//! (`DESIGN` §5.3).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    lease::{Record, Session, Version},
+    machine::{Machine, Purpose, Request},
+    times::{D_MAX, SESSION_KEPT},
+    view::{Seen, View},
+};
+use crate::vocabulary::BootNs;
+
+/// Observers take turns, so that a death costs the API server one write and not one from every node.
+const TURN: Duration = Duration::from_millis(150);
+
+impl Machine {
+    /// Fences silent and absent sessions. Only a node whose own session is live may judge another's silence.
+    pub(super) fn watch_peers(&mut self, now: BootNs) {
+        if !self.is_live(now) || self.shutdown.is_some() || self.quiet_until > now {
+            return;
+        }
+        let me = &self.me.holder.node;
+        let silent: Vec<(String, Seen)> = self
+            .view
+            .sessions
+            .iter()
+            .filter(|(_, seen)| seen.session.understood)
+            .filter(|(_, seen)| seen.session.holder.as_ref().is_some_and(|holder| holder.node != *me))
+            .map(|(name, seen)| (name.clone(), seen.clone()))
+            .collect();
+        for (name, seen) in silent {
+            let at = View::silent_at(&seen) + self.turn(&name);
+            if at > now {
+                self.wake(at);
+                continue;
+            }
+            let silence = now.until(seen.since);
+            let epoch = self.view.greatest_epoch(&seen.session.uid).max(seen.session.epoch) + 1;
+            let fenced = Session { holder: None, epoch, renewal: self.nonce(), ..seen.session };
+            self.request(now, name, Purpose::Fence(silence), Request::Put(Record::Session(fenced)));
+        }
+        self.fence_absent(now);
+    }
+
+    fn fence_absent(&mut self, now: BootNs) {
+        let absent: Vec<(String, BootNs, u64)> =
+            self.view.absent_sessions().map(|(name, at, epoch)| (name.to_owned(), at, epoch)).collect();
+        for (name, at, epoch) in absent {
+            let at = at + self.turn(&name);
+            if at > now {
+                self.wake(at);
+                continue;
+            }
+            let mut fenced = self.own_record("", Version::default(), epoch);
+            fenced.name.clone_from(&name);
+            fenced.holder = None;
+            fenced.lease = D_MAX;
+            fenced.links = BTreeSet::new();
+            self.request(now, name, Purpose::Fence(D_MAX), Request::Put(Record::Session(fenced)));
+        }
+    }
+
+    /// Our turn among the live nodes for this session: by hash, so that no node always goes first.
+    fn turn(&self, name: &str) -> Duration {
+        let hash = |node: &str| {
+            use sha2::{Digest, Sha256};
+            Sha256::digest(format!("{name}#{node}"))
+        };
+        let mine = hash(&self.me.holder.node);
+        let before = self
+            .view
+            .sessions
+            .values()
+            .filter_map(|seen| seen.session.holder.as_ref())
+            .filter(|holder| holder.node != self.me.holder.node && hash(&holder.node) < mine)
+            .count();
+        TURN * u32::try_from(before.min(20)).unwrap_or_default()
+    }
+
+    /// Removes what nobody needs: released or void claims of VIPs that are gone, after D_MAX, and fenced sessions of
+    /// deleted Nodes, after an hour; both by exact version.
+    pub(super) fn sweep(&mut self, now: BootNs) {
+        let Some(demand) = self.demand.clone() else { return };
+        if !self.is_live(now) || self.shutdown.is_some() {
+            return;
+        }
+        let mut useless: Vec<(String, Duration, Record)> = Vec::new();
+        for (vip, claim) in &self.view.claims {
+            let wanted = demand.vips.contains_key(vip);
+            let over = self.view.is_void(claim, now);
+            if !wanted && over && claim.understood && self.sweeps(&claim.session_uid) {
+                let record = Record::Claim(claim.clone());
+                useless.push((record.name(), D_MAX, record));
+            }
+        }
+        let nodes: BTreeSet<String> = demand.nodes.iter().map(|n| super::lease::session_name(n)).collect();
+        for (name, seen) in &self.view.sessions {
+            let session = &seen.session;
+            if !nodes.contains(name) && session.holder.is_none() && session.understood && self.sweeps("") {
+                useless.push((name.clone(), SESSION_KEPT, Record::Session(session.clone())));
+            }
+        }
+        let names: BTreeSet<&String> = useless.iter().map(|(name, ..)| name).collect();
+        self.useless_since.retain(|name, _| names.contains(name));
+        for (name, kept, record) in useless {
+            let at = *self.useless_since.entry(name.clone()).or_insert(now) + kept;
+            if at > now {
+                self.wake(at);
+            } else {
+                self.request(now, name, Purpose::Sweep, Request::Delete(record));
+            }
+        }
+    }
+
+    /// Whether it falls to us: to the last owner, or, if that one is gone, to the live node with the least name.
+    fn sweeps(&self, last_owner_uid: &str) -> bool {
+        let live = || self.view.sessions.values().map(|s| &s.session).filter(|s| s.holder.is_some());
+        match live().find(|session| session.uid == last_owner_uid) {
+            Some(owner) => owner.holder.as_ref() == Some(&self.me.holder),
+            None => live().next().is_some_and(|first| first.holder.as_ref() == Some(&self.me.holder)),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What must hold: never two kernels for one VIP; each VIP answered before long; nothing moves without a cause;
+//! few writes.
+
+use std::collections::BTreeMap;
+
+use super::{
+    host::{MS, SECOND},
+    setting::Fault,
+    world::{Event, World},
+};
+use crate::{election::Change, vocabulary::Vip};
+
+#[derive(Debug, Default)]
+pub struct Checks {
+    pub broken: Option<String>,
+    pub restored_at: Option<u64>,
+    /// Since when two have answered for a VIP, where that is allowed for a while.
+    doubled: BTreeMap<Vip, u64>,
+    /// Who answers, since all is well.
+    settled: BTreeMap<Vip, usize>,
+    /// Writes when the quiet hours began.
+    writes: Option<u64>,
+    /// How often a VIP came to a node.
+    pub gains: u64,
+    pub fences: u64,
+    pub doubles: u64,
+    pub adopted: u64,
+}
+
+/// Early fencing and restored stores may double an answer until the old owner has seen the new claim: watches
+/// here lag up to 30 s and more when they break.
+const DOUBLE_ALLOWED: u64 = 35 * SECOND;
+
+impl Checks {
+    pub fn changed(&mut self, _now: u64, _host: usize, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Gained { .. } => self.gains += 1,
+                Change::FencedPeer { .. } => self.fences += 1,
+                Change::SessionLive { adopted, .. } if *adopted > 0 => self.adopted += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl World {
+    fn answering(&self, vip: Vip) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|host| self.hosts[*host].answers(vip, self.now)).collect()
+    }
+
+    /// After a write to this host's maps: nobody else answers for what it answers for.
+    pub fn check(&mut self, host: usize) {
+        let boot = self.hosts[host].boot(self.now);
+        let mine: Vec<Vip> = self.hosts[host].kernel.answered(boot).collect();
+        for vip in mine {
+            let by = self.answering(vip);
+            if by.len() < 2 {
+                self.checks.doubled.remove(&vip);
+                continue;
+            }
+            self.checks.doubles += 1;
+            let weak = !self.setting.strict
+                && self.setting.faults.iter().any(|f| matches!(f, Fault::DeleteLease | Fault::Restore));
+            let since = *self.checks.doubled.entry(vip).or_insert(self.now);
+            if !weak || self.now - since > DOUBLE_ALLOWED {
+                let names: Vec<&str> = by.iter().map(|h| self.hosts[*h].machine_id.as_str()).collect();
+                self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
+            }
+        }
+    }
+
+    /// Twice a second: who answers.
+    pub fn sample(&mut self) {
+        self.later(500 * MS, 0, Event::Sample);
+        let vips: Vec<Vip> = self.demand.vips.keys().copied().collect();
+        for vip in &vips {
+            let by = self.answering(*vip);
+            if by.len() < 2 {
+                self.checks.doubled.remove(vip);
+            }
+        }
+        let quiet_from = self.setting.faults_for + self.setting.recovers_in;
+        let calm = self.setting.unnoticed && self.now > 110 * SECOND;
+        if !calm && self.now < quiet_from {
+            return;
+        }
+        for vip in vips {
+            let by = self.answering(vip);
+            let able = (0..self.hosts.len()).any(|host| self.hosts[host].eligible(vip, &self.demand));
+            let [one] = by.as_slice() else {
+                if able {
+                    self.checks.broken = Some(format!("{vip} is answered by {} nodes", by.len()));
+                }
+                continue;
+            };
+            let before = *self.checks.settled.entry(vip).or_insert(*one);
+            if before != *one {
+                self.checks.broken = Some(format!("{vip} moved from {before} to {one} without a cause"));
+            }
+        }
+        if self.now >= quiet_from {
+            self.count_writes(quiet_from);
+        }
+    }
+
+    fn count_writes(&mut self, quiet_from: u64) {
+        let began = *self.checks.writes.get_or_insert(self.store.writes);
+        let written = self.store.writes - began;
+        let live = self.hosts.iter().filter(|host| host.up).count() as u64;
+        // A renewal every 5 s at most, 10 % early, and a clock that runs 5 % fast; some sweeping.
+        let may =
+            live * ((self.now - quiet_from) * 10 / (5 * 8 * SECOND) + 2) + self.hosts.len() as u64 * 2 + 6;
+        if written > may {
+            self.checks.broken = Some(format!("{written} writes where {may} are enough"));
+        }
+    }
+}

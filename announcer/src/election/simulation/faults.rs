@@ -1,0 +1,187 @@
+//! What goes wrong, and how it ends.
+
+use std::sync::Arc;
+
+use super::{
+    host::{MS, SECOND},
+    setting::{Fault, Weather, span},
+    world::{Event, World},
+};
+use crate::{election::Input, vocabulary::Vip};
+
+impl World {
+    /// One fault, and the next one later.
+    pub fn fault(&mut self) {
+        if self.now >= self.setting.faults_for {
+            return;
+        }
+        let after = self.rng.range(300 * MS, 20 * SECOND);
+        self.later(after, 0, Event::Fault);
+        if let Some(kind) = self.rng.pick(&self.setting.faults.clone()) {
+            self.happen(kind);
+        }
+    }
+
+    fn happen(&mut self, kind: Fault) {
+        let at = usize::try_from(self.rng.below(self.hosts.len() as u64)).unwrap_or_default();
+        let long = span(&mut self.rng);
+        self.say(|w| format!("FAULT {kind:?} at {} for {} ms", w.hosts[at].machine_id, long / MS));
+        match kind {
+            Fault::Crash => {
+                let down = self.rng.range(100 * MS, self.setting.agent_down);
+                if self.hosts[at].up && self.hosts[at].agent.is_some() {
+                    self.hosts[at].kill_agent();
+                    self.later(down, at, Event::Start);
+                }
+            }
+            Fault::Pause => self.pause(at, long),
+            Fault::Strike => {}
+            Fault::Reboot | Fault::Die => {
+                let long = if kind == Fault::Die { 600 * SECOND } else { long };
+                self.hosts[at].kill_agent();
+                self.hosts[at].up = false;
+                self.later(long, at, Event::Start);
+            }
+            Fault::Cut => self.hosts[at].cut = !self.hosts[at].cut,
+            Fault::Outage => self.weather.api_down = !self.weather.api_down,
+            Fault::Storm => {
+                self.weather.loss = self.rng.below(400);
+                self.weather.late = self.rng.below(400);
+            }
+            Fault::StallWatch => {
+                let long = if self.setting.unnoticed { long } else { long.min(28 * SECOND) };
+                self.stall_watch(at, long);
+            }
+            Fault::LoseWatch => {
+                let long = if self.setting.unnoticed { long } else { long.min(28 * SECOND) };
+                self.lose_watch(at, long);
+            }
+            Fault::DeleteLease | Fault::Annotate => self.by_hand(kind),
+            Fault::Cordon => {
+                let node = self.hosts[at].node.clone();
+                let cordoned = &mut self.setting.policy.cordoned;
+                if !cordoned.remove(&node) {
+                    cordoned.insert(node);
+                }
+                self.new_demand();
+            }
+            Fault::Exclude => {
+                let node = self.hosts[at].node.clone();
+                let excluded = &mut self.setting.policy.excluded;
+                if !excluded.remove(&node) {
+                    excluded.insert(node);
+                }
+                self.new_demand();
+            }
+            Fault::Service => {
+                let all: Vec<Vip> = self.setting.policy.vips.iter().copied().collect();
+                let Some(vip) = self.rng.pick(&all) else { return };
+                if !self.setting.policy.gone.remove(&vip) {
+                    self.setting.policy.gone.insert(vip);
+                }
+                self.new_demand();
+            }
+            Fault::Link => {
+                let link = if self.rng.per_mille(500) { "eth0" } else { "eth1" };
+                let links = &mut self.hosts[at].links;
+                if !links.remove(link) {
+                    links.insert(link.to_owned());
+                }
+                let links = links.clone();
+                self.later(MS, at, Event::Input(Input::Links(links)));
+            }
+            Fault::Scale => {
+                self.setting.policy.others = self.rng.pick(&[0, 150, 300, 1200]).unwrap_or_default();
+                self.new_demand();
+            }
+            Fault::Restart => self.terminate(at, false),
+            Fault::Drain => self.terminate(at, true),
+            Fault::Restore => self.restore(),
+        }
+    }
+
+    fn terminate(&mut self, at: usize, drain: bool) {
+        let Some(agent) = self.hosts[at].agent.as_mut().filter(|agent| !agent.going) else { return };
+        agent.going = true;
+        self.deliver(at, Input::Shutdown(drain));
+        let grace = self.rng.range(50 * MS, 4 * SECOND);
+        self.later(grace, at, Event::Kill);
+    }
+
+    fn by_hand(&mut self, kind: Fault) {
+        let names: Vec<String> = self.store.objects.keys().cloned().collect();
+        let index = usize::try_from(self.rng.below(names.len() as u64)).unwrap_or_default();
+        let Some(name) = names.get(index).filter(|_| !self.weather.api_down).cloned() else { return };
+        self.say(|_| format!("by hand: {kind:?} {name}"));
+        if kind == Fault::DeleteLease {
+            self.store.delete(self.now, &name);
+        } else {
+            self.store.annotate(self.now, &name);
+        }
+        self.pump_all();
+    }
+
+    /// A snapshot is taken first; the next time it is restored, and every agent lists anew before long.
+    fn restore(&mut self) {
+        let Some(snapshot) = self.snapshot.take() else {
+            self.snapshot = Some(self.store.clone());
+            return;
+        };
+        self.store.restore(&snapshot);
+        self.checks.restored_at = Some(self.now);
+        for host in 0..self.hosts.len() {
+            let after = self.rng.below(10 * SECOND);
+            self.lose_watch(host, after);
+        }
+    }
+
+    /// SIGSTOP or SIGKILL in the middle of a step.
+    pub fn strike(&mut self, at: usize) {
+        if self.rng.per_mille(600) {
+            let long = span(&mut self.rng);
+            self.pause(at, long);
+        } else {
+            let down = self.rng.range(100 * MS, self.setting.agent_down);
+            self.say(|w| format!("{} crashes in the middle of a step", w.hosts[at].machine_id));
+            self.hosts[at].kill_agent();
+            self.later(down, at, Event::Start);
+        }
+    }
+
+    pub fn new_demand(&mut self) {
+        self.demand = Arc::new(self.setting.policy.demand(&self.hosts));
+        for host in 0..self.hosts.len() {
+            let lag =
+                if self.rng.per_mille(100) { self.rng.below(5 * SECOND) } else { self.rng.below(SECOND) };
+            let demand = Arc::clone(&self.demand);
+            self.later(lag, host, Event::Input(Input::Demand(demand)));
+        }
+    }
+
+    /// All faults end, but for machines that stay dead.
+    pub fn calm_down(&mut self) {
+        self.say(|_| "all faults end".to_owned());
+        self.weather = Weather { late_by: SECOND, lag: SECOND, ..Weather::default() };
+        let mut dead = 0;
+        for host in 0..self.hosts.len() {
+            self.hosts[host].cut = false;
+            if !self.hosts[host].up && dead + 1 < self.hosts.len() && self.rng.per_mille(300) {
+                dead += 1;
+                self.hosts[host].kill_agent();
+                continue;
+            }
+            if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.paused) {
+                self.later(0, host, Event::Resume);
+            }
+            if self.hosts[host].agent.as_ref().is_none_or(|agent| agent.going) {
+                self.hosts[host].kill_agent();
+                self.later(MS, host, Event::Start);
+            }
+            self.hosts[host].links = ["eth0", "eth1"].map(str::to_owned).into();
+            let links = self.hosts[host].links.clone();
+            self.later(2 * MS, host, Event::Input(Input::Links(links)));
+        }
+        self.setting.policy.excluded.clear();
+        self.new_demand();
+    }
+}

@@ -1,0 +1,145 @@
+//! One machine: its clock, its kernel, its links, and the agent that may run on it.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{kernel::Kernel, kernel::Write, rng::Rng};
+use crate::{
+    election::{Identity, Input, Machine, Request, Settings, Token, lease::Holder},
+    policy::Demand,
+    vocabulary::{BootNs, Vip},
+};
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1_000 * MS;
+
+/// A physical machine. Two may carry one node name (a replaced machine, a copy of a disk).
+#[derive(Debug)]
+pub struct Host {
+    pub node: String,
+    pub machine_id: String,
+    boots: u64,
+    pub up: bool,
+    booted_at: u64,
+    /// How much faster its clock runs than the truth.
+    pub drift_ppm: i64,
+    pub kernel: Kernel,
+    pub links: BTreeSet<String>,
+    /// No way to the API server.
+    pub cut: bool,
+    pub settings: Settings,
+    /// Counts agents, so that what belongs to a dead one is told apart.
+    pub life: u64,
+    pub agent: Option<Agent>,
+}
+
+#[derive(Debug)]
+pub struct Agent {
+    pub machine: Machine,
+    pub inbox: VecDeque<Input>,
+    /// Map writes of the step in progress, and the requests that follow them.
+    pub plan: VecDeque<Write>,
+    pub to_send: Vec<(Token, Request)>,
+    pub busy: bool,
+    /// SIGSTOP.
+    pub paused: bool,
+    pub waiting: BTreeSet<Token>,
+    /// Counts wake-ups, so that only the last one set counts.
+    pub tick: u64,
+    pub watch: Watch,
+    pub going: bool,
+}
+
+/// An agent's watch of the store's log.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Counts connections.
+    pub connection: u64,
+    pub open: bool,
+    /// Next entry of the log.
+    pub cursor: usize,
+    /// Events arrive in order: not before this.
+    pub not_before: u64,
+}
+
+impl Host {
+    pub fn new(node: &str, machine_id: &str, settings: Settings, drift_ppm: i64) -> Self {
+        Self {
+            node: node.to_owned(),
+            machine_id: machine_id.to_owned(),
+            boots: 1,
+            up: true,
+            booted_at: 0,
+            drift_ppm,
+            kernel: Kernel::default(),
+            links: ["eth0", "eth1"].map(str::to_owned).into(),
+            cut: false,
+            settings,
+            life: 0,
+            agent: None,
+        }
+    }
+
+    fn scale(&self) -> u128 {
+        u128::from(u64::try_from(1_000_000 + self.drift_ppm).unwrap_or(1_000_000))
+    }
+
+    /// Its boot time at this moment.
+    pub fn boot(&self, now: u64) -> BootNs {
+        let ran = u128::from(now - self.booted_at) * self.scale() / 1_000_000;
+        BootNs(20 * SECOND + u64::try_from(ran).unwrap_or(u64::MAX))
+    }
+
+    /// When its boot time will be `at`.
+    pub fn when(&self, at: BootNs) -> u64 {
+        let runs = u128::from(at.0.saturating_sub(20 * SECOND)) * 1_000_000 / self.scale();
+        self.booted_at + u64::try_from(runs).unwrap_or(u64::MAX) + 2
+    }
+
+    pub fn answers(&self, vip: Vip, now: u64) -> bool {
+        self.up && self.kernel.answers(vip, self.boot(now))
+    }
+
+    /// Another boot: nothing pinned is left.
+    pub fn boot_again(&mut self, now: u64) {
+        self.up = true;
+        self.boots += 1;
+        self.booted_at = now;
+        self.kernel = Kernel::default();
+    }
+
+    pub fn start_agent(&mut self, rng: &mut Rng) {
+        self.life += 1;
+        let holder = Holder {
+            node: self.node.clone(),
+            boot_id: format!("{}-boot{}", self.machine_id, self.boots),
+            machine_id: self.machine_id.clone(),
+        };
+        let me = Identity { holder, seed: rng.next(), agent: "test".to_owned() };
+        self.agent = Some(Agent {
+            machine: Machine::new(me, self.settings, self.kernel.inherited()),
+            inbox: VecDeque::new(),
+            plan: VecDeque::new(),
+            to_send: Vec::new(),
+            busy: false,
+            paused: false,
+            waiting: BTreeSet::new(),
+            tick: 0,
+            watch: Watch::default(),
+            going: false,
+        });
+    }
+
+    pub fn kill_agent(&mut self) {
+        self.life += 1;
+        self.agent = None;
+    }
+
+    /// Whether a healthy agent here would announce this VIP, if nobody else did.
+    pub fn eligible(&self, vip: Vip, demand: &Arc<Demand>) -> bool {
+        let candidate = demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&self.node));
+        self.up && candidate.is_some_and(|c| self.links.iter().any(|link| c.interfaces.select(link)))
+    }
+}

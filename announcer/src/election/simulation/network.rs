@@ -1,0 +1,195 @@
+//! What the network does to requests, answers, lists and watches.
+
+use super::{
+    brief,
+    host::{MS, SECOND},
+    store,
+    world::{Event, World},
+};
+use crate::election::{
+    Answer, Input, REQUEST_TIMEOUT, Request, Token,
+    lease::{Record, Version},
+};
+
+impl World {
+    fn reaches(&self, host: usize) -> bool {
+        !self.hosts[host].cut && !self.weather.api_down
+    }
+
+    fn latency(&mut self) -> u64 {
+        let late = self.rng.per_mille(self.weather.late);
+        if late { self.rng.below(self.weather.late_by) } else { self.rng.range(MS, 15 * MS) }
+    }
+
+    pub fn send(&mut self, host: usize, token: Token, request: Request) {
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.waiting.insert(token);
+        }
+        self.say(|w| format!("{} sends {} {}", w.hosts[host].machine_id, token.0, brief::request(&request)));
+        if let Request::Probe(vip) = request {
+            return self.later(600 * MS, host, Event::ProbeEnds(token, vip));
+        }
+        let timeout = u64::try_from(REQUEST_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
+        self.later(timeout, host, Event::Expired(token));
+        let mut delay = self.latency();
+        if !self.reaches(host) {
+            // Most are lost; some wait in a queue somewhere and arrive when nobody expects them.
+            if self.rng.per_mille(700) {
+                return;
+            }
+            delay = self.rng.below(40 * SECOND);
+        } else if self.rng.per_mille(self.weather.loss) {
+            return;
+        }
+        self.later(delay, host, Event::Arrives(token, request));
+    }
+
+    pub fn arrives(&mut self, host: usize, life: u64, token: Token, request: &Request) {
+        if self.weather.api_down {
+            return;
+        }
+        let before = self.store.revision;
+        let answer = if self.rng.per_mille(self.weather.refused) {
+            Answer::Refused
+        } else {
+            self.store.perform(self.now, request)
+        };
+        self.say(|w| {
+            format!("{} request {} arrives: {}", w.hosts[host].machine_id, token.0, brief::answer(&answer))
+        });
+        if self.store.revision != before {
+            self.pump_all();
+        }
+        let delay = self.latency();
+        let lost = self.rng.per_mille(self.weather.loss) || self.hosts[host].cut;
+        if !lost && self.hosts[host].life == life {
+            self.later(delay, host, Event::Answered(token, answer));
+        }
+    }
+
+    pub fn answered(&mut self, host: usize, token: Token, answer: Answer) {
+        if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
+            self.deliver(host, Input::Answered(token, answer));
+        }
+    }
+
+    // === watches ===
+
+    pub fn pump_all(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.pump(host);
+        }
+    }
+
+    fn pump(&mut self, host: usize) {
+        let end = self.store.log.len();
+        let Some(watch) = self.hosts[host].agent.as_ref().map(|agent| agent.watch.clone()) else { return };
+        if !watch.open {
+            return;
+        }
+        let mut at = watch.not_before;
+        for index in watch.cursor..end {
+            let lag = if self.rng.per_mille(self.weather.late) {
+                self.rng.below(self.weather.lag)
+            } else {
+                self.rng.range(MS, 20 * MS)
+            };
+            at = at.max(self.store.log[index].0 + lag).max(self.now);
+            self.later(at - self.now, host, Event::Watched(watch.connection, index));
+        }
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.watch.cursor = end;
+            agent.watch.not_before = at;
+        }
+    }
+
+    pub fn watched(&mut self, host: usize, connection: u64, index: usize) {
+        let reaches = self.reaches(host);
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if agent.watch.connection != connection || !agent.watch.open {
+            return;
+        }
+        if !reaches {
+            return self.break_watch(host, index);
+        }
+        let input = match self.log(index) {
+            Some(store::Event::Changed(record)) => Input::Changed(record),
+            Some(store::Event::Deleted(record)) => Input::Deleted(record),
+            None => return,
+        };
+        self.deliver(host, input);
+    }
+
+    /// The connection ends; events from `cursor` on have not been seen.
+    pub fn break_watch(&mut self, host: usize, cursor: usize) {
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        let watch = &mut agent.watch;
+        watch.connection += 1;
+        watch.open = false;
+        watch.cursor = cursor;
+        let connection = watch.connection;
+        self.later(SECOND, host, Event::Reopen(connection));
+    }
+
+    pub fn stall_watch(&mut self, host: usize, span: u64) {
+        let until = self.now + span;
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.watch.not_before = agent.watch.not_before.max(until);
+        }
+    }
+
+    pub fn reopen(&mut self, host: usize, connection: u64) {
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if agent.watch.connection != connection {
+            return;
+        }
+        if !self.reaches(host) {
+            return self.later(SECOND, host, Event::Reopen(connection));
+        }
+        if self.rng.per_mille(700) {
+            if let Some(agent) = &mut self.hosts[host].agent {
+                agent.watch.open = true;
+            }
+            return self.pump(host);
+        }
+        self.deliver(host, Input::WatchBroke);
+        self.later(MS, host, Event::List(connection));
+    }
+
+    /// The version can't be continued from (410 Gone).
+    pub fn lose_watch(&mut self, host: usize, after: u64) {
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        agent.watch.connection += 1;
+        agent.watch.open = false;
+        let connection = agent.watch.connection;
+        self.deliver(host, Input::WatchBroke);
+        self.later(after, host, Event::List(connection));
+    }
+
+    pub fn list(&mut self, host: usize, connection: u64) {
+        if !self.reaches(host) || self.rng.per_mille(self.weather.loss) {
+            return self.later(SECOND, host, Event::List(connection));
+        }
+        let (version, records) = (self.version(), self.store.objects.values().cloned().collect());
+        let (delay, cursor) = (self.latency().min(9 * SECOND), self.store.log.len());
+        self.later(delay, host, Event::Listed(connection, version, records, cursor));
+    }
+
+    pub fn listed(
+        &mut self,
+        host: usize,
+        connection: u64,
+        version: Version,
+        all: Vec<Record>,
+        cursor: usize,
+    ) {
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if agent.watch.connection != connection {
+            return;
+        }
+        agent.watch.open = true;
+        agent.watch.cursor = cursor;
+        self.deliver(host, Input::Listed(version, all));
+        self.pump(host);
+    }
+}

@@ -1,0 +1,332 @@
+//! What this node has seen of the Leases, and since when: the ground for "silent", "absent" and "void".
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    lease::{Claim, Record, Session, Version, claim_name, session_name},
+    times::D_MAX,
+};
+use crate::vocabulary::{BootNs, Vip};
+
+/// A session as last seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its content.
+    pub session: Session,
+    /// o: when this very (UID, resourceVersion) was first received.
+    pub since: BootNs,
+}
+
+/// All Leases as last seen. A reader may conclude from it that something is over; never that something is held.
+#[derive(Debug, Default)]
+pub struct View {
+    /// By Lease name.
+    pub sessions: BTreeMap<String, Seen>,
+    /// Claims that exist.
+    pub claims: BTreeMap<Vip, Claim>,
+    /// Since when claims have been watched without a gap; `None` before the first list.
+    pub watching_since: Option<BootNs>,
+    /// Sessions that are absent and since when, by Lease name.
+    absent_sessions: BTreeMap<String, BootNs>,
+    /// Session UIDs that claims name and no session has, and since when.
+    gone_uids: BTreeMap<String, BootNs>,
+    /// When a claim was last seen to be deleted.
+    deleted_claims: BTreeMap<Vip, BootNs>,
+    /// VIPs without a claim and since when.
+    absent_claims: BTreeMap<Vip, BootNs>,
+    /// The greatest epoch seen under each UID. Memory, so that a stale read cannot take it back.
+    epochs: BTreeMap<String, u64>,
+    /// The longest lease seen under each UID.
+    longest: BTreeMap<String, Duration>,
+    /// The greatest version that a list or the watch brought: a later list that is older is a restored store.
+    /// What our own writes returned does not count, for a list may have left the server before them.
+    watched: Version,
+    /// The version of the last list: what is absent from the view and not newer is gone for good.
+    listed: Version,
+    /// The version at which a Lease was deleted, by name: an answer that comes later and is older does not
+    /// bring it back.
+    deleted: BTreeMap<String, Version>,
+    /// Something seen cannot follow from what was seen before: the store was restored from a backup.
+    regressed: bool,
+}
+
+impl View {
+    /// Takes a complete list.
+    pub fn listed(&mut self, now: BootNs, version: Version, records: Vec<Record>) {
+        // An object older than the one we hold, in a list that is newer than that one, has another history.
+        let older = |record: &Record| {
+            self.version_of(&record.name()).is_some_and(|held| held > record.version() && held <= version)
+        };
+        if version < self.watched || records.iter().any(older) {
+            self.regressed = true;
+            // Versions start over: what we hold would look newer than the truth.
+            self.sessions.clear();
+            self.claims.clear();
+            self.deleted.clear();
+            self.watching_since = None;
+        }
+        self.watched = version;
+        self.listed = version;
+        self.deleted.retain(|_, deleted| *deleted > version);
+        let names: BTreeSet<String> = records.iter().map(Record::name).collect();
+        // What is newer than the list was written while the list was on its way.
+        self.sessions.retain(|name, seen| {
+            let there = names.contains(name) || seen.session.version > version;
+            if !there {
+                // Its last renewals may have gone unseen, and with them a longer lease.
+                self.longest.remove(&seen.session.uid);
+            }
+            there
+        });
+        self.claims.retain(|vip, claim| {
+            let there = names.contains(&claim_name(*vip)) || claim.version > version;
+            if !there {
+                self.deleted_claims.insert(*vip, now);
+            }
+            there
+        });
+        for record in records {
+            self.take(now, record);
+        }
+        self.watching_since.get_or_insert(now);
+        self.note_absence(now);
+    }
+
+    /// Whether history was found to be another since last asked.
+    pub fn take_regressed(&mut self) -> bool {
+        std::mem::take(&mut self.regressed)
+    }
+
+    /// Epochs, leases and spans of another history mean nothing in this one.
+    pub fn forget(&mut self, now: BootNs) {
+        self.epochs.clear();
+        self.longest.clear();
+        self.absent_claims.clear();
+        if let Some(since) = &mut self.watching_since {
+            *since = now;
+        }
+        let sessions: Vec<Record> =
+            self.sessions.values().map(|s| Record::Session(s.session.clone())).collect();
+        for session in sessions {
+            self.take(now, session);
+        }
+        self.regressed = false;
+        self.restart_timers(now);
+        self.note_absence(now);
+    }
+
+    /// The version held of a Lease.
+    pub fn version_of(&self, name: &str) -> Option<Version> {
+        let claim = || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip));
+        let session = self.sessions.get(name).map(|seen| seen.session.version);
+        session.or_else(|| claim().map(|claim| claim.version))
+    }
+
+    /// Notes the version of a watch event.
+    pub fn watched(&mut self, version: Version) {
+        self.watched = self.watched.max(version);
+    }
+
+    /// Takes one version of one Lease; an older one than the newest seen, or than its deletion, changes nothing.
+    pub fn seen(&mut self, now: BootNs, record: Record) {
+        let name = record.name();
+        let gone = self.deleted.get(&name).copied().unwrap_or_default().max(self.listed);
+        if self.version_of(&name).is_some() || record.version() > gone {
+            self.take(now, record);
+        }
+    }
+
+    /// Takes the result of a quorum read that was sent when `asked` was the version held: an older one shows that
+    /// the store was restored.
+    pub fn read(&mut self, now: BootNs, record: Record, asked: Version) {
+        if record.version() < asked {
+            match &record {
+                Record::Session(session) => {
+                    self.sessions.remove(&session.name);
+                    self.regressed = true;
+                }
+                Record::Claim(claim) => {
+                    self.claims.remove(&claim.vip);
+                }
+            }
+            return self.take(now, record);
+        }
+        self.seen(now, record);
+    }
+
+    /// A quorum read that was sent when `asked` was the version held found nothing.
+    pub fn missing(&mut self, now: BootNs, name: &str, asked: Version) {
+        if self.version_of(name) != Some(asked) {
+            return;
+        }
+        let session = self.sessions.get(name).map(|seen| Record::Session(seen.session.clone()));
+        let claim =
+            || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip).cloned()).map(Record::Claim);
+        if let Some(record) = session.or_else(claim) {
+            self.deleted(now, &record);
+        }
+    }
+
+    fn take(&mut self, now: BootNs, record: Record) {
+        match record {
+            Record::Session(session) => {
+                let newer =
+                    self.sessions.get(&session.name).is_none_or(|old| old.session.version < session.version);
+                let epoch = self.epochs.entry(session.uid.clone()).or_default();
+                if newer && session.epoch < *epoch {
+                    self.regressed = true;
+                }
+                *epoch = (*epoch).max(session.epoch);
+                let longest = self.longest.entry(session.uid.clone()).or_default();
+                *longest = (*longest).max(session.lease);
+                if newer {
+                    self.sessions.insert(session.name.clone(), Seen { session, since: now });
+                }
+            }
+            Record::Claim(claim) => {
+                if self.claims.get(&claim.vip).is_none_or(|old| old.version < claim.version) {
+                    self.claims.insert(claim.vip, claim);
+                }
+            }
+        }
+        self.note_absence(now);
+    }
+
+    /// Takes a deletion. One that is older than the newest version seen is of an earlier object.
+    pub fn deleted(&mut self, now: BootNs, record: &Record) {
+        let at = self.deleted.entry(record.name()).or_default();
+        *at = (*at).max(record.version());
+        match record {
+            Record::Session(session) => {
+                let same = |seen: &Seen| seen.session.uid == session.uid;
+                if self.sessions.get(&session.name).is_some_and(same) {
+                    self.sessions.remove(&session.name);
+                }
+            }
+            Record::Claim(claim) => {
+                if self.claims.get(&claim.vip).is_some_and(|old| old.version <= claim.version) {
+                    self.claims.remove(&claim.vip);
+                }
+                self.deleted_claims.insert(claim.vip, now);
+            }
+        }
+        self.note_absence(now);
+    }
+
+    /// The watch broke: a claim may have come and gone unseen.
+    pub fn gap(&mut self) {
+        self.watching_since = None;
+    }
+
+    /// Observers' timers start over: our own session was not live, so what we saw meanwhile proves no silence.
+    pub fn restart_timers(&mut self, now: BootNs) {
+        for seen in self.sessions.values_mut() {
+            seen.since = now;
+        }
+        for since in self.absent_sessions.values_mut().chain(self.gone_uids.values_mut()) {
+            *since = now;
+        }
+    }
+
+    /// Keeps "since when absent" for what claims name and nobody has.
+    fn note_absence(&mut self, now: BootNs) {
+        let mut names = BTreeMap::new();
+        let mut uids = BTreeMap::new();
+        for claim in self.claims.values() {
+            let Some(node) = &claim.holder else { continue };
+            let name = session_name(node);
+            let present = self.sessions.get(&name);
+            if present.is_none_or(|seen| seen.session.uid != claim.session_uid) {
+                let since = self.gone_uids.get(&claim.session_uid).copied().unwrap_or(now);
+                uids.insert(claim.session_uid.clone(), since);
+            }
+            if present.is_none() {
+                let since = self.absent_sessions.get(&name).copied().unwrap_or(now);
+                names.insert(name, since);
+            }
+        }
+        self.absent_sessions = names;
+        self.gone_uids = uids;
+    }
+
+    /// The session of a node.
+    pub fn session(&self, node: &str) -> Option<&Seen> {
+        self.sessions.get(&session_name(node))
+    }
+
+    /// The greatest epoch ever seen for a session and in the claims bound to it.
+    pub fn greatest_epoch(&self, uid: &str) -> u64 {
+        let in_claims =
+            self.claims.values().filter(|c| c.session_uid == uid).map(|c| c.session_epoch).max().unwrap_or(0);
+        self.epochs.get(uid).copied().unwrap_or(0).max(in_claims)
+    }
+
+    /// How long a rule waits for a session that is absent: the longest lease seen under its UID, or [`D_MAX`].
+    fn wait_for_absent(&self, uid: &str) -> Duration {
+        self.longest.get(uid).copied().unwrap_or(D_MAX)
+    }
+
+    /// Whether nobody's kernel can answer under this claim any more (`DESIGN` §5.3).
+    pub fn is_void(&self, claim: &Claim, now: BootNs) -> bool {
+        if claim.holder.is_none() {
+            return true;
+        }
+        if self.epochs.get(&claim.session_uid).is_some_and(|seen| *seen > claim.session_epoch) {
+            return true;
+        }
+        self.void_at(claim).is_some_and(|at| at <= now)
+    }
+
+    /// When a claim whose session is gone becomes void, while another session stands under that name.
+    pub fn void_at(&self, claim: &Claim) -> Option<BootNs> {
+        let node = claim.holder.as_ref()?;
+        let since = self.gone_uids.get(&claim.session_uid)?;
+        self.session(node)?;
+        Some(*since + self.wait_for_absent(&claim.session_uid))
+    }
+
+    /// When this session may be fenced: D of the version in view after that version was received.
+    pub fn silent_at(seen: &Seen) -> BootNs {
+        seen.since + seen.session.lease
+    }
+
+    /// Sessions that claims name and that are absent, with the time from which a fenced one may be created in
+    /// their place and the least epoch it must have.
+    pub fn absent_sessions(&self) -> impl Iterator<Item = (&str, BootNs, u64)> {
+        self.absent_sessions.iter().map(|(name, since)| {
+            let of_it =
+                |claim: &&Claim| claim.holder.as_deref().is_some_and(|node| session_name(node) == *name);
+            let claims: Vec<&Claim> = self.claims.values().filter(of_it).collect();
+            let wait = claims.iter().map(|c| self.wait_for_absent(&c.session_uid)).max().unwrap_or(D_MAX);
+            let epoch = claims.iter().map(|c| self.greatest_epoch(&c.session_uid)).max().unwrap_or(0) + 1;
+            (name.as_str(), *since + wait, epoch)
+        })
+    }
+
+    /// Whether an absent claim is known never to have been held by a live session: watched for [`D_MAX`] without
+    /// a gap, and no deletion seen in that time.
+    pub fn never_claimed(&self, vip: Vip, now: BootNs) -> bool {
+        let long_ago = |since: &BootNs| *since + D_MAX <= now;
+        self.watching_since.as_ref().is_some_and(long_ago)
+            && self.deleted_claims.get(&vip).is_none_or(long_ago)
+    }
+
+    /// Whether a claim for this VIP was seen to be deleted at or after `since`.
+    pub fn claim_deleted_since(&self, vip: Vip, since: BootNs) -> bool {
+        self.deleted_claims.get(&vip).is_some_and(|at| *at >= since)
+    }
+
+    /// Since when a VIP that somebody wants has had no claim.
+    pub fn absent_claim_since(&mut self, vip: Vip, now: BootNs) -> BootNs {
+        *self.absent_claims.entry(vip).or_insert(now)
+    }
+
+    /// Forgets absence of claims that exist by now.
+    pub fn forget_present(&mut self) {
+        let claims = &self.claims;
+        self.absent_claims.retain(|vip, _| !claims.contains_key(vip));
+    }
+}

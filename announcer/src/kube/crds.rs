@@ -1,0 +1,166 @@
+//! MetalLB's custom resources (`metallb.io/v1beta1`) as they are written, before any judgement of their content.
+//!
+//! Reading is lenient: every field has a default, unknown fields are ignored, and [`spec_of`] treats `null` as absent
+//! and an absent `spec` as an empty one (the bare `L2Advertisement`), as MetalLB's own schemas allow.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, core::DynamicObject};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::invalid::{Fault, Problem};
+
+/// Addresses that MetalLB's controller may give out. Announcer reads `addresses`; the rest is allocation's.
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "IPAddressPool",
+    namespaced,
+    status = "IpAddressPoolStatus"
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IpAddressPoolSpec {
+    /// CIDR prefixes, or ranges written `first-last`.
+    pub addresses: Vec<String>,
+    /// Whether the controller may give these out unasked; `None` means yes.
+    pub auto_assign: Option<bool>,
+    /// Whether the controller skips addresses that end in .0 and .255.
+    #[serde(rename = "avoidBuggyIPs")]
+    pub avoid_buggy_ips: bool,
+    /// Which namespaces and services the controller may give these to.
+    pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// Which namespaces and services a pool is for: allocation's business only.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceAllocation {
+    /// Lower goes first; 0 goes last.
+    pub priority: Option<i64>,
+    /// Namespaces by name.
+    pub namespaces: Vec<String>,
+    /// Namespaces by label.
+    pub namespace_selectors: Vec<LabelSelector>,
+    /// Services by label.
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// How full a pool is; written by MetalLB's controller.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IpAddressPoolStatus {
+    /// IPv4 addresses given out.
+    #[serde(rename = "assignedIPv4")]
+    pub assigned_ipv4: i64,
+    /// IPv6 addresses given out.
+    #[serde(rename = "assignedIPv6")]
+    pub assigned_ipv6: i64,
+    /// IPv4 addresses left.
+    #[serde(rename = "availableIPv4")]
+    pub available_ipv4: i64,
+    /// IPv6 addresses left.
+    #[serde(rename = "availableIPv6")]
+    pub available_ipv6: i64,
+}
+
+/// Which pools are announced on Layer 2, where. All lists empty: every pool, every node, every interface.
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[kube(group = "metallb.io", version = "v1beta1", kind = "L2Advertisement", namespaced)]
+#[serde(rename_all = "camelCase", default)]
+pub struct L2AdvertisementSpec {
+    /// Pools by name; names that do not exist are ignored.
+    pub ip_address_pools: Vec<String>,
+    /// Pools by label, any of these; with `ipAddressPools` the union.
+    pub ip_address_pool_selectors: Vec<LabelSelector>,
+    /// Nodes that may announce, any of these: a hard rule.
+    pub node_selectors: Vec<LabelSelector>,
+    /// Exact names of the interfaces to announce on.
+    pub interfaces: Vec<String>,
+    /// Services, any of these (MetalLB 0.16).
+    pub service_selectors: Vec<LabelSelector>,
+    /// Nodes to prefer among those that may (MetalLB after 0.16.1).
+    pub preferred_node_selectors: Vec<PreferredNodeSelector>,
+}
+
+/// A soft preference for nodes, after Kubernetes' `PreferredSchedulingTerm`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PreferredNodeSelector {
+    /// 1 to 100; the weights of all terms that match a node add up.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+    /// The nodes that get the weight; an empty selector is every node.
+    pub preference: LabelSelector,
+}
+
+/// Which node announces a Service, in MetalLB's words; written by the announcing node.
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "ServiceL2Status",
+    namespaced,
+    status = "ServiceL2StatusStatus"
+)]
+pub struct ServiceL2StatusSpec {}
+
+/// The content of a [`ServiceL2Status`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceL2StatusStatus {
+    /// The announcing node.
+    pub node: Option<String>,
+    /// Name of the Service.
+    pub service_name: Option<String>,
+    /// Namespace of the Service.
+    pub service_namespace: Option<String>,
+    /// Where it is announced; empty means all interfaces.
+    pub interfaces: Vec<InterfaceInfo>,
+}
+
+/// One interface in a [`ServiceL2Status`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub struct InterfaceInfo {
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// The `spec` of an object. A value of the wrong type is told with the field it stands in, and never ends a watch.
+pub(super) fn spec_of<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, Fault> {
+    let spec = match object.data.get("spec") {
+        None | Some(Value::Null) => Value::Object(Map::new()),
+        Some(spec) => without_nulls(spec.clone()),
+    };
+    T::deserialize(&spec).map_err(|error| {
+        let alone = |field: &str, value: &Value| {
+            Value::Object([(field.to_owned(), value.clone())].into_iter().collect())
+        };
+        let fault =
+            |field: String, error: serde_json::Error| Fault::new(field, Problem::Type(error.to_string()));
+        spec.as_object()
+            .into_iter()
+            .flatten()
+            .find_map(|(field, value)| Some((field, T::deserialize(alone(field, value)).err()?)))
+            .map_or_else(
+                || fault("spec".into(), error),
+                |(field, error)| fault(format!("spec.{field}"), error),
+            )
+    })
+}
+
+/// The API server prunes `null` members of these objects; one that was stored before the CRD said so may still have some.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => Value::Object(
+            members.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

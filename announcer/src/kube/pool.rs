@@ -1,0 +1,85 @@
+//! An `IPAddressPool` that has been understood.
+
+use jiff::Timestamp;
+use kube::core::DynamicObject;
+
+use super::{
+    crds::{IpAddressPoolSpec, spec_of},
+    invalid::{Fault, InvalidObject, Problem},
+    object_key::ObjectKey,
+    range::AddressRange,
+    selector::Labels,
+};
+use crate::vocabulary::Vip;
+
+/// Addresses that may be announced.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pool {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its UID.
+    pub uid: String,
+    /// When it was made; of two pools that overlap the younger is at fault.
+    pub created: Option<Timestamp>,
+    /// Its labels, for `ipAddressPoolSelectors`.
+    pub labels: Labels,
+    /// Its addresses, in the order of `spec.addresses`.
+    pub ranges: Vec<AddressRange>,
+}
+
+impl Pool {
+    /// The kind, as in logs and events.
+    pub const KIND: &'static str = "IPAddressPool";
+
+    pub(super) fn read(object: &DynamicObject) -> Result<Self, Box<InvalidObject>> {
+        let key = ObjectKey::of(object);
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        match ranges(object) {
+            Err(fault) => Err(Box::new(fault.of(Self::KIND, key, uid))),
+            Ok(ranges) => Ok(Self {
+                key,
+                uid,
+                created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                labels: object.metadata.labels.clone().unwrap_or_default(),
+                ranges,
+            }),
+        }
+    }
+
+    /// Whether the pool has this address.
+    pub fn contains(&self, vip: Vip) -> bool {
+        self.ranges.iter().any(|range| range.contains(vip))
+    }
+
+    /// The first entry here that shares addresses with an entry of `other`.
+    pub(super) fn overlap(&self, other: &Self) -> Option<Fault> {
+        self.ranges.iter().enumerate().find_map(|(i, range)| {
+            let theirs = other.ranges.iter().find(|theirs| range.overlaps(**theirs))?;
+            Some(overlap(i, *range, *theirs, &other.key))
+        })
+    }
+}
+
+fn ranges(object: &DynamicObject) -> Result<Vec<AddressRange>, Fault> {
+    let spec: IpAddressPoolSpec = spec_of(object)?;
+    if spec.addresses.is_empty() {
+        return Err(Fault::new("spec.addresses", Problem::NoAddresses));
+    }
+    let mut ranges: Vec<AddressRange> = Vec::with_capacity(spec.addresses.len());
+    for (i, text) in spec.addresses.iter().enumerate() {
+        let range = AddressRange::read(text).map_err(|p| Fault::new(format!("spec.addresses[{i}]"), p))?;
+        if let Some(earlier) = ranges.iter().find(|earlier| range.overlaps(**earlier)) {
+            return Err(overlap(i, range, *earlier, &ObjectKey::of(object)));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+fn overlap(index: usize, range: AddressRange, other_range: AddressRange, other: &ObjectKey) -> Fault {
+    let (range, other_range) = (range.to_string(), other_range.to_string());
+    Fault::new(
+        format!("spec.addresses[{index}]"),
+        Problem::Overlap { range, other_range, other: other.clone() },
+    )
+}

@@ -1,0 +1,91 @@
+//! Which advertisements cover which addresses and nodes, worked out once for all Services of a Snapshot.
+
+use std::collections::BTreeMap;
+
+use super::{demand::Interfaces, options::Options};
+use crate::{
+    kube::{Advertisement, Node, Pool, Service, Snapshot},
+    vocabulary::Vip,
+};
+
+/// A Snapshot with the selectors of its advertisements already matched against its nodes and pools.
+pub(super) struct Coverage<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) options: &'a Options,
+    /// All nodes, by name.
+    pub(super) nodes: Vec<&'a Node>,
+    /// For each pool, the advertisements that announce it.
+    by_pool: BTreeMap<&'a str, Vec<Reach<'a>>>,
+}
+
+/// An advertisement and the nodes it reaches.
+#[derive(Clone)]
+pub(super) struct Reach<'a> {
+    pub(super) advertisement: &'a Advertisement,
+    /// Per node, in the order of [`Coverage::nodes`]: its preference weight, or `None` if it is not selected.
+    weights: Vec<Option<u32>>,
+}
+
+impl<'a> Coverage<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, options: &'a Options) -> Self {
+        let nodes: Vec<&Node> = snapshot.nodes.values().collect();
+        let reaches: Vec<Reach<'_>> = snapshot
+            .configuration
+            .advertisements
+            .values()
+            .map(|advertisement| Reach {
+                advertisement,
+                weights: nodes
+                    .iter()
+                    .map(|node| advertisement.selects(node).then(|| advertisement.weight(node)))
+                    .collect(),
+            })
+            .collect();
+        let covering =
+            |pool: &Pool| reaches.iter().filter(|r| r.advertisement.covers(pool)).cloned().collect();
+        let by_pool =
+            snapshot.configuration.pools.iter().map(|(name, pool)| (name.as_str(), covering(pool))).collect();
+        Self { snapshot, options, nodes, by_pool }
+    }
+
+    /// The pool that has the address, and the advertisements that announce it for this Service.
+    pub(super) fn of(&self, service: &Service, vip: Vip) -> Option<(&'a Pool, Vec<&Reach<'a>>)> {
+        let pool = self.snapshot.configuration.pool_of(vip)?;
+        let reaches = self.by_pool.get(pool.key.name.as_str())?;
+        Some((pool, reaches.iter().filter(|r| r.advertisement.serves(&service.labels)).collect()))
+    }
+}
+
+/// What a set of advertisements says of the node at `index`: its weight and interfaces; `None` if none selects it.
+pub(super) fn on_node(reaches: &[&Reach<'_>], index: usize) -> Option<(u32, Interfaces)> {
+    let mut found: Option<(u32, Interfaces)> = None;
+    for reach in reaches {
+        let Some(weight) = reach.weights[index] else { continue };
+        let here = interfaces_of(reach.advertisement);
+        found = Some(match found {
+            None => (weight, here),
+            Some((sum, interfaces)) => (sum + weight, union(interfaces, here)),
+        });
+    }
+    found
+}
+
+/// The interfaces that an advertisement names; no names are all of them.
+pub(super) fn interfaces_of(advertisement: &Advertisement) -> Interfaces {
+    if advertisement.interfaces.is_empty() {
+        Interfaces::All
+    } else {
+        Interfaces::Named(advertisement.interfaces.clone())
+    }
+}
+
+/// What either selects.
+pub(super) fn union(a: Interfaces, b: Interfaces) -> Interfaces {
+    match (a, b) {
+        (Interfaces::Named(mut names), Interfaces::Named(more)) => {
+            names.extend(more);
+            Interfaces::Named(names)
+        }
+        (Interfaces::All, _) | (_, Interfaces::All) => Interfaces::All,
+    }
+}

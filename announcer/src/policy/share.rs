@@ -1,0 +1,63 @@
+//! Services that share one address: who may announce it for all of them.
+//!
+//! MetalLB decides per Service and lets a node announce if it may for any, so that two Services can put one address on
+//! two nodes (its split brain with shared addresses). One node answers for an address here, so the Services must agree:
+//! - a Service that nobody may announce now (no endpoint, say) has no vote;
+//! - the candidates are the nodes that may announce for *every* Service with a vote;
+//! - if there is no such node (`externalTrafficPolicy: Local` with endpoints apart), the nodes that may for *any*:
+//!   serving one Service is better than serving none.
+//!
+//! A candidate's weight is the greatest that any of the Services gives it (they are not added up: a second Service on
+//! the address must not change who is preferred), its interfaces are all that any of them gives it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    coverage::union,
+    demand::{Candidate, VipDemand},
+    explain::ServiceVerdict,
+    judge::Refusal,
+};
+
+/// Candidates of one Service, never empty.
+type Vote<'a> = BTreeMap<&'a str, &'a Candidate>;
+
+/// One demand for all Services on an address. `verdicts` is not empty.
+pub(super) fn merge(verdicts: &[ServiceVerdict]) -> VipDemand {
+    let votes: Vec<Vote<'_>> = verdicts.iter().map(vote).filter(|vote| !vote.is_empty()).collect();
+    let in_all = |node: &str| votes.iter().all(|vote| vote.contains_key(node));
+    let agreed = votes.iter().flat_map(Vote::keys).any(|node| in_all(node));
+    let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
+    for (node, candidate) in votes.iter().flatten().filter(|(node, _)| !agreed || in_all(node)) {
+        match candidates.get_mut(*node) {
+            None => drop(candidates.insert((*node).to_owned(), (*candidate).clone())),
+            Some(known) => {
+                known.weight = known.weight.max(candidate.weight);
+                let Candidate { interfaces, .. } = known.clone();
+                known.interfaces = union(interfaces, candidate.interfaces.clone());
+            }
+        }
+    }
+    VipDemand {
+        services: verdicts.iter().map(|verdict| verdict.service.to_string()).collect(),
+        nobody_because: candidates.is_empty().then(|| nobody_because(verdicts)),
+        candidates,
+    }
+}
+
+fn vote(verdict: &ServiceVerdict) -> Vote<'_> {
+    let nodes = verdict.nodes.iter().flatten();
+    nodes.filter_map(|(node, verdict)| Some((node.as_str(), verdict.as_ref().ok()?))).collect()
+}
+
+/// The reason of the Service that got furthest.
+fn nobody_because(verdicts: &[ServiceVerdict]) -> &'static str {
+    let refusals = verdicts.iter().filter_map(|verdict| verdict.nodes.as_ref().ok());
+    let furthest = refusals.flatten().filter_map(|(_, verdict)| verdict.as_ref().err()).max();
+    let hindrance = verdicts.iter().find_map(|verdict| verdict.nodes.as_ref().err());
+    match (furthest, hindrance) {
+        (Some(refusal), _) => Refusal::of_all(*refusal),
+        (None, Some(hindrance)) => hindrance.words(),
+        (None, None) => "the cluster has no Node",
+    }
+}

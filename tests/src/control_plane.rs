@@ -1,0 +1,160 @@
+//! The machine that holds etcd, the API server and, in a whole cluster, controllers and scheduler.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    addresses::{API_SERVER, POD_CIDRS, SERVICE_CIDRS},
+    logs,
+    machine::Machine,
+    parts::Parts,
+    process::Process,
+    wait,
+};
+
+/// The administrator's token. The API server can be reached from inside the lab only.
+pub(crate) const ADMIN_TOKEN: &str = "lab-admin";
+
+/// The running parts of the control plane.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    machine: Arc<Machine>,
+    parts: Vec<Process>,
+}
+
+impl ControlPlane {
+    /// Starts etcd and the API server; returns before they are ready.
+    pub(crate) fn start(
+        machine: Arc<Machine>,
+        parts: &Parts,
+        lab_dir: &Path,
+        nodes: &[String],
+    ) -> Result<Self> {
+        let pki = lab_dir.join("pki");
+        fs::create_dir_all(&pki)?;
+        let path = |name: &str| pki.join(name).display().to_string();
+        let kubernetes = parts.kubernetes.to_str().context("the path of the lab's programs is not UTF-8")?;
+        machine.run(&[kubernetes, "signing-key", &path("service-accounts.key")])?;
+        fs::write(pki.join("tokens.csv"), tokens(nodes))?;
+
+        let mut plane = Self { machine, parts: Vec::new() };
+        plane.part(lab_dir, kubernetes, "etcd", &["--data-dir=/var/lib/etcd"])?;
+        plane.part(
+            lab_dir,
+            kubernetes,
+            "kube-apiserver",
+            &[
+                "--etcd-servers=http://127.0.0.1:2379",
+                "--advertise-address=10.4.0.2",
+                "--bind-address=0.0.0.0",
+                "--secure-port=6443",
+                &format!("--cert-dir={}", pki.display()),
+                &format!("--token-auth-file={}", path("tokens.csv")),
+                &format!("--service-account-key-file={}", path("service-accounts.key")),
+                &format!("--service-account-signing-key-file={}", path("service-accounts.key")),
+                "--service-account-issuer=https://kubernetes.default.svc",
+                &format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
+                "--authorization-mode=Node,RBAC",
+                "--allow-privileged=true",
+                "--kubelet-preferred-address-types=InternalIP",
+                "--endpoint-reconciler-type=master-count",
+            ],
+        )?;
+        Ok(plane)
+    }
+
+    pub(crate) fn attach(machine: Arc<Machine>) -> Self {
+        Self { machine, parts: Vec::new() }
+    }
+
+    /// Waits until the API server says that it is ready, and writes the kubeconfigs.
+    pub(crate) fn wait_ready(&self, lab_dir: &Path, nodes: &[String]) -> Result<()> {
+        let url = format!("{API_SERVER}/readyz");
+        let bearer = format!("Authorization: Bearer {ADMIN_TOKEN}");
+        wait::until("the API server", Duration::from_secs(60), || {
+            for part in &self.parts {
+                if !part.is_running() {
+                    return Ok(Some(Err(anyhow::anyhow!("{} has ended; {}", part.name(), part.log_tail()))));
+                }
+            }
+            let said = self.machine.output(&["curl", "-sk", "--max-time", "2", "-H", &bearer, &url])?;
+            Ok((said.stdout == b"ok").then_some(Ok(())))
+        })
+        .with_context(|| logs::tail(&lab_dir.join("logs/control-plane-kube-apiserver.log")))??;
+        fs::write(lab_dir.join("kubeconfig"), kubeconfig(lab_dir, ADMIN_TOKEN, None))?;
+        for node in nodes {
+            let name = format!("kubeconfig-{node}");
+            fs::write(lab_dir.join(name), kubeconfig(lab_dir, &format!("node-{node}"), None))?;
+        }
+        fs::write(lab_dir.join("kubeconfig-proxy"), kubeconfig(lab_dir, "proxy", None))?;
+        Ok(())
+    }
+
+    /// Starts the controllers and the scheduler.
+    pub(crate) fn start_controllers(&mut self, parts: &Parts, lab_dir: &Path) -> Result<()> {
+        let kubernetes = parts.kubernetes.to_str().context("the path of the lab's programs is not UTF-8")?;
+        let kubeconfig = format!("--kubeconfig={}", lab_dir.join("kubeconfig").display());
+        let pki = lab_dir.join("pki");
+        self.part(
+            lab_dir,
+            kubernetes,
+            "kube-controller-manager",
+            &[
+                &kubeconfig,
+                "--leader-elect=false",
+                &format!("--service-account-private-key-file={}", pki.join("service-accounts.key").display()),
+                &format!("--root-ca-file={}", pki.join("apiserver.crt").display()),
+                &format!("--cluster-cidr={POD_CIDRS}"),
+                "--allocate-node-cidrs=false",
+                // A lab's node that has crashed is to be noticed within a test's patience.
+                "--node-monitor-period=1s",
+                "--node-monitor-grace-period=15s",
+            ],
+        )?;
+        self.part(lab_dir, kubernetes, "kube-scheduler", &[&kubeconfig, "--leader-elect=false"])
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(crate) fn process(&self, name: &str) -> Option<&Process> {
+        self.parts.iter().find(|part| part.name().starts_with(name))
+    }
+
+    fn part(&mut self, lab_dir: &Path, kubernetes: &str, name: &str, flags: &[&str]) -> Result<()> {
+        let log = lab_dir.join(format!("logs/control-plane-{name}.log"));
+        let process = Process::start(&self.machine, name, &[&[kubernetes, name], flags].concat(), &log)?;
+        self.parts.push(process);
+        Ok(())
+    }
+}
+
+/// Everyone's token, name, id and groups.
+fn tokens(nodes: &[String]) -> String {
+    let mut lines = format!("{ADMIN_TOKEN},lab-admin,1,\"system:masters\"\nproxy,system:kube-proxy,2,\n");
+    for (index, node) in nodes.iter().enumerate() {
+        lines += &format!("node-{node},system:node:{node},{},\"system:nodes\"\n", index + 10);
+    }
+    lines
+}
+
+/// A kubeconfig for a token; `acting_as` lets the administrator be somebody else.
+pub(crate) fn kubeconfig(lab_dir: &Path, token: &str, acting_as: Option<&str>) -> String {
+    let mut user = serde_json::json!({"token": token});
+    if let Some(name) = acting_as {
+        user["as"] = name.into();
+    }
+    let ca = lab_dir.join("pki/apiserver.crt");
+    let config = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": {"server": API_SERVER, "certificate-authority": ca}}],
+        "users": [{"name": "lab", "user": user}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+        "current-context": "lab",
+    });
+    // JSON is YAML.
+    config.to_string()
+}

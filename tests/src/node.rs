@@ -1,0 +1,178 @@
+//! One node: its machine, what runs on it, and the ways in which it can fail.
+
+use std::{
+    fs,
+    process::Output,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{addresses::LanAddress, machine::Machine, node_parts, process::Process, shared::Shared};
+
+/// A node of the cluster. All methods can be called from any thread.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    index: usize,
+    shared: Arc<Shared>,
+    running: Mutex<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    machine: Arc<Machine>,
+    parts: Vec<Process>,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str, index: usize, shared: &Arc<Shared>, machine: Arc<Machine>) -> Self {
+        let running = Mutex::new(Running { machine, parts: Vec::new() });
+        Self { name: name.to_owned(), index, shared: shared.clone(), running }
+    }
+
+    /// Its name, in Kubernetes and as a host.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its place on the LAN, with the MAC of its `eth0`.
+    pub fn address(&self) -> LanAddress {
+        LanAddress::node(self.index)
+    }
+
+    /// The MAC of its `eth0`, which is what it answers with for its VIPs.
+    pub fn mac(&self) -> [u8; 6] {
+        self.address().mac()
+    }
+
+    /// The machine, for what has no method here. A rejoined node has a new one.
+    pub fn machine(&self) -> Arc<Machine> {
+        self.running().machine.clone()
+    }
+
+    /// Runs a program to its end in the node's namespaces; returns what it printed.
+    pub fn exec(&self, argv: &[&str]) -> Result<String> {
+        self.machine().run(argv)
+    }
+
+    /// Runs a program to its end, whatever that end is.
+    pub fn output(&self, argv: &[&str]) -> Result<Output> {
+        self.machine().output(argv)
+    }
+
+    /// Starts a program on the node, such as an agent; its output goes to the log `NODE-NAME.log`.
+    pub fn spawn(&self, name: &str, argv: &[&str]) -> Result<Process> {
+        let log = self.shared.dir.join(format!("logs/{}-{name}.log", self.name));
+        Process::start(&self.machine(), name, argv, &log)
+    }
+
+    /// The file whose content changes with each boot, as programs on the node see it.
+    pub const BOOT_ID_FILE: &str = "/run/announcer-lab-node/boot-id";
+
+    /// The present boot id.
+    pub fn boot_id(&self) -> Result<String> {
+        let path = self.machine().path(Self::BOOT_ID_FILE);
+        Ok(fs::read_to_string(&path)
+            .with_context(|| format!("read the boot id of {}", self.name))?
+            .trim()
+            .to_owned())
+    }
+
+    /// The node loses power: from one moment to the next it is silent. No host sees its carrier change.
+    pub fn crash(&self) -> Result<()> {
+        self.shared.switch.set_bridged(&self.name, false)?;
+        let mut running = self.running();
+        running.machine.kill()?;
+        running.parts.clear();
+        self.shared.switch.remove_port(&self.name)
+    }
+
+    /// The node boots again after a [`crash`](Self::crash): a new boot id, nothing in the kernel, the
+    /// images of the cluster. Returns once its parts run; it may not be Ready yet.
+    pub fn rejoin(&self) -> Result<()> {
+        ensure!(self.shared.is_owner, "only the cluster's owner can boot a node again");
+        let machine = Arc::new(self.shared.boot(&self.name)?);
+        self.shared.switch.plug_in(&machine, self.address(), true)?;
+        self.running().machine = machine;
+        self.start_runtime()?;
+        self.start_kubelet()
+    }
+
+    /// The cable is pulled: the node's `eth0` loses its carrier.
+    pub fn port_down(&self) -> Result<()> {
+        self.shared.switch.set_port(&self.name, false)
+    }
+
+    /// The cable is back.
+    pub fn port_up(&self) -> Result<()> {
+        self.shared.switch.set_port(&self.name, true)
+    }
+
+    /// The switch forwards nothing from or to the node, whose carrier stays.
+    pub fn cut_off(&self) -> Result<()> {
+        self.shared.switch.set_bridged(&self.name, false)
+    }
+
+    /// The switch forwards again.
+    pub fn reconnect(&self) -> Result<()> {
+        self.shared.switch.set_bridged(&self.name, true)
+    }
+
+    /// The node and its pods no longer reach the API server: packets vanish. All else works.
+    pub fn cut_off_api(&self) -> Result<()> {
+        let api = LanAddress::CONTROL_PLANE;
+        self.machine()
+            .shell(&format!(
+                "nft -f - <<END
+                table inet lab-cut {{
+                    chain out {{ type filter hook output priority filter; ip daddr {v4} drop; ip6 daddr {v6} drop; }}
+                    chain through {{ type filter hook forward priority filter; ip daddr {v4} drop; ip6 daddr {v6} drop; }}
+                    chain in {{ type filter hook input priority filter; ip saddr {v4} drop; ip6 saddr {v6} drop; }}
+                }}\nEND",
+                v4 = api.v4,
+                v6 = api.v6(),
+            ))
+            .map(drop)
+    }
+
+    /// Ends [`cut_off_api`](Self::cut_off_api).
+    pub fn reconnect_api(&self) -> Result<()> {
+        self.exec(&["nft", "delete", "table", "inet", "lab-cut"]).map(drop)
+    }
+
+    /// For a node with a kubelet: prepares the network, starts containerd, imports the cluster's images.
+    pub(crate) fn start_runtime(&self) -> Result<()> {
+        if self.shared.kubelets {
+            let machine = self.machine();
+            node_parts::prepare_network(&machine, self.index, self.shared.node_count)?;
+            let images = self.shared.images();
+            let containerd = node_parts::start_containerd(&machine, self.index, &self.shared.dir, &images)?;
+            self.running().parts.push(containerd);
+        }
+        Ok(())
+    }
+
+    /// Starts the kubelet and kube-proxy.
+    pub(crate) fn start_kubelet(&self) -> Result<()> {
+        if self.shared.kubelets {
+            let machine = self.machine();
+            let parts =
+                node_parts::start_kubelet(&machine, self.address(), &self.shared.parts, &self.shared.dir)?;
+            self.running().parts.extend(parts);
+        }
+        Ok(())
+    }
+
+    /// The logs' ends of the parts that have ended by themselves.
+    pub(crate) fn ended_parts(&self) -> Vec<String> {
+        let running = self.running();
+        let ended = running.parts.iter().filter(|part| !part.is_running());
+        ended.map(|part| format!("{} has ended; {}", part.name(), part.log_tail())).collect()
+    }
+
+    /// A panic in another thread leaves a list that is still true.
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

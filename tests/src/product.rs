@@ -1,0 +1,139 @@
+//! Announcer on a cluster of the lab, installed and used as its users do.
+
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{cluster::Cluster, machine::Machine, wait};
+
+/// The namespace of `deploy/base`, which is the scenario's.
+pub const NAMESPACE: &str = "metallb";
+/// The DaemonSet.
+pub const DAEMON_SET: &str = "daemonset/announcer";
+/// Where each node's programs, links and maps are pinned.
+pub const PINS: &str = "/sys/fs/bpf/announcer";
+/// The first address of the scenario's pool.
+pub const FIRST_VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 4, 11, 1));
+
+/// The scenario's pool.
+pub const POOL_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata:
+  name: primary
+  namespace: metallb
+spec:
+  addresses:
+  - 10.4.11.0/24
+";
+
+/// The scenario's state before the new router: the pool is announced by BGP, that is, not by us.
+pub const BGP_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata:
+  name: primary
+  namespace: metallb
+spec:
+  ipAddressPools:
+  - primary
+";
+
+/// The scenario's `tmp.yaml`.
+pub const BARE_ADVERTISEMENT_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata:
+  name: primary
+  namespace: metallb
+";
+
+/// The scenario's L2Advertisement in full.
+pub const ADVERTISEMENT_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata:
+  name: primary
+  namespace: metallb
+spec:
+  ipAddressPools:
+  - primary
+  nodeSelectors:
+  - matchLabels:
+      kubernetes.io/hostname: \"*\"
+  interfaces:
+  - eth0
+";
+
+/// The project's `deploy` folder.
+pub fn deploy_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+/// The agent's image, as `cargo xtask image` makes it; `cargo xtask test` says where it is.
+pub fn image() -> Result<PathBuf> {
+    from_environment("ANNOUNCER_IMAGE")
+}
+
+/// The agent's program, for nodes without kubelets.
+pub fn program() -> Result<PathBuf> {
+    from_environment("ANNOUNCER_PROGRAM")
+}
+
+/// The image that `deploy/base` names.
+pub fn base_image() -> Result<String> {
+    let manifests = std::fs::read_to_string(deploy_dir().join("base/daemonset.yaml"))?;
+    let line = manifests.lines().find_map(|line| line.trim().strip_prefix("image: ")).context("an image")?;
+    Ok(format!("docker.io/library/{}", line.trim()))
+}
+
+fn from_environment(name: &str) -> Result<PathBuf> {
+    let path =
+        env::var_os(name).with_context(|| format!("{name} is not set: run `cargo xtask test cluster`"))?;
+    let path = PathBuf::from(path);
+    ensure!(path.is_file(), "{name} names {}, which is no file", path.display());
+    Ok(path)
+}
+
+impl Cluster {
+    /// MetalLB's CRDs, as its own installation would have left them, with the BGPAdvertisement that is not ours.
+    pub fn install_metallb_crds(&self) -> Result<()> {
+        self.install_crds(&deploy_dir().join("crds"))
+    }
+
+    /// `kubectl apply -k deploy/<folder>`, and waits until an agent runs on every node.
+    pub fn install_announcer(&self, folder: &str) -> Result<()> {
+        self.apply_kustomize(&deploy_dir().join(folder))?;
+        self.wait_rollout(NAMESPACE, DAEMON_SET, Duration::from_secs(60))
+    }
+
+    /// What the user's `kubectl -n metallb logs -l component=speaker …` prints.
+    pub fn speaker_logs(&self, more: &[&str]) -> Result<String> {
+        self.kubectl(&[&["-n", NAMESPACE, "logs", "-l", "component=speaker"], more].concat())
+    }
+
+    /// Waits until `curl` of the VIP works from `host`; what it said.
+    pub fn wait_curl(&self, host: &Machine, vip: IpAddr, limit: Duration) -> Result<String> {
+        let url = format!("http://{vip}/");
+        wait::until(&format!("curl {url} from {}", host.name()), limit, || Ok(self.curl(host, &url).ok()))
+    }
+
+    /// Name of the node that the API says owns a VIP, from its claim; `None` if nobody does.
+    pub fn owner(&self, vip: IpAddr) -> Result<Option<String>> {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/vip-{vip}");
+        let Ok(lease) = self.api("GET", &path, None) else { return Ok(None) };
+        Ok(lease["spec"]["holderIdentity"].as_str().filter(|node| !node.is_empty()).map(str::to_owned))
+    }
+
+    /// Waits until a node other than `not` owns the VIP.
+    pub fn wait_owner(&self, vip: IpAddr, not: Option<&str>, limit: Duration) -> Result<String> {
+        wait::until(&format!("an owner of {vip}"), limit, || {
+            Ok(self.owner(vip)?.filter(|owner| Some(owner.as_str()) != not))
+        })
+    }
+}
