@@ -152,8 +152,7 @@ impl World {
         self.demand = Arc::new(self.setting.policy.demand(&self.hosts));
         for host in 0..self.hosts.len() {
             let lag = if self.rng.per_mille(100) { self.rng.below(5 * SECOND) } else { self.rng.below(SECOND) };
-            let demand = Arc::clone(&self.demand);
-            self.later(lag, host, Event::Input(Input::Demand(demand)));
+            self.later(lag, host, Event::Demand);
         }
     }
 
