@@ -31,6 +31,8 @@ pub struct LiveNode {
     pub links: BTreeSet<String>,
     /// It is about to go.
     pub draining: bool,
+    /// It was heard not long ago: nothing is handed over to a node that may be dead, though not yet fenced.
+    pub heard: bool,
 }
 
 /// What is known of a VIP's claim.
@@ -90,7 +92,12 @@ pub fn choose(
         let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load);
         let verdict = match claim.owner.as_deref() {
             None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
-            Some(owner) => judge(*vip, owner, wanted, live, &eligible, &ranked, failback),
+            Some(owner) => {
+                // Only the owner acts on this, so it may use what only it has heard.
+                let heard = |name: &str| live.get(name).is_some_and(|node| node.heard);
+                let successors: Vec<&str> = ranked.iter().copied().filter(|name| heard(name)).collect();
+                judge(*vip, owner, wanted, live, &eligible, &successors, failback)
+            }
         };
         let (from, to) = match &verdict {
             Verdict::Keep => (None, None),
@@ -178,7 +185,9 @@ fn judge(
         Failback::Preferred if best.1.weight > own.weight => hand_over(best.0, "another node is preferred"),
         Failback::Preferred => Verdict::Keep,
         Failback::Always => match in_tier.min_by_key(metallb) {
-            Some((first, _)) if *first != owner => hand_over(first, "the first choice is back"),
+            Some((first, _)) if *first != owner && ranked.contains(first) => {
+                hand_over(first, "the first choice is back")
+            }
             _ => Verdict::Keep,
         },
     }

@@ -22,6 +22,8 @@ pub const CLAIMS_IN_FLIGHT: usize = 32;
 
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
+/// When a VIP may be handed over to the same node once more.
+const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
 /// When a VIP whose probes could not be sent is probed again.
@@ -39,7 +41,7 @@ impl Machine {
             }
             return;
         }
-        let live = self.live_nodes();
+        let live = self.live_nodes(now);
         let claims = self.claim_states(&demand, now);
         let verdicts = choose(&demand, &live, &claims, self.settings.failback);
         self.release_unwanted(now, &demand);
@@ -49,7 +51,7 @@ impl Machine {
             let mine = self.is_bound_to_us(vip, &claims);
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
-                Verdict::HandOver { to, why } if mine => self.release(now, vip, Some(to), why),
+                Verdict::HandOver { to, why } if mine => self.hand_over(now, vip, to, why),
                 Verdict::Keep if mine && !self.target.held.contains(&vip) => {
                     self.take(now, vip);
                 }
@@ -90,19 +92,21 @@ impl Machine {
         owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    fn live_nodes(&self) -> BTreeMap<String, LiveNode> {
+    fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions
             .values()
             .filter_map(|seen| {
                 let holder = seen.session.holder.as_ref()?;
-                let node = LiveNode { links: seen.session.links.clone(), draining: seen.session.draining };
+                let session = &seen.session;
+                let heard = seen.heard.is_some_and(|at| at + session.lease / 2 > now);
+                let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
             })
             .collect();
         // Of ourselves we know more than our last renewal said.
-        let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true) };
+        let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true), heard: true };
         live.insert(self.me.holder.node.clone(), own);
         live
     }
@@ -161,6 +165,22 @@ impl Machine {
         for vip in unwanted {
             self.release(now, vip, None, "no service announces this address any more");
         }
+    }
+
+    /// Releases for a soft reason, which can wait: a successor that did not take the VIP the last time is not
+    /// offered it again before long, or it would be gone every few seconds.
+    fn hand_over(&mut self, now: BootNs, vip: Vip, to: String, why: &'static str) {
+        if let Some((last, at)) = self.handed_over.get(&vip) {
+            let again = *at + HAND_OVER_AGAIN;
+            // Until the release is written, it is still the same one.
+            if *last == to && again > now && self.target.held.contains(&vip) {
+                return self.wake(again);
+            }
+        }
+        if self.target.held.contains(&vip) {
+            self.handed_over.insert(vip, (to.clone(), now));
+        }
+        self.release(now, vip, Some(to), why);
     }
 
     /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.

@@ -238,6 +238,8 @@ pub struct Machine {
     pub(super) open_since: BTreeMap<Vip, BootNs>,
     /// VIPs whose probes were unanswered, and when.
     pub(super) probed: BTreeMap<Vip, BootNs>,
+    /// To whom a VIP was last handed over for a soft reason, and when.
+    pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
     /// Not to be tried again before.
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
@@ -274,6 +276,7 @@ impl Machine {
             live_since: None,
             open_since: BTreeMap::new(),
             probed: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
             not_before: BTreeMap::new(),
             useless_since: BTreeMap::new(),
             outstanding: BTreeMap::new(),

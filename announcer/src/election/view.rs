@@ -18,6 +18,8 @@ pub struct Seen {
     pub session: Session,
     /// o: when this very (UID, resourceVersion) was first received.
     pub since: BootNs,
+    /// When it was last seen to change: a list tells what is there, not when it was written.
+    pub heard: Option<BootNs>,
 }
 
 /// All Leases as last seen. A reader may conclude from it that something is over; never that something is held.
@@ -89,7 +91,7 @@ impl View {
             there
         });
         for record in records {
-            self.take(now, record);
+            self.take(now, record, None);
         }
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
@@ -111,7 +113,7 @@ impl View {
         let sessions: Vec<Record> =
             self.sessions.values().map(|s| Record::Session(s.session.clone())).collect();
         for session in sessions {
-            self.take(now, session);
+            self.take(now, session, None);
         }
         self.regressed = false;
         self.restart_timers(now);
@@ -135,7 +137,7 @@ impl View {
         let name = record.name();
         let gone = self.deleted.get(&name).copied().unwrap_or_default().max(self.listed);
         if self.version_of(&name).is_some() || record.version() > gone {
-            self.take(now, record);
+            self.take(now, record, Some(now));
         }
     }
 
@@ -152,7 +154,7 @@ impl View {
                     self.claims.remove(&claim.vip);
                 }
             }
-            return self.take(now, record);
+            return self.take(now, record, Some(now));
         }
         self.seen(now, record);
     }
@@ -170,7 +172,7 @@ impl View {
         }
     }
 
-    fn take(&mut self, now: BootNs, record: Record) {
+    fn take(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
         match record {
             Record::Session(session) => {
                 let newer =
@@ -183,7 +185,8 @@ impl View {
                 let longest = self.longest.entry(session.uid.clone()).or_default();
                 *longest = (*longest).max(session.lease);
                 if newer {
-                    self.sessions.insert(session.name.clone(), Seen { session, since: now });
+                    let heard = heard.or_else(|| self.sessions.get(&session.name).and_then(|old| old.heard));
+                    self.sessions.insert(session.name.clone(), Seen { session, since: now, heard });
                 }
             }
             Record::Claim(claim) => {

@@ -24,7 +24,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
 }
 
 fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
-    let node = LiveNode { links: BTreeSet::from(["eth0".to_owned()]), draining: false };
+    let node = LiveNode { links: BTreeSet::from(["eth0".to_owned()]), draining: false, heard: true };
     nodes.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 

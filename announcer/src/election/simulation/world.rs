@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub enum Event {
     Input(Input),
+    /// The demand as it is then.
+    Demand,
     Tick(u64),
     /// The agent's next map write, or its requests.
     Work,
@@ -94,7 +96,7 @@ impl World {
         let line = format!("{:9.3} {}", self.now as f64 / 1e9, what(self));
         if let Some(trace) = &mut self.trace {
             trace.push_back(line);
-            if trace.len() > 400 {
+            if trace.len() > 90 {
                 trace.pop_front();
             }
         }
@@ -140,6 +142,7 @@ impl World {
         }
         match event {
             Event::Input(input) => self.deliver(host, input),
+            Event::Demand => self.deliver(host, Input::Demand(Arc::clone(&self.demand))),
             Event::Tick(tick) => {
                 if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.tick == tick) {
                     self.deliver(host, Input::Tick);
@@ -182,8 +185,8 @@ impl World {
         });
         let links = Input::Links(self.hosts[host].links.clone());
         self.later(MS, host, Event::Input(links));
-        let (after, demand) = (self.rng.below(SECOND), Arc::clone(&self.demand));
-        self.later(after, host, Event::Input(Input::Demand(demand)));
+        let after = self.rng.below(SECOND);
+        self.later(after, host, Event::Demand);
         let after = self.rng.below(100 * MS);
         self.later(after, host, Event::List(0));
     }
