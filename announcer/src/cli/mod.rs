@@ -57,7 +57,14 @@ pub fn main() -> ExitCode {
 /// One line, on standard error: what is wrong, where, and the way out.
 fn complain(error: &anyhow::Error) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "announcer: {error:#}");
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some libraries tell their cause in their own words already.
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "announcer: {}", line.replace('\n', " "));
 }
 
 fn uninstall(pins: &Pins) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ pub(in crate::report) use layer::LineLayer;
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
-    /// `{"level":"info","ts":"2024-01-15T10:30:00.000Z","msg":"announcing","ip":"10.4.11.1",…}`.
+    /// One flat object a line: `{"level":"info","ts":"…","msg":"announcing","ip":"10.4.11.1",…}`.
     #[default]
     Json,
     /// `2024-01-15T10:30:00.000Z INFO  announcing ip=10.4.11.1 …`.

@@ -170,7 +170,7 @@ fn a_bad_command_line_is_one_line_and_the_right_exit_status() -> Result<()> {
         ),
         (
             vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--exclude-interfaces", "("],
-            1,
+            2,
             "exclude",
         ),
     ] {

@@ -39,6 +39,6 @@ fn the_untouched_base_answers_by_tcx_on_virtual_links() -> Result<()> {
     let node = cluster.node(&owner)?;
     assert_one_owner_at_a_time(&judge.finish()?, FIRST_VIP, &[node.mac()]);
     let logs = cluster.speaker_logs(&["--tail=-1"])?;
-    assert!(logs.contains("\"mode\":\"tcx\""), "{logs}");
+    assert!(logs.contains("eth0 (tcx"), "{logs}");
     Ok(())
 }
