@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on a real cluster, told as a timeline with measured times.
 
 use std::{
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -73,7 +74,7 @@ impl Timeline {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(&[&Need::EBPF[..], &Need::lab()].concat())?;
     let archive = workspace().join("target/image/announcer.tar");
-    image::build(image::LAB_IMAGE, &archive)?;
+    let program = image::build(image::LAB_IMAGE, &archive)?;
 
     let time = Timeline(Instant::now());
     time.heading("A cluster from nothing: 3 nodes, a router, a client, on network namespaces");
@@ -105,7 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if two == 0 { "never".to_owned() } else { format!("{two} times") },
     ));
     if arguments.keep {
-        keep(&cluster)?;
+        keep(&cluster, &program);
     }
     drop(cluster);
     time.tell("everything is taken down again");
@@ -133,7 +134,6 @@ fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<Judge> {
     );
     let judge = cluster.judge(&[FIRST_VIP])?;
     cluster.apply_yaml(POOL_YAML)?;
-    let applied = Instant::now();
     let asked_at = judge.now();
     cluster.apply_yaml(ADVERTISEMENT_YAML)?;
     let owner = cluster.wait_owner(FIRST_VIP, None, Duration::from_secs(30))?;
@@ -147,16 +147,18 @@ fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<Judge> {
     ));
     for (host, from) in [(cluster.client(), "the client"), (cluster.outside(), "beyond the router")] {
         let said = cluster.wait_curl(host, FIRST_VIP, Duration::from_secs(20))?;
-        time.tell(&format!("curl http://{FIRST_VIP}/ from {from}: {}", said.trim()));
+        time.tell(&format!("curl http://{FIRST_VIP}/ from {from}: {}", pod(&said)));
     }
-    let _ = applied;
     Ok(judge)
 }
 
 fn owner_map(cluster: &Cluster, time: &Timeline) -> Result<()> {
     let owner = owner(cluster)?;
+    let dump = owner.exec(&["bpftool", "map", "dump", "pinned", &format!("{PINS}/vips4")])?;
     time.heading(&format!("{}# bpftool map dump pinned {PINS}/vips4", owner.name()));
-    time.tell(owner.exec(&["bpftool", "map", "dump", "pinned", &format!("{PINS}/vips4")])?.trim_end());
+    for line in dump.lines() {
+        println!("          {line}");
+    }
     Ok(())
 }
 
@@ -196,7 +198,7 @@ fn drain(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
         silence_since(judge, from).as_secs_f64() * 1e3,
     ));
     let said = cluster.wait_curl(cluster.client(), FIRST_VIP, Duration::from_secs(20))?;
-    time.tell(&format!("curl: {}", said.trim()));
+    time.tell(&format!("curl http://{FIRST_VIP}/: {}", pod(&said)));
     cluster.kubectl(&["uncordon", old.name()])?;
     time.tell(&format!("{} is back in service and takes nothing back", old.name()));
     Ok(())
@@ -219,7 +221,7 @@ fn crash(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
         silence_since(judge, from).as_secs_f64(),
     ));
     let said = cluster.wait_curl(cluster.client(), FIRST_VIP, Duration::from_secs(60))?;
-    time.tell(&format!("curl: {}", said.trim()));
+    time.tell(&format!("curl http://{FIRST_VIP}/: {}", pod(&said)));
 
     time.heading(&format!("{} boots again", old.name()));
     old.rejoin()?;
@@ -252,7 +254,12 @@ fn wait_with_word<T>(
     }
 }
 
-fn keep(cluster: &Cluster) -> Result<()> {
+/// Of what the web server said: which pod answered, on which node.
+fn pod(said: &str) -> String {
+    said.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn keep(cluster: &Cluster, program: &Path) -> ! {
     let name = cluster.name();
     println!(
         "
@@ -261,16 +268,13 @@ The cluster stands until Ctrl-C. To look around, from another terminal:
   cargo xtask cluster kubectl --name {name} -- -n {NAMESPACE} logs -l component=speaker --tail=50",
     );
     for node in cluster.nodes() {
-        let enter = format!("nsenter --all --target {}", node.machine().pid());
-        println!("  {enter} bpftool map dump pinned {PINS}/session      # on {}", node.name());
+        println!(
+            "  cargo xtask cluster exec --name {name} {} -- bpftool map dump pinned {PINS}/vips4",
+            node.name()
+        );
     }
-    let node = &cluster.nodes()[0];
-    println!(
-        "  nsenter --net --mount --target {} {} status      # the agent's own view of {}",
-        node.machine().pid(),
-        workspace().join("target").join(image::static_target()).join("release/announcer").display(),
-        node.name()
-    );
+    let program = program.display();
+    println!("  cargo xtask cluster exec --name {name} {} -- {program} status", cluster.nodes()[0].name());
     loop {
         std::thread::park();
     }
