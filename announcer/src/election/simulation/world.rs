@@ -143,11 +143,10 @@ impl World {
         match event {
             Event::Input(input) => self.deliver(host, input),
             Event::Demand => self.deliver(host, Input::Demand(Arc::clone(&self.demand))),
-            Event::Tick(tick) => {
-                if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.tick == tick) {
-                    self.deliver(host, Input::Tick);
-                }
+            Event::Tick(tick) if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.tick == tick) => {
+                self.deliver(host, Input::Tick);
             }
+            Event::Tick(_) => {}
             Event::Work => self.work(host),
             Event::Answered(token, answer) => self.answered(host, token, answer),
             Event::Expired(token) => self.answered(host, token, Answer::Lost),
