@@ -222,7 +222,9 @@ fn a_claim_taken_under_an_epoch_that_ended_gives_no_entry() {
     let taken = cluster.commit(&take);
     let mut fenced = cluster.session("a");
     (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "b-1".to_owned());
-    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else { panic!("fenced") };
+    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
+        panic!("fenced")
+    };
     cluster.step("a", Input::Changed(fenced));
     let (own, write) = cluster.next_request("a");
     let answer = cluster.commit(&write);
@@ -340,7 +342,8 @@ fn nothing_is_claimed_under_an_epoch_that_is_not_confirmed() {
     let (token, _) = cluster.next_request("a");
     cluster.answer("a", token, Answer::Lost);
     cluster.run(20_000);
-    let ours = |(_, request): &(super::Token, Request)| matches!(request, Request::Get(name) if name == "session-a");
+    let ours =
+        |(_, request): &(super::Token, Request)| matches!(request, Request::Get(name) if name == "session-a");
     assert!(cluster.node("a").out.iter().all(ours), "{:?}", cluster.node("a").out);
     assert!(cluster.node("a").machine.target().session.is_none());
 }

@@ -250,7 +250,8 @@ impl Machine {
             None => {}
         }
         let sessions = self.view.sessions.values().map(|seen| &seen.session);
-        let giver = sessions.filter(|session| session.uid == claim.session_uid).find_map(|s| s.holder.as_ref());
+        let giver =
+            sessions.filter(|session| session.uid == claim.session_uid).find_map(|s| s.holder.as_ref());
         match giver {
             Some(giver) if giver.node != *me && claim.preferred.as_ref() == Some(me) => {
                 Why::HandedOver(giver.node.clone())

@@ -160,7 +160,14 @@ impl Machine {
             _ => Attempts::default(),
         };
         let renew_at = if adopted { now } else { self.next_renewal(now) };
-        self.own = Own::Live(Live { version: session.version, attempts, renew_at, published, unsure: false, proven });
+        self.own = Own::Live(Live {
+            version: session.version,
+            attempts,
+            renew_at,
+            published,
+            unsure: false,
+            proven,
+        });
         let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
         *epoch = (*epoch).max(session.epoch);
         self.remembered = self.remembered.max(session.epoch);

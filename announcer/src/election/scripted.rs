@@ -169,8 +169,7 @@ impl Cluster {
                         self.step(name, Input::Probed(vip, None));
                         continue;
                     }
-                    let answer =
-                        if cut { Answer::Lost } else { self.store.perform(self.now, &request) };
+                    let answer = if cut { Answer::Lost } else { self.store.perform(self.now, &request) };
                     self.step(name, Input::Answered(token, answer));
                 }
                 while !cut && self.node(name).cursor < self.store.log.len() {

@@ -99,9 +99,9 @@ fn a_claim_without_an_inherited_entry_needs_a_write_of_its_own() {
     assert!(cluster.target("a").held.is_empty());
     cluster.run(1_000);
     assert_eq!(cluster.answering(), ["a"]);
-    let gained = live(&mut cluster, "a").into_iter().any(|change| {
-        matches!(change, Change::Gained { why: Why::Own, .. })
-    });
+    let gained = live(&mut cluster, "a")
+        .into_iter()
+        .any(|change| matches!(change, Change::Gained { why: Why::Own, .. }));
     assert!(gained);
 }
 
@@ -109,11 +109,7 @@ fn a_claim_without_an_inherited_entry_needs_a_write_of_its_own() {
 fn until_the_first_list_what_was_inherited_stays_in_force() {
     let mut cluster = Cluster::settled(&["a", "b"]);
     let left = cluster.crash("a");
-    let me = super::Identity {
-        holder: super::scripted::holder("a", "boot1"),
-        seed: 3,
-        agent: String::new(),
-    };
+    let me = super::Identity { holder: super::scripted::holder("a", "boot1"), seed: 3, agent: String::new() };
     let mut machine = super::Machine::new(me, super::Settings::default(), left.clone());
     for ms in [0, 1_000, 9_000] {
         assert!(machine.step(at(cluster.now + ms), Input::Tick).is_empty());

@@ -110,7 +110,8 @@ impl View {
         if let Some(since) = &mut self.watching_since {
             *since = now;
         }
-        let sessions: Vec<Record> = self.sessions.values().map(|s| Record::Session(s.session.clone())).collect();
+        let sessions: Vec<Record> =
+            self.sessions.values().map(|s| Record::Session(s.session.clone())).collect();
         for session in sessions {
             self.take(now, session, None);
         }
@@ -164,7 +165,8 @@ impl View {
             return;
         }
         let session = self.sessions.get(name).map(|seen| Record::Session(seen.session.clone()));
-        let claim = || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip).cloned()).map(Record::Claim);
+        let claim =
+            || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip).cloned()).map(Record::Claim);
         if let Some(record) = session.or_else(claim) {
             self.deleted(now, &record);
         }

@@ -111,7 +111,8 @@ impl World {
         let written = self.store.writes - began;
         let live = self.hosts.iter().filter(|host| host.up).count() as u64;
         // A renewal every 5 s at most, 10 % early, and a clock that runs 5 % fast; some sweeping.
-        let may = live * ((self.now - quiet_from) * 10 / (5 * 8 * SECOND) + 2) + self.hosts.len() as u64 * 2 + 6;
+        let may =
+            live * ((self.now - quiet_from) * 10 / (5 * 8 * SECOND) + 2) + self.hosts.len() as u64 * 2 + 6;
         if written > may {
             self.checks.broken = Some(format!("{written} writes where {may} are enough"));
         }

@@ -151,7 +151,8 @@ impl World {
     pub fn new_demand(&mut self) {
         self.demand = Arc::new(self.setting.policy.demand(&self.hosts));
         for host in 0..self.hosts.len() {
-            let lag = if self.rng.per_mille(100) { self.rng.below(5 * SECOND) } else { self.rng.below(SECOND) };
+            let lag =
+                if self.rng.per_mille(100) { self.rng.below(5 * SECOND) } else { self.rng.below(SECOND) };
             self.later(lag, host, Event::Demand);
         }
     }

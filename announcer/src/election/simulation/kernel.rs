@@ -38,9 +38,8 @@ impl Kernel {
 
     /// What a new agent finds.
     pub fn inherited(&self) -> Target {
-        let of_session = |(vip, session): (&Vip, &(String, u64))| {
-            (Some(session) == self.session.as_ref()).then_some(*vip)
-        };
+        let of_session =
+            |(vip, session): (&Vip, &(String, u64))| (Some(session) == self.session.as_ref()).then_some(*vip);
         Target {
             session: self.session.clone(),
             deadline: self.deadline,
@@ -61,7 +60,11 @@ impl Kernel {
             plan.push_back(Write::Grace);
         }
         if !same {
-            plan.extend([Write::Deadline(BootNs::NONE), Write::Grace, Write::Session(target.session.clone())]);
+            plan.extend([
+                Write::Deadline(BootNs::NONE),
+                Write::Grace,
+                Write::Session(target.session.clone()),
+            ]);
         }
         let there = |vip: &Vip| same && self.entries.get(vip) == target.session.as_ref();
         plan.extend(target.held.iter().filter(|vip| !there(vip)).copied().map(Write::Owned));

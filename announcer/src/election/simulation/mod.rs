@@ -37,7 +37,8 @@ fn simulated_clusters_keep_their_promises() {
     if let Some(seed) = number("ANNOUNCER_SIM_SEED") {
         panic!("{}", story(seed));
     }
-    let (first, seeds) = (number("ANNOUNCER_SIM_FIRST").unwrap_or(0), number("ANNOUNCER_SIM_SEEDS").unwrap_or(SEEDS));
+    let (first, seeds) =
+        (number("ANNOUNCER_SIM_FIRST").unwrap_or(0), number("ANNOUNCER_SIM_SEEDS").unwrap_or(SEEDS));
     let (mut simulated, mut gains, mut fences, mut doubles, mut adopted, mut events) = (0.0, 0, 0, 0, 0, 0);
     let mut failed = Vec::new();
     for seed in first..first + seeds {

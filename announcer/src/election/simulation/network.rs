@@ -54,7 +54,9 @@ impl World {
         } else {
             self.store.perform(self.now, request)
         };
-        self.say(|w| format!("{} request {} arrives: {}", w.hosts[host].machine_id, token.0, brief::answer(&answer)));
+        self.say(|w| {
+            format!("{} request {} arrives: {}", w.hosts[host].machine_id, token.0, brief::answer(&answer))
+        });
         if self.store.revision != before {
             self.pump_all();
         }
@@ -173,7 +175,14 @@ impl World {
         self.later(delay, host, Event::Listed(connection, version, records, cursor));
     }
 
-    pub fn listed(&mut self, host: usize, connection: u64, version: Version, all: Vec<Record>, cursor: usize) {
+    pub fn listed(
+        &mut self,
+        host: usize,
+        connection: u64,
+        version: Version,
+        all: Vec<Record>,
+        cursor: usize,
+    ) {
         let Some(agent) = &mut self.hosts[host].agent else { return };
         if agent.watch.connection != connection {
             return;

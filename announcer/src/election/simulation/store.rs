@@ -43,14 +43,22 @@ impl Store {
             Request::Put(record) => {
                 let there = self.objects.get(&record.name());
                 if record.version() == Version(0) {
-                    return if there.is_some() { Answer::Conflict } else { self.commit(now, record.clone(), true) };
+                    return if there.is_some() {
+                        Answer::Conflict
+                    } else {
+                        self.commit(now, record.clone(), true)
+                    };
                 }
                 match there {
                     None if record.uid().is_empty() => self.commit(now, record.clone(), true),
                     Some(old) if old.version() == record.version() && old.uid() == record.uid() => {
                         let mut same = record.clone();
                         stamp(&mut same, None, old.version().0);
-                        if same == *old { Answer::Done(same) } else { self.commit(now, record.clone(), false) }
+                        if same == *old {
+                            Answer::Done(same)
+                        } else {
+                            self.commit(now, record.clone(), false)
+                        }
                     }
                     _ => Answer::Conflict,
                 }

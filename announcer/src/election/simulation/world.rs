@@ -272,7 +272,8 @@ impl World {
     }
 
     fn probe_ends(&mut self, host: usize, token: Token, vip: Vip) {
-        let heard = self.hosts.iter().enumerate().find(|(other, h)| *other != host && h.answers(vip, self.now));
+        let heard =
+            self.hosts.iter().enumerate().find(|(other, h)| *other != host && h.answers(vip, self.now));
         let by = heard.map(|(other, _)| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
         if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
             self.deliver(host, Input::Probed(vip, by));
