@@ -1,5 +1,7 @@
 //! Sessions and claims: a pure state machine (events in, actions out), and the thin driver that performs the actions.
 
+#[cfg(test)]
+mod attacks;
 mod choose;
 mod claims;
 mod driver;
@@ -7,6 +9,10 @@ pub mod lease;
 mod machine;
 mod own;
 mod peers;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod simulation;
 mod times;

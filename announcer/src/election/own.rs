@@ -128,7 +128,8 @@ impl Machine {
                     Some((attempt, deadline)) if Some(attempt) > live.proven => {
                         live.proven = Some(attempt);
                         live.unsure = false;
-                        live.renew_at = renew_at;
+                        // One that was proven too late to earn anything is no reason to wait.
+                        live.renew_at = if deadline > now { renew_at } else { now };
                         self.extend(now, deadline);
                     }
                     // Somebody else's edit of what we wrote: nothing earned, and no reason to renew later.

@@ -8,11 +8,11 @@ mod brief;
 mod checks;
 mod faults;
 mod host;
-mod kernel;
+pub(super) mod kernel;
 mod network;
 mod rng;
 mod setting;
-mod store;
+pub(super) mod store;
 mod world;
 
 use world::World;

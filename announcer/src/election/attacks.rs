@@ -1,0 +1,387 @@
+//! The ways in which the protocol breaks when a rule is left out (`reference/ownership-attacks.md`), each played by
+//! hand. The number in front of a test is the row there.
+
+use std::sync::Arc;
+
+use super::{
+    Answer, Change, Input, Request, Target,
+    lease::{Record, Version},
+    scripted::{Cluster, at, demand, holder, vip, written},
+    times::D_MAX,
+};
+use crate::vocabulary::BootNs;
+
+const ANSWERS_FOR: u64 = 13_500;
+
+fn sent_for(deadline: BootNs) -> u64 {
+    (deadline.0 - at(0).0) / 1_000_000 - ANSWERS_FOR
+}
+
+/// 1
+#[test]
+fn a_release_whose_answer_is_lost_is_not_undone_by_what_the_cache_says() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &["a"], 0))));
+    let (token, release) = cluster.next_request("a");
+    assert!(cluster.answering().is_empty(), "the entry goes before the release is sent");
+    cluster.commit(&release);
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+    cluster.answer("a", token, Answer::Lost);
+    cluster.run(2_000);
+    assert!(cluster.target("a").held.is_empty(), "no write of its own gave the entry back");
+    assert_eq!(cluster.answering(), ["b"]);
+    cluster.node("a").held_back = false;
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+/// 1
+#[test]
+fn a_release_that_commits_after_it_was_read_back_is_still_a_release() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &["a"], 0))));
+    let (token, release) = cluster.next_request("a");
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+    cluster.answer("a", token, Answer::Lost);
+    // What is there still names a, under its epoch. That alone must not bring the entry back.
+    let claim = cluster.claim().expect("a claim");
+    cluster.step("a", Input::Changed(Record::Claim(claim)));
+    assert!(cluster.target("a").held.is_empty());
+    cluster.commit(&release);
+    cluster.node("a").held_back = false;
+    cluster.run(5_000);
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+/// 2
+#[test]
+fn a_late_renewal_earns_only_the_boot_time_of_its_own_attempt() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (first, late) = cluster.until_it_sends("a");
+    let sent = cluster.now;
+    cluster.run(3_000);
+    cluster.answer("a", first, Answer::Lost);
+    let (read, get) = cluster.next_request("a");
+    let answer = cluster.commit(&get);
+    cluster.answer("a", read, answer);
+    let (second, renewal) = cluster.next_request("a");
+    cluster.commit(&late);
+    let refused = cluster.commit(&renewal);
+    assert!(matches!(refused, Answer::Conflict));
+    cluster.answer("a", second, refused);
+    let (read, get) = cluster.next_request("a");
+    let answer = cluster.commit(&get);
+    cluster.answer("a", read, answer);
+    assert_eq!(sent_for(cluster.target("a").deadline), sent);
+}
+
+/// 2
+#[test]
+fn the_deadline_counts_from_before_the_request_and_not_from_its_answer() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (token, renewal) = cluster.until_it_sends("a");
+    let sent = cluster.now;
+    let answer = cluster.commit(&renewal);
+    cluster.run(2_000);
+    cluster.answer("a", token, answer);
+    assert_eq!(sent_for(cluster.target("a").deadline), sent);
+}
+
+/// 3
+#[test]
+fn a_renewal_that_changed_nothing_earns_nothing() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let before = cluster.target("a").deadline;
+    let (token, renewal) = cluster.until_it_sends("a");
+    let mut same = written(&renewal).clone();
+    same.version = cluster.session("a").version;
+    cluster.answer("a", token, Answer::Done(Record::Session(same)));
+    assert_eq!(cluster.target("a").deadline, before);
+}
+
+/// 3
+#[test]
+fn no_two_renewals_are_the_same() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let (token, renewal) = cluster.until_it_sends("a");
+        assert!(seen.insert(written(&renewal).renewal.clone()));
+        let answer = cluster.commit(&renewal);
+        cluster.answer("a", token, answer);
+        cluster.node("a").held_back = false;
+        cluster.run(50);
+    }
+}
+
+/// 4
+#[test]
+fn a_deleted_session_is_fenced_like_a_silent_one_and_no_earlier() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.store.delete(cluster.now, "session-a");
+    cluster.run(14_800);
+    assert_ne!(cluster.answering(), ["b"]);
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["b"]);
+    let (old, new) = (1, cluster.session("a").epoch);
+    assert!(new > old, "an epoch is not used twice: {new}");
+}
+
+/// 4
+#[test]
+fn a_deleted_claim_is_not_taken_before_the_longest_lease_has_passed() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    // The owner's watch lags: it renews, and does not know.
+    cluster.store.delete(cluster.now, "vip-10.0.0.1");
+    cluster.node("b").held_back = false;
+    cluster.node("a").held_back = true;
+    cluster.node("b").step(at(0), Input::Tick);
+    cluster.exchange();
+    cluster.run(ANSWERS_FOR);
+    assert!(cluster.claim().is_none(), "b waits");
+    cluster.run(u64::try_from(D_MAX.as_millis()).expect("short") + 2_000);
+    assert_eq!(cluster.claim().and_then(|claim| claim.holder).as_deref(), Some("b"));
+}
+
+/// 4
+#[test]
+fn a_write_for_a_deleted_lease_does_not_create_it_anew() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (_, renewal) = cluster.until_it_sends("a");
+    cluster.store.delete(cluster.now, "session-a");
+    assert!(matches!(cluster.commit(&renewal), Answer::Conflict));
+    let Request::Put(record) = renewal else { panic!("a write") };
+    let lease = record.to_lease(jiff::Timestamp::UNIX_EPOCH);
+    assert!(lease.metadata.uid.is_some_and(|uid| !uid.is_empty()), "the server compares UIDs, or creates");
+}
+
+/// 4
+#[test]
+fn an_answer_that_comes_after_the_deletion_does_not_bring_a_claim_back() {
+    let mut cluster = Cluster::empty(&["a"], true);
+    cluster.start("a", "boot1", Target::default());
+    cluster.run(58_000);
+    let (token, take) = loop {
+        let (token, request) = cluster.until_it_sends("a");
+        if matches!(request, Request::Put(Record::Claim(_))) {
+            break (token, request);
+        }
+        let answer = cluster.commit(&request);
+        cluster.answer("a", token, answer);
+    };
+    let answer = cluster.commit(&take);
+    cluster.store.delete(cluster.now, "vip-10.0.0.1");
+    let Answer::Done(mut gone) = answer.clone() else { panic!("taken") };
+    if let Record::Claim(claim) = &mut gone {
+        claim.version = Version(cluster.store.revision);
+    }
+    cluster.step("a", Input::Deleted(gone));
+    cluster.answer("a", token, answer);
+    assert!(cluster.target("a").held.is_empty());
+}
+
+/// 6
+#[test]
+fn a_claim_above_the_epoch_in_view_is_not_void() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let mut claim = cluster.claim().expect("a claim");
+    claim.session_epoch += 1;
+    claim.version = Version(cluster.store.revision + 1);
+    cluster.node("b").held_back = true;
+    cluster.step("b", Input::Changed(Record::Claim(claim)));
+    let wrote = |(_, request): &(super::Token, Request)| matches!(request, Request::Put(Record::Claim(_)));
+    assert!(!cluster.node("b").out.iter().any(wrote), "our view is the stale one");
+}
+
+/// 7
+#[test]
+fn an_agent_that_may_not_adopt_is_silent_before_its_new_epoch_is_sent() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let mut inherited = cluster.crash("a");
+    inherited.session = inherited.session.map(|(uid, epoch)| (uid, epoch + 5));
+    cluster.start("a", "boot1", inherited);
+    assert_eq!(cluster.target("a"), &Target::default());
+    assert!(cluster.answering().is_empty());
+    let (_, write) = cluster.next_request("a");
+    assert!(written(&write).epoch > 6, "memory counts: {}", written(&write).epoch);
+}
+
+/// 7
+#[test]
+fn a_claim_taken_under_an_epoch_that_ended_gives_no_entry() {
+    let mut cluster = Cluster::settled(&["b", "a"]);
+    cluster.node("a").held_back = true;
+    cluster.step("b", Input::Demand(Arc::new(demand(&["a", "b"], &["b"], 0))));
+    cluster.exchange();
+    let claim = cluster.claim().expect("a claim");
+    cluster.step("a", Input::Changed(Record::Claim(claim)));
+    let (token, take) = cluster.next_request("a");
+    let taken = cluster.commit(&take);
+    let mut fenced = cluster.session("a");
+    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "b-1".to_owned());
+    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
+        panic!("fenced")
+    };
+    cluster.step("a", Input::Changed(fenced));
+    let (own, write) = cluster.next_request("a");
+    let answer = cluster.commit(&write);
+    cluster.answer("a", own, answer);
+    cluster.answer("a", token, taken);
+    assert!(cluster.target("a").held.is_empty());
+}
+
+/// 8
+#[test]
+fn a_shorter_lease_binds_the_kernel_before_it_is_sent() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    for name in ["a", "b"] {
+        cluster.step(name, Input::Demand(Arc::new(demand(&["a", "b"], &[], 1_200))));
+    }
+    cluster.run(30_000);
+    let long = cluster.target("a").deadline;
+    assert!(long > at(cluster.now + 30_000), "a lease of a minute");
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+    let (token, renewal) = cluster.until_it_sends("a");
+    assert_eq!(written(&renewal).lease.as_secs(), 15);
+    assert!(cluster.target("a").deadline <= at(cluster.now + ANSWERS_FOR));
+    cluster.answer("a", token, Answer::Lost);
+    assert!(cluster.target("a").deadline <= at(cluster.now + ANSWERS_FOR), "whatever became of it");
+}
+
+/// 12
+#[test]
+fn another_boot_under_our_name_is_waited_for_as_long_as_any_other_node() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("b").cut = true;
+    let before = cluster.session("a").epoch;
+    cluster.crash("a");
+    cluster.start("a", "boot2", Target::default());
+    cluster.run(14_900);
+    assert_eq!(cluster.session("a").epoch, before);
+    cluster.run(200);
+    assert!(cluster.session("a").epoch > before);
+}
+
+/// 12
+#[test]
+fn a_claim_of_our_name_under_a_session_we_never_held_is_not_ours_to_take() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    // The first machine lives on, cut off; somebody deletes its session and installs a second one.
+    let first = cluster.nodes.remove("a").expect("a");
+    cluster.store.delete(cluster.now, "session-a");
+    cluster.start("a", "boot2", Target::default());
+    for _ in 0..400 {
+        cluster.run(50);
+        let both = first.kernel.answers(vip(), at(cluster.now)) && !cluster.answering().is_empty();
+        assert!(!both, "two copies answer at {} ms", cluster.now);
+    }
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+/// 13
+#[test]
+fn after_a_clock_jump_only_a_renewal_sent_since_is_believed() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (token, renewal) = cluster.until_it_sends("a");
+    cluster.step("a", Input::ClockJumped);
+    assert!(cluster.answering().is_empty());
+    let answer = cluster.commit(&renewal);
+    cluster.answer("a", token, answer);
+    assert!(cluster.answering().is_empty());
+    cluster.node("a").held_back = false;
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+/// 14
+#[test]
+fn memory_counts_for_more_than_a_restored_store() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let snapshot = cluster.store.clone();
+    cluster.run(6_000);
+    let epoch = cluster.session("a").epoch;
+    cluster.store.restore(&snapshot);
+    cluster.list("a");
+    assert!(cluster.target("a").held.is_empty());
+    assert!(cluster.node("a").machine.take_changes().any(|change| matches!(change, Change::Restored(_))));
+    cluster.list("b");
+    let limit = u64::try_from(D_MAX.as_millis()).expect("short");
+    for _ in 0..(limit - 1_000) / 50 {
+        cluster.run(50);
+        assert!(cluster.answering().is_empty(), "nothing is taken yet");
+    }
+    assert!(cluster.session("a").epoch > epoch);
+    cluster.run(5_000);
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+/// 17
+#[test]
+fn a_lease_that_only_ran_out_keeps_its_epoch_and_its_vips() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let epoch = cluster.session("a").epoch;
+    cluster.node("a").cut = true;
+    cluster.node("b").cut = true;
+    cluster.run(40_000);
+    assert!(cluster.answering().is_empty());
+    cluster.node("a").cut = false;
+    cluster.node("b").cut = false;
+    cluster.run(4_000);
+    assert_eq!((cluster.session("a").epoch, cluster.answering()), (epoch, vec!["a"]));
+}
+
+/// 17
+#[test]
+fn nothing_is_claimed_under_an_epoch_that_is_not_confirmed() {
+    let mut cluster = Cluster::empty(&["a"], false);
+    cluster.start("a", "boot1", Target::default());
+    cluster.node("a").held_back = true;
+    let (token, _) = cluster.next_request("a");
+    cluster.answer("a", token, Answer::Lost);
+    cluster.run(20_000);
+    let ours =
+        |(_, request): &(super::Token, Request)| matches!(request, Request::Get(name) if name == "session-a");
+    assert!(cluster.node("a").out.iter().all(ours), "{:?}", cluster.node("a").out);
+    assert!(cluster.node("a").machine.target().session.is_none());
+}
+
+/// 17
+#[test]
+fn the_next_in_rank_takes_what_the_first_does_not_want() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    // a is alive and does not know that the VIP is wanted.
+    let mut nothing = demand(&["a", "b"], &[], 0);
+    nothing.vips.clear();
+    cluster.step("a", Input::Demand(Arc::new(nothing)));
+    cluster.run(2_500);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+#[test]
+fn a_silent_session_is_fenced_after_its_lease_and_no_earlier() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (_, renewal) = cluster.until_it_sends("a");
+    cluster.commit(&renewal);
+    cluster.node("a").cut = true;
+    cluster.run(14_900);
+    assert_eq!(cluster.session("a").holder, Some(holder("a", "boot1")));
+    cluster.run(1_000);
+    assert_eq!(cluster.session("a").holder, None);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+#[test]
+fn an_observer_that_was_cut_off_itself_starts_to_wait_anew() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.node("b").cut = true;
+    cluster.run(20_000);
+    cluster.node("b").cut = false;
+    cluster.run(14_000);
+    assert!(cluster.session("a").holder.is_some(), "what b did not hear while it was deaf proves nothing");
+    cluster.run(5_000);
+    assert!(cluster.session("a").holder.is_none());
+}

@@ -1,0 +1,241 @@
+//! A small cluster that a test plays by hand: time, the store, who is cut off, and each request are in its hands.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Answer, Failback, Identity, Input, Machine, Request, Settings, Target, Token,
+    lease::{Claim, Holder, Record, Session, Version, claim_name},
+    simulation::{kernel::Kernel, store::Event, store::Store},
+};
+use crate::{
+    policy::{Candidate, Demand, Interfaces, Tier, VipDemand},
+    vocabulary::{BootNs, Vip},
+};
+
+/// Times of tests in milliseconds.
+pub fn at(ms: u64) -> BootNs {
+    BootNs((1_000_000 + ms) * 1_000_000)
+}
+
+pub fn vip() -> Vip {
+    Vip::from(std::net::Ipv4Addr::new(10, 0, 0, 1))
+}
+
+pub fn holder(node: &str, boot: &str) -> Holder {
+    Holder { node: node.to_owned(), boot_id: boot.to_owned(), machine_id: "m".to_owned() }
+}
+
+/// One VIP that any of these nodes may have, the first one rather than the others.
+pub fn demand(nodes: &[&str], cordoned: &[&str], others: usize) -> Demand {
+    let candidate = |(n, node): (usize, &&str)| {
+        let tier = if cordoned.contains(node) { Tier::Cordoned } else { Tier::Ready };
+        let weight = u32::from(n == 0) * 10;
+        ((*node).to_owned(), Candidate { weight, tier, interfaces: Interfaces::All })
+    };
+    let candidates = nodes.iter().enumerate().map(candidate).collect();
+    let names = nodes.iter().map(|node| (*node).to_owned());
+    Demand {
+        vips: BTreeMap::from([(vip(), VipDemand { candidates, ..VipDemand::default() })]),
+        nodes: names.chain((0..others).map(|n| format!("other-{n}"))).collect(),
+    }
+}
+
+pub struct Node {
+    pub machine: Machine,
+    pub kernel: Kernel,
+    pub out: Vec<(Token, Request)>,
+    pub cut: bool,
+    /// Its requests are kept for the test, and its watch is silent.
+    pub held_back: bool,
+    cursor: usize,
+}
+
+impl Node {
+    pub fn step(&mut self, now: BootNs, input: Input) {
+        let requests = self.machine.step(now, input);
+        for write in self.kernel.plan(self.machine.target()) {
+            self.kernel.write(write);
+        }
+        self.out.extend(requests);
+    }
+}
+
+pub struct Cluster {
+    pub now: u64,
+    pub store: Store,
+    pub nodes: BTreeMap<&'static str, Node>,
+    pub names: Vec<&'static str>,
+    strict: bool,
+}
+
+impl Cluster {
+    /// Nodes that start together and have settled: the first one owns the VIP.
+    pub fn settled(names: &[&'static str]) -> Self {
+        let mut cluster = Self::empty(names, true);
+        for name in names {
+            cluster.start(name, "boot1", Target::default());
+        }
+        cluster.run(70_000);
+        assert_eq!(cluster.answering(), [names[0]], "settled");
+        cluster
+    }
+
+    pub fn empty(names: &[&'static str], strict: bool) -> Self {
+        Self { now: 0, store: Store::default(), nodes: BTreeMap::new(), names: names.to_vec(), strict }
+    }
+
+    pub fn start(&mut self, name: &'static str, boot: &str, inherited: Target) {
+        let me = Identity { holder: holder(name, boot), seed: 7 + self.now, agent: String::new() };
+        let settings = Settings { failback: Failback::Never, strict: self.strict };
+        let mut kernel = Kernel::default();
+        for write in kernel.plan(&inherited) {
+            kernel.write(write);
+        }
+        let machine = Machine::new(me, settings, inherited);
+        let mut node = Node { machine, kernel, out: Vec::new(), cut: false, held_back: false, cursor: 0 };
+        let now = at(self.now);
+        node.step(now, Input::Links(BTreeSet::from(["eth0".to_owned()])));
+        node.step(now, Input::Demand(Arc::new(demand(&self.names, &[], 0))));
+        self.nodes.insert(name, node);
+        self.list(name);
+    }
+
+    /// The agent dies; what it leaves in the kernel is what the next one finds.
+    pub fn crash(&mut self, name: &str) -> Target {
+        self.nodes.remove(name).expect("a node").kernel.inherited()
+    }
+
+    pub fn list(&mut self, name: &str) {
+        let listed =
+            Input::Listed(Version(self.store.revision), self.store.objects.values().cloned().collect());
+        let cursor = self.store.log.len();
+        let node = self.node(name);
+        node.cursor = cursor;
+        self.step(name, listed);
+    }
+
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes.get_mut(name).expect("a node")
+    }
+
+    pub fn step(&mut self, name: &str, input: Input) {
+        let now = at(self.now);
+        self.node(name).step(now, input);
+    }
+
+    pub fn target(&self, name: &str) -> &Target {
+        self.nodes[name].machine.target()
+    }
+
+    /// Who answers for the VIP now.
+    pub fn answering(&self) -> Vec<&'static str> {
+        let now = at(self.now);
+        self.nodes.iter().filter(|(_, node)| node.kernel.answers(vip(), now)).map(|(name, _)| *name).collect()
+    }
+
+    /// Lets everything happen at once that is due in this span; at every moment at most one node answers.
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while self.now < end {
+            self.exchange();
+            self.now += 50;
+            for name in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let now = at(self.now);
+                let node = self.node(name);
+                if node.machine.wake_at().is_some_and(|due| due <= now) {
+                    node.step(now, Input::Tick);
+                }
+            }
+            assert!(self.answering().len() < 2, "{:?} answer at {} ms", self.answering(), self.now);
+        }
+        self.exchange();
+    }
+
+    /// Requests, answers and watch events of all nodes that are not cut off, until there are none.
+    pub fn exchange(&mut self) {
+        for _ in 0..200 {
+            let mut idle = true;
+            for name in self.nodes.keys().copied().collect::<Vec<_>>() {
+                if self.node(name).held_back {
+                    continue;
+                }
+                let cut = self.node(name).cut;
+                for (token, request) in std::mem::take(&mut self.node(name).out) {
+                    idle = false;
+                    if let Request::Probe(vip) = request {
+                        self.step(name, Input::Probed(vip, None));
+                        continue;
+                    }
+                    let answer = if cut { Answer::Lost } else { self.store.perform(self.now, &request) };
+                    self.step(name, Input::Answered(token, answer));
+                }
+                while !cut && self.node(name).cursor < self.store.log.len() {
+                    idle = false;
+                    let cursor = self.node(name).cursor;
+                    self.node(name).cursor += 1;
+                    let event = self.store.log[cursor].1.clone();
+                    let input = match event {
+                        Event::Changed(record) => Input::Changed(record),
+                        Event::Deleted(record) => Input::Deleted(record),
+                    };
+                    self.step(name, input);
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("requests without end at {} ms", self.now);
+    }
+
+    /// The next request that this node wants to send; nobody has performed it yet.
+    pub fn next_request(&mut self, name: &str) -> (Token, Request) {
+        assert!(!self.node(name).out.is_empty(), "{name} sends nothing");
+        self.node(name).out.remove(0)
+    }
+
+    pub fn commit(&mut self, request: &Request) -> Answer {
+        self.store.perform(self.now, request)
+    }
+
+    pub fn answer(&mut self, name: &str, token: Token, answer: Answer) {
+        self.step(name, Input::Answered(token, answer));
+    }
+
+    pub fn session(&self, node: &str) -> Session {
+        match self.store.objects.get(&format!("session-{node}")) {
+            Some(Record::Session(session)) => session.clone(),
+            other => panic!("no session of {node}: {other:?}"),
+        }
+    }
+
+    pub fn claim(&self) -> Option<Claim> {
+        match self.store.objects.get(&claim_name(vip())) {
+            Some(Record::Claim(claim)) => Some(claim.clone()),
+            _ => None,
+        }
+    }
+
+    /// Advances to the moment at which this node sends its next request, and keeps it back.
+    pub fn until_it_sends(&mut self, name: &'static str) -> (Token, Request) {
+        self.node(name).held_back = true;
+        for _ in 0..2_000 {
+            if !self.node(name).out.is_empty() {
+                return self.next_request(name);
+            }
+            self.run(50);
+        }
+        panic!("{name} sends nothing")
+    }
+}
+
+/// Session of a Put.
+pub fn written(request: &Request) -> &Session {
+    match request {
+        Request::Put(Record::Session(session)) => session,
+        other => panic!("not a session: {other:?}"),
+    }
+}

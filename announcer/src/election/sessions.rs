@@ -1,0 +1,265 @@
+//! How a node lives with its own session: renewals that go wrong, restarts, handovers, the end.
+
+use std::sync::Arc;
+
+use super::{
+    Answer, Change, Input, Request, Target, Why,
+    lease::{Record, Session, Version},
+    scripted::{Cluster, at, demand, vip, written},
+};
+use crate::vocabulary::BootNs;
+
+fn live(cluster: &mut Cluster, name: &str) -> Vec<Change> {
+    cluster.node(name).machine.take_changes().collect()
+}
+
+#[test]
+fn a_foreign_edit_of_the_session_does_not_fence() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let epoch = cluster.session("a").epoch;
+    let (token, renewal) = cluster.until_it_sends("a");
+    cluster.store.annotate(cluster.now, "session-a");
+    let answer = cluster.commit(&renewal);
+    assert!(matches!(answer, Answer::Conflict));
+    cluster.answer("a", token, answer);
+    cluster.node("a").held_back = false;
+    cluster.run(1_000);
+    assert_eq!((cluster.session("a").epoch, cluster.answering()), (epoch, vec!["a"]));
+}
+
+#[test]
+fn foreign_edits_every_second_do_not_starve_renewals() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    for _ in 0..60 {
+        cluster.store.annotate(cluster.now, "session-a");
+        cluster.run(1_000);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+}
+
+#[test]
+fn a_renewal_whose_answer_was_lost_is_read_back_and_credited() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let before = cluster.target("a").deadline;
+    let (token, renewal) = cluster.until_it_sends("a");
+    let sent = cluster.now;
+    cluster.commit(&renewal);
+    cluster.run(3_000);
+    cluster.answer("a", token, Answer::Lost);
+    assert_eq!(cluster.target("a").deadline, before);
+    let (read, get) = cluster.next_request("a");
+    assert_eq!(get, Request::Get("session-a".to_owned()));
+    let answer = cluster.commit(&get);
+    cluster.answer("a", read, answer);
+    assert_eq!(cluster.target("a").deadline, at(sent + 13_500));
+}
+
+#[test]
+fn a_restart_adopts_entries_and_leaves_the_deadline_until_a_renewal_is_proven() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.run(3_000);
+    let left = cluster.crash("a");
+    cluster.run(2_000);
+    let epoch = cluster.session("a").epoch;
+    cluster.start("a", "boot1", left.clone());
+    assert_eq!(cluster.target("a"), &left);
+    assert_eq!(live(&mut cluster, "a"), [Change::SessionLive { epoch, adopted: 1 }]);
+    let (token, renewal) = cluster.next_request("a");
+    assert_eq!(written(&renewal).epoch, epoch);
+    let answer = cluster.commit(&renewal);
+    cluster.answer("a", token, answer);
+    assert_eq!(cluster.target("a").deadline, at(cluster.now + 13_500));
+    assert_eq!(cluster.target("a").held, left.held);
+}
+
+#[test]
+fn an_adopted_session_is_renewed_although_nothing_else_happens() {
+    let mut cluster = Cluster::settled(&["a"]);
+    let left = cluster.crash("a");
+    cluster.start("a", "boot1", left);
+    assert!(matches!(cluster.next_request("a").1, Request::Put(Record::Session(_))));
+}
+
+#[test]
+fn an_inherited_entry_without_its_claim_is_not_adopted() {
+    let mut cluster = Cluster::settled(&["b", "a"]);
+    let mut left = cluster.crash("a");
+    left.held.insert(vip());
+    cluster.start("a", "boot1", left);
+    assert!(cluster.target("a").held.is_empty());
+    assert!(cluster.target("a").session.is_some(), "the session itself is");
+}
+
+#[test]
+fn a_claim_without_an_inherited_entry_needs_a_write_of_its_own() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let mut left = cluster.crash("a");
+    left.held.clear();
+    cluster.start("a", "boot1", left);
+    assert!(cluster.target("a").held.is_empty());
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    let gained = live(&mut cluster, "a")
+        .into_iter()
+        .any(|change| matches!(change, Change::Gained { why: Why::Own, .. }));
+    assert!(gained);
+}
+
+#[test]
+fn until_the_first_list_what_was_inherited_stays_in_force() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let left = cluster.crash("a");
+    let me = super::Identity { holder: super::scripted::holder("a", "boot1"), seed: 3, agent: String::new() };
+    let mut machine = super::Machine::new(me, super::Settings::default(), left.clone());
+    for ms in [0, 1_000, 9_000] {
+        assert!(machine.step(at(cluster.now + ms), Input::Tick).is_empty());
+        machine.step(at(cluster.now + ms), Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+    }
+    assert_eq!(machine.target(), &left);
+}
+
+#[test]
+fn a_fenced_node_is_silent_first_and_lives_again_under_a_new_epoch() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let epoch = cluster.session("a").epoch;
+    let fenced = Session { holder: None, epoch: epoch + 1, renewal: "b".to_owned(), ..cluster.session("a") };
+    cluster.commit(&Request::Put(Record::Session(fenced)));
+    cluster.node("a").held_back = true;
+    let seen = cluster.session("a");
+    cluster.step("a", Input::Changed(Record::Session(seen)));
+    assert_eq!(cluster.target("a"), &Target::default());
+    cluster.node("a").held_back = false;
+    cluster.run(5_000);
+    assert_eq!(cluster.session("a").epoch, epoch + 2);
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+#[test]
+fn a_cordon_names_its_successor_which_takes_at_once() {
+    let mut cluster = Cluster::settled(&["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        cluster.step(name, Input::Demand(Arc::new(demand(&["a", "b", "c"], &["a"], 0))));
+    }
+    let Request::Put(Record::Claim(release)) = cluster.next_request("a").1 else { panic!("a release") };
+    let successor = release.preferred.clone().expect("a name");
+    assert!(release.holder.is_none() && successor != "a");
+    assert!(cluster.target("a").held.is_empty(), "the entry is away before the release is sent");
+    cluster.commit(&Request::Put(Record::Claim(release)));
+    cluster.exchange();
+    assert_eq!(cluster.answering(), [successor.as_str()], "no time has passed");
+}
+
+#[test]
+fn nothing_is_handed_over_to_a_node_that_was_not_heard_lately() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.run(3_000);
+    cluster.node("b").cut = true;
+    cluster.run(9_000);
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &["a"], 0))));
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
+fn a_fresh_cluster_waits_for_its_nodes_before_anything_is_taken() {
+    let mut cluster = Cluster::empty(&["a", "b"], false);
+    cluster.start("b", "boot1", Target::default());
+    cluster.run(2_000);
+    assert!(cluster.claim().is_none() && cluster.node("b").out.is_empty());
+    cluster.start("a", "boot1", Target::default());
+    cluster.exchange();
+    assert_eq!(cluster.answering(), ["a"], "the first choice, though it started last");
+}
+
+#[test]
+fn a_fresh_cluster_does_not_wait_for_ever() {
+    let mut cluster = Cluster::empty(&["a", "b"], true);
+    cluster.start("b", "boot1", Target::default());
+    cluster.run(66_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+#[test]
+fn a_restart_keeps_everything_and_its_last_act_is_a_renewal() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.run(2_000);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Shutdown(false));
+    let (token, last) = cluster.next_request("a");
+    assert!(matches!(&last, Request::Put(Record::Session(session)) if !session.draining));
+    let answer = cluster.commit(&last);
+    cluster.answer("a", token, answer);
+    assert_eq!(cluster.target("a").deadline, at(cluster.now + 13_500));
+    assert!(!cluster.node("a").machine.is_busy());
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
+fn a_node_that_goes_away_hands_everything_over() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.step("a", Input::Shutdown(true));
+    cluster.exchange();
+    assert_eq!(cluster.answering(), ["b"]);
+    assert!(cluster.session("a").draining);
+}
+
+#[test]
+fn a_broken_watch_alone_does_not_stop_renewals() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::WatchBroke);
+    for _ in 0..40 {
+        cluster.run(1_000);
+        while let Some((token, request)) = cluster.node("a").out.pop() {
+            let answer = cluster.commit(&request);
+            cluster.answer("a", token, answer);
+        }
+    }
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
+fn a_list_that_left_before_our_last_write_does_not_fence() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let version = Version(cluster.store.revision);
+    let old: Vec<Record> = cluster.store.objects.values().cloned().collect();
+    let (token, renewal) = cluster.until_it_sends("a");
+    let answer = cluster.commit(&renewal);
+    cluster.answer("a", token, answer);
+    let before = cluster.target("a").clone();
+    cluster.step("a", Input::Listed(version, old));
+    assert_eq!(cluster.target("a"), &before);
+}
+
+#[test]
+fn a_list_that_left_before_our_session_was_created_does_not_fence() {
+    let mut cluster = Cluster::empty(&["a"], true);
+    cluster.start("a", "boot1", Target::default());
+    cluster.node("a").held_back = true;
+    let (token, create) = cluster.next_request("a");
+    let answer = cluster.commit(&create);
+    cluster.answer("a", token, answer);
+    let before = cluster.target("a").clone();
+    assert!(before.deadline > BootNs::NONE);
+    cluster.step("a", Input::Listed(Version(0), Vec::new()));
+    assert_eq!(cluster.target("a").session, before.session);
+}
+
+#[test]
+fn a_collision_is_read_and_not_repeated() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    // b's watch is silent while a lives: b tries to fence, and learns that it may not.
+    let before = cluster.store.writes;
+    cluster.node("b").held_back = true;
+    let mut puts = 0;
+    for _ in 0..600 {
+        cluster.run(50);
+        while let Some((token, request)) = cluster.node("b").out.pop() {
+            puts += u32::from(matches!(&request, Request::Put(Record::Session(s)) if s.name == "session-a"));
+            let answer = cluster.commit(&request);
+            cluster.answer("b", token, answer);
+        }
+    }
+    assert!(puts <= 3 && cluster.store.writes - before < 20, "{puts} attempts in half a minute");
+    assert_eq!(cluster.answering(), ["a"]);
+}
