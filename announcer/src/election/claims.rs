@@ -86,7 +86,12 @@ impl Machine {
     /// never held may still be answered by another machine of our name.
     fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
         let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+        let current = self.target.session.as_ref().map(|(uid, _)| uid);
         let bound = |claim: &Claim| {
+            // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
+            if current == Some(&claim.session_uid) {
+                return true;
+            }
             self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
         };
         owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)

@@ -1,13 +1,13 @@
 //! The kernel follows the election: from a [`Target`] and the cluster's demand to owner maps, in the order that
 //! makes the next write safe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::{
     datapath::{Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, Owners, SessionRecord},
     election::Target,
-    policy::Demand,
-    vocabulary::{BootNs, Link, LinkId, Vip},
+    policy::{Demand, Interfaces},
+    vocabulary::{BootNs, LinkId, Vip},
 };
 
 /// The datapath and what it was last told.
@@ -100,7 +100,7 @@ pub(super) fn owner_table(
     held: &BTreeSet<Vip>,
     demand: Option<&Demand>,
     node: &str,
-    links: &BTreeMap<LinkId, Link>,
+    links: impl Fn(&Interfaces) -> BTreeSet<LinkId>,
     before: &Owners,
 ) -> Owners {
     let Some(demand) = demand else {
@@ -112,13 +112,8 @@ pub(super) fn owner_table(
     };
     let mut owners = Owners::default();
     for (vip, wanted) in &demand.vips {
-        let on = wanted.candidates.get(node).filter(|_| held.contains(vip)).map(|candidate| {
-            links
-                .values()
-                .filter(|link| candidate.interfaces.select(&link.name))
-                .map(|link| link.id)
-                .collect()
-        });
+        let candidate = wanted.candidates.get(node).filter(|_| held.contains(vip));
+        let on = candidate.map(|candidate| links(&candidate.interfaces));
         owners.vips.insert(*vip, on.unwrap_or_default());
     }
     owners
@@ -165,25 +160,16 @@ impl PauseWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::policy::{Candidate, Interfaces, Tier, VipDemand};
+    use crate::policy::{Candidate, Tier, VipDemand};
 
     const VIP: &str = "10.4.11.1";
 
-    fn link(id: u32, name: &str) -> (LinkId, Link) {
-        let link = Link {
-            id: LinkId(id),
-            name: name.into(),
-            mac: crate::vocabulary::Mac([2, 0, 0, 0, 0, 1]),
-            kind: None,
-            carrier: true,
-            mtu: 1500,
-            master: None,
-            vlan: None,
-            has_global_address: true,
-            ipv6_source: None,
-        };
-        (LinkId(id), link)
+    fn by_name(interfaces: &Interfaces) -> BTreeSet<LinkId> {
+        let links = [(2, "eth0"), (3, "eth1")];
+        links.into_iter().filter(|(_, name)| interfaces.select(name)).map(|(id, _)| LinkId(id)).collect()
     }
 
     fn demand(interfaces: Interfaces) -> Demand {
@@ -197,17 +183,15 @@ mod tests {
     fn a_held_vip_is_owned_on_the_selected_links_only() {
         let vip = VIP.parse().expect("an address");
         let demand = demand(Interfaces::Named(BTreeSet::from(["eth1".to_owned()])));
-        let links = BTreeMap::from([link(2, "eth0"), link(3, "eth1")]);
-        let owners = owner_table(&BTreeSet::from([vip]), Some(&demand), "me", &links, &Owners::default());
+        let owners = owner_table(&BTreeSet::from([vip]), Some(&demand), "me", by_name, &Owners::default());
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::from([LinkId(3)]))]));
     }
 
     #[test]
     fn a_vip_that_is_not_held_is_elsewhere_on_every_link() {
         let vip = VIP.parse().expect("an address");
-        let links = BTreeMap::from([link(2, "eth0")]);
         let owners =
-            owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", &links, &Owners::default());
+            owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", by_name, &Owners::default());
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::new())]));
     }
 

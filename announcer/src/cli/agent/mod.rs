@@ -8,7 +8,7 @@ mod turn;
 
 use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
 use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::select::Excludes};
@@ -17,11 +17,11 @@ use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::se
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Name of this node, as `kubectl get nodes` shows it.
-    #[arg(long, env = "ANNOUNCER_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "ANNOUNCER_NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node_name: String,
 
     /// Namespace of the Leases, and of the IPAddressPools and L2Advertisements that are read.
-    #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb")]
+    #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb", value_parser = NonEmptyStringValueParser::new())]
     namespace: String,
 
     /// Kubeconfig to use; without it, the Pod's service account.
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_FENCING", value_enum, default_value_t = Fencing::Early)]
     fencing: Fencing,
 
-    /// Interfaces never announced on unless an L2Advertisement names them: regular expressions.
+    /// Interfaces never announced on unless an L2Advertisement names them: regular expressions; empty for none.
     #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', value_parser = pattern, default_values = crate::wire::select::DEFAULT_EXCLUDES)]
     exclude_interfaces: Vec<String>,
 
@@ -110,6 +110,8 @@ enum Fencing {
     Strict,
 }
 
+const A_DAY: Duration = Duration::from_secs(86_400);
+
 fn mode() -> impl TypedValueParser<Value = Mode> {
     PossibleValuesParser::new(["auto", "native", "tcx", "generic"]).try_map(|text| text.parse::<Mode>())
 }
@@ -128,7 +130,10 @@ fn pattern(text: &str) -> Result<String, String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= A_DAY => Ok(span),
+        _ => Err("between 0 and 86400 seconds".to_owned()),
+    }
 }
 
 /// Runs the agent until it is told to stop.

@@ -52,7 +52,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn start(args: Args) -> anyhow::Result<()> {
-    let excludes = Excludes::new(&args.exclude_interfaces).context("--exclude-interfaces")?;
+    let excludes = Excludes::new(args.exclude_interfaces.iter().filter(|pattern| !pattern.is_empty()))
+        .context("--exclude-interfaces")?;
     let holder = node::holder(&args.node_name, &args.boot_id_file)?;
     let clients = kube::connect(args.kubeconfig.as_deref()).await?;
     // The first summary comes with the start, so that a new Pod's log says at once what it holds.

@@ -13,7 +13,7 @@ use crate::{
     datapath::{DatapathError, LinkChange, LinkReport},
     election::{Change, Input},
     kube::Snapshot,
-    policy,
+    policy::{self, Demand},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
@@ -28,6 +28,7 @@ use crate::{
 pub(super) struct Said {
     clashes: BTreeSet<Vip>,
     failed: BTreeSet<(LinkId, String)>,
+    nobody: BTreeSet<(Vip, &'static str)>,
     attached: bool,
     ran_out: bool,
 }
@@ -52,6 +53,7 @@ impl Agent {
         self.said.clashes = clashes.into_keys().collect();
 
         let demand = Arc::new(policy::demand(&snapshot, &self.options));
+        self.tell_unannounced(&demand);
         self.snapshot = Some(snapshot);
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
@@ -59,6 +61,24 @@ impl Agent {
             self.turn(Input::Demand(demand))?;
         }
         Ok(())
+    }
+
+    /// An address that no node may announce: said by one node for all, once per reason.
+    fn tell_unannounced(&mut self, demand: &Demand) {
+        let nobody: BTreeSet<(Vip, &'static str)> =
+            demand.vips.iter().filter_map(|(vip, wanted)| Some((*vip, wanted.nobody_because?))).collect();
+        if demand.nodes.first() == Some(&self.node) {
+            for (vip, reason) in nobody.difference(&self.said.nobody) {
+                let service = demand.vips[vip].services.iter().cloned().collect::<Vec<_>>().join(",");
+                warn!(ip = %vip, node = self.node, service, reason, "no node may announce this address");
+            }
+        }
+        self.said.nobody = nobody;
+    }
+
+    /// A link that refused the program may take it by now: whoever held its hook may be gone.
+    pub(super) fn attach_again(&mut self) -> Result<(), DatapathError> {
+        if self.said.failed.is_empty() { Ok(()) } else { self.attach() }
     }
 
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
@@ -187,14 +207,6 @@ impl Agent {
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.
     pub(super) fn beat(&mut self) -> Result<(), DatapathError> {
         let now = BootNs::now();
-        let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
-        if self.pauses.jump() > margin / 2 {
-            warn!(
-                node = self.node,
-                "the clocks jumped apart, as after a hypervisor's pause: silent until renewed"
-            );
-            self.turn(Input::ClockJumped)?;
-        }
         for seen in self.kernel.drain_conflicts() {
             let name = self
                 .view
@@ -213,10 +225,10 @@ impl Agent {
     fn publish(&mut self, now: BootNs) -> Result<(), DatapathError> {
         let target = self.machine.target();
         let (live, held) = (self.machine.is_live(now), target.held.len());
-        let ran_out = target.session.is_some() && !live && held > 0;
+        let ran_out = target.session.is_some() && held > 0 && target.deadline <= now;
         match (self.said.ran_out, ran_out) {
             (false, true) => self.changes.lease_ran_out(held),
-            (true, false) if live => self.changes.lease_renewed(held),
+            (true, false) if held > 0 => self.changes.lease_renewed(held),
             _ => {}
         }
         self.said.ran_out = ran_out;

@@ -25,7 +25,7 @@ use crate::{
     datapath::DatapathError,
     election::{Answer, Input, Leases, Machine, Probed, Request, Token},
     kube::Snapshot,
-    policy::{Demand, Options},
+    policy::{Demand, Interfaces, Options},
     report::{
         changes::Changes,
         health::Health,
@@ -37,7 +37,7 @@ use crate::{
         groups::{Groups, Membership, wanted},
         links::LinkView,
         probe::{Plan, probe},
-        select::Excludes,
+        select::{Excludes, select},
         sender::{Sender, send_due},
     },
 };
@@ -120,7 +120,10 @@ impl Agent {
                     let snapshot = snapshots.borrow_and_update().clone();
                     self.snapshot_changed(snapshot)?;
                 }
-                _ = proofs.tick() => self.prove(),
+                _ = proofs.tick() => {
+                    self.attach_again()?;
+                    self.prove();
+                }
                 _ = heartbeat.tick() => self.beat()?,
                 () = sleep_until(due.into()) => self.turn(Input::Tick)?,
             }
@@ -134,7 +137,17 @@ impl Agent {
 
     /// One step of the election: the kernel first, then the requests.
     pub(super) fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
-        let requests = self.machine.step(BootNs::now(), input);
+        let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
+        let mut requests = Vec::new();
+        if self.pauses.jump() > margin / 2 {
+            warn!(
+                node = self.node,
+                "the clocks jumped apart, as after a hypervisor's pause: silent until renewed"
+            );
+            requests = self.machine.step(BootNs::now(), Input::ClockJumped);
+            self.follow()?;
+        }
+        requests.append(&mut self.machine.step(BootNs::now(), input));
         self.follow()?;
         let changes: Vec<_> = self.machine.take_changes().collect();
         for change in changes {
@@ -153,7 +166,7 @@ impl Agent {
             &target.held,
             self.demand.as_deref(),
             &self.node,
-            &self.carrying(),
+            |interfaces| self.on(interfaces),
             self.kernel.owners(),
         );
         let Some(applied) = self.kernel.follow(&target, owners)? else { return Ok(()) };
@@ -181,6 +194,16 @@ impl Agent {
             .iter()
             .filter(|(id, _)| attached.contains_key(id))
             .map(|(id, l)| (*id, l.clone()))
+            .collect()
+    }
+
+    /// The links that carry the program and on which such a VIP is announced.
+    fn on(&self, interfaces: &Interfaces) -> BTreeSet<LinkId> {
+        let attached = self.kernel.datapath.attachments();
+        select(interfaces, &self.view, &self.excludes)
+            .links
+            .into_iter()
+            .filter(|id| attached.contains_key(id))
             .collect()
     }
 
@@ -218,7 +241,8 @@ impl Agent {
         let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else {
             return Vec::new();
         };
-        self.carrying().into_values().filter(|link| candidate.interfaces.select(&link.name)).collect()
+        let on = self.on(&candidate.interfaces);
+        on.iter().filter_map(|id| self.view.links.get(id)).cloned().collect()
     }
 
     fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
