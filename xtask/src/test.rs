@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::{
     build_ebpf,
     image::{self, workspace},
-    setup::{self, Need, build},
+    setup::{self, Need},
 };
 
 #[derive(clap::Args)]
@@ -33,6 +33,9 @@ enum Stage {
     /// A real cluster, with the DaemonSet on it
     Cluster,
 }
+
+/// For each command of a stage.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 const STAGES: [Stage; 5] = [Stage::Format, Stage::Lint, Stage::Unit, Stage::Lab, Stage::Cluster];
 
@@ -88,13 +91,15 @@ fn perform(stage: Stage) -> Result<()> {
                 .args(["--", "--nocapture", "--test-threads", "1"])
                 .env("ANNOUNCER_IMAGE", &archive)
                 .env("ANNOUNCER_PROGRAM", &program);
-            within(tests, Duration::from_secs(20 * 60))
+            within(tests, LIMIT)
         }
     }
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    build::run(Command::new(env!("CARGO")).current_dir(workspace()).args(arguments))
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(workspace()).args(arguments);
+    within(command, LIMIT)
 }
 
 /// A hanging test must not hang whoever waits for it.
@@ -106,7 +111,9 @@ fn within(mut command: Command, limit: Duration) -> Result<()> {
             return if status.success() { Ok(()) } else { bail!("{command:?} failed: {status}") };
         }
         if Instant::now() > deadline {
-            child.kill()?;
+            // As Ctrl-C would: cargo, its tests and we are one group, and clusters end with their tests.
+            eprintln!("error: {command:?} did not end within {} s", limit.as_secs());
+            Command::new("sh").args(["-c", "kill -INT 0"]).status()?;
             bail!("{command:?} did not end within {} s", limit.as_secs());
         }
         std::thread::sleep(Duration::from_millis(100));

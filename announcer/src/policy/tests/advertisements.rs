@@ -88,9 +88,12 @@ fn advertisements_add_up_in_nodes_and_interfaces() {
 }
 
 #[test]
-fn one_advertisement_for_all_interfaces_wins() {
+fn an_advertisement_for_all_interfaces_adds_to_one_that_names_some() {
     let cluster = served().advertise("a", json!({"interfaces": ["eth0"]})).advertise("b", json!({}));
-    assert_eq!(cluster.vip(VIP).candidates["iris1"].interfaces, Interfaces::All);
+    assert_eq!(
+        cluster.vip(VIP).candidates["iris1"].interfaces,
+        Interfaces::AllAnd(["eth0".to_owned()].into())
+    );
 }
 
 #[test]
