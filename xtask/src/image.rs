@@ -10,7 +10,7 @@ use std::{
 use announcer_tests::image;
 use anyhow::{Context as _, Result};
 
-use crate::setup::{self, Need, build};
+use crate::setup::{self, Need, build, toolchain::static_target};
 
 /// The name under which the lab's nodes know the image, as in `deploy/overlays/lab`.
 pub const LAB_IMAGE: &str = "localhost/announcer:lab";
@@ -58,11 +58,6 @@ pub fn build(name: &str, archive: &Path) -> Result<PathBuf> {
     image::write_program(name, &program, archive)?;
     println!("image: done in {:.0} s", start.elapsed().as_secs_f64());
     Ok(program)
-}
-
-/// The target whose programs need nothing of the system they run on.
-pub fn static_target() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
 /// The root of the workspace.

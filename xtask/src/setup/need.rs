@@ -6,7 +6,6 @@ use announcer_tests::parts;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{build, toolchain};
-use crate::image;
 
 /// Something that a verb cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ impl Need {
             Self::RustSource => "rust-src".into(),
             Self::BpfLinker => format!("bpf-linker {}", toolchain::BPF_LINKER_VERSION),
             Self::Linters => "rustfmt, clippy".into(),
-            Self::StaticTarget => image::static_target(),
+            Self::StaticTarget => toolchain::static_target(),
         }
     }
 
@@ -152,7 +151,7 @@ impl Need {
             Self::RustSource => toolchain::RUST_SOURCE_REMEDY.into(),
             Self::BpfLinker => "cargo xtask setup compiles it from crates.io".into(),
             Self::Linters => "rustup component add rustfmt clippy".into(),
-            Self::StaticTarget => format!("rustup target add {}", image::static_target()),
+            Self::StaticTarget => format!("rustup target add {}", toolchain::static_target()),
         }
     }
 
@@ -225,7 +224,7 @@ impl Need {
             Self::RustSource => toolchain::rust_source(),
             Self::BpfLinker => toolchain::bpf_linker().map(|path| path.display().to_string()),
             Self::Linters => find("cargo-fmt").and_then(|_| toolchain::linters()),
-            Self::StaticTarget => toolchain::static_library(&image::static_target()),
+            Self::StaticTarget => toolchain::static_library(&toolchain::static_target()),
         }
     }
 
@@ -237,7 +236,7 @@ impl Need {
             Self::RustSource => toolchain::install_rust_source(),
             Self::BpfLinker => toolchain::install_bpf_linker(),
             Self::Linters => toolchain::rustup(&["component", "add", "rustfmt", "clippy"]),
-            Self::StaticTarget => toolchain::rustup(&["target", "add", &image::static_target()]),
+            Self::StaticTarget => toolchain::rustup(&["target", "add", &toolchain::static_target()]),
             Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Package(_) | Self::Go => {
                 bail!("{}", self.remedy())
             }

@@ -55,6 +55,11 @@ pub fn rustup(arguments: &[&str]) -> Result<()> {
     run(Command::new("rustup").args(arguments))
 }
 
+/// The target whose programs need nothing of the system they run on.
+pub fn static_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
 /// Where the standard library for `target` is.
 pub fn static_library(target: &str) -> Result<String> {
     let library = sysroot()?.join("lib/rustlib").join(target).join("lib");
