@@ -70,7 +70,6 @@ fn build() -> Result<(), String> {
 
 /// On `PATH`, or else the newest one that `cargo xtask setup` has built for any compiler.
 fn find_linker() -> Result<PathBuf, String> {
-    println!("cargo::rerun-if-env-changed=PATH");
     let path = env::var_os("PATH").unwrap_or_default();
     if let Some(linker) = env::split_paths(&path).map(|dir| dir.join(LINKER)).find(|path| path.is_file()) {
         return Ok(linker);
@@ -111,11 +110,13 @@ fn find_rust_src(rustc: &str) -> Result<(), String> {
     Err(format!("rust-src is missing ({} does not exist): run `cargo xtask setup`", core.display()))
 }
 
-/// `OUT_DIR` is `<target>/<profile>/build/<package>/out`: the object is built in `<target>/ebpf`.
+/// `OUT_DIR` is `<target>[/<triple>]/<profile>/build/<package>/out`: the object is built in `<target>/ebpf`.
 fn shared_target_dir(out_dir: &Path) -> PathBuf {
     let build = out_dir.ancestors().find(|path| path.file_name().is_some_and(|name| name == "build"));
-    match build.and_then(|build| build.parent()?.parent()) {
-        Some(target) => target.join("ebpf"),
-        None => out_dir.join("ebpf"),
+    let Some(above) = build.and_then(|build| build.parent()?.parent()) else { return out_dir.join("ebpf") };
+    let for_triple = env::var_os("TARGET").is_some_and(|triple| above.file_name() == Some(&triple));
+    match above.parent() {
+        Some(target) if for_triple => target.join("ebpf"),
+        _ => above.join("ebpf"),
     }
 }

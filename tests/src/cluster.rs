@@ -16,6 +16,7 @@ use crate::{
     guard::Guard,
     judge::Judge,
     lan::Switch,
+    logs,
     machine::Machine,
     node::Node,
     node_parts,
@@ -26,7 +27,8 @@ use crate::{
     wait,
 };
 
-/// A cluster. Dropping it (in its owner) ends it and leaves nothing behind.
+/// A cluster. Dropping it (in its owner) ends it and leaves nothing behind; with `ANNOUNCER_LAB_LOGS=DIR`
+/// in the environment its logs are copied there first.
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) nodes: Vec<Node>,
@@ -197,7 +199,7 @@ impl Cluster {
         });
         waited.with_context(|| {
             let log = self.shared.dir.join(format!("logs/{}-kubelet.log", self.nodes[0].name()));
-            crate::process::tail(&log)
+            logs::tail(&log)
         })?
     }
 
@@ -233,6 +235,7 @@ impl Drop for Cluster {
         if self.guard.is_none() {
             return;
         }
+        logs::keep(self.name(), self.dir());
         // All at once, so that nobody waits for a peer that has just gone.
         let nodes: Vec<_> = self.nodes.iter().map(Node::machine).collect();
         let hosts = [&self.client, &self.router, &self.outside, self.control_plane.machine()];

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     addresses::{API_SERVER, POD_CIDRS, SERVICE_CIDRS},
+    logs,
     machine::Machine,
     parts::Parts,
-    process::{self, Process},
+    process::Process,
     wait,
 };
 
@@ -58,7 +59,6 @@ impl ControlPlane {
                 "--allow-privileged=true",
                 "--kubelet-preferred-address-types=InternalIP",
                 "--endpoint-reconciler-type=master-count",
-                "--enable-priority-and-fairness=false",
             ],
         )?;
         Ok(plane)
@@ -81,7 +81,7 @@ impl ControlPlane {
             let said = self.machine.output(&["curl", "-sk", "--max-time", "2", "-H", &bearer, &url])?;
             Ok((said.stdout == b"ok").then_some(Ok(())))
         })
-        .with_context(|| process::tail(&lab_dir.join("logs/control-plane-kube-apiserver.log")))??;
+        .with_context(|| logs::tail(&lab_dir.join("logs/control-plane-kube-apiserver.log")))??;
         fs::write(lab_dir.join("kubeconfig"), kubeconfig(lab_dir, ADMIN_TOKEN, None))?;
         for node in nodes {
             let name = format!("kubeconfig-{node}");

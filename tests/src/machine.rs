@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{process, state::Alive, wait};
+use crate::{logs, process, state::Alive, wait};
 
 const START: &str = include_str!("cgroups.sh");
 const FURNISH: &str = include_str!("machine.sh");
@@ -46,7 +46,7 @@ impl Machine {
         if let Some(stdout) = holder.stdout.take() {
             BufReader::new(stdout).read_line(&mut said)?;
         }
-        ensure!(said.trim() == "ready", "no namespaces for {name}; {}", process::tail(&log));
+        ensure!(said.trim() == "ready", "no namespaces for {name}; {}", logs::tail(&log));
         let pid = process::only_child(holder.id())?
             .with_context(|| format!("the first process of {name} ended at once"))?;
         let machine =

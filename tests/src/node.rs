@@ -141,11 +141,11 @@ impl Node {
         self.exec(&["nft", "delete", "table", "inet", "lab-cut"]).map(drop)
     }
 
-    /// Prepares the network, starts containerd and imports the cluster's images.
+    /// For a node with a kubelet: prepares the network, starts containerd, imports the cluster's images.
     pub(crate) fn start_runtime(&self) -> Result<()> {
-        let machine = self.machine();
-        node_parts::prepare_network(&machine, self.index, self.shared.node_count)?;
         if self.shared.kubelets {
+            let machine = self.machine();
+            node_parts::prepare_network(&machine, self.index, self.shared.node_count)?;
             let images = self.shared.images();
             let containerd = node_parts::start_containerd(&machine, self.index, &self.shared.dir, &images)?;
             self.running().parts.push(containerd);

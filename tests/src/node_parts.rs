@@ -94,17 +94,13 @@ pub(crate) fn prepare_network(machine: &Machine, index: usize, count: usize) -> 
     let mut script = String::from(
         "echo 1 >/proc/sys/net/ipv4/ip_forward
          echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-         for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$file; done\n",
+         for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$file; done
+         ip -batch - <<END\n",
     );
     for other in (0..count).filter(|other| *other != index) {
         let via = LanAddress::node(other);
-        script += &format!(
-            "ip route add {} via {}\nip -6 route add {} via {}\n",
-            node_config::pods_v4(other),
-            via.v4,
-            node_config::pods_v6(other),
-            via.v6(),
-        );
+        script += &format!("route add {} via {}\n", node_config::pods_v4(other), via.v4);
+        script += &format!("route add {} via {}\n", node_config::pods_v6(other), via.v6());
     }
-    machine.shell(&script).map(drop)
+    machine.shell(&(script + "END\n")).map(drop)
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{machine::Machine, state::Alive, wait};
+use crate::{logs, machine::Machine, state::Alive, wait};
 
 /// `nsenter` changes what a program sees of the cgroups, not which one it is in.
 const JOIN_CGROUPS: &str = "for procs in /sys/fs/cgroup/*/cgroup.procs; do
@@ -68,7 +68,13 @@ impl Process {
 
     /// Sends it a signal (`Signal::STOP` freezes it, `Signal::CONT` lets it go on).
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.program.map_or(Ok(()), |program| program.signal(signal))
+        let sent = self.program.map_or(Ok(()), |program| program.signal(signal));
+        if signal != Signal::STOP {
+            // nsenter stops with the program that it waits for, and nobody else wakes it up. It may be gone by now.
+            let entered = i32::try_from(self.entered.id()).ok().and_then(Pid::from_raw);
+            let _ = entered.map(|pid| kill_process(pid, Signal::CONT));
+        }
+        sent
     }
 
     /// Kills it and waits for its end.
@@ -91,7 +97,7 @@ impl Process {
 
     /// The end of what it printed, for messages.
     pub fn log_tail(&self) -> String {
-        tail(&self.log)
+        logs::tail(&self.log)
     }
 }
 
@@ -101,15 +107,6 @@ impl Drop for Process {
             eprintln!("lab: {error:#}");
         }
     }
-}
-
-/// The last lines of a log.
-pub(crate) fn tail(log: &Path) -> String {
-    const LINES: usize = 15;
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let from = lines.len().saturating_sub(LINES);
-    format!("the end of {}:\n  {}", log.display(), lines[from..].join("\n  "))
 }
 
 /// The one child that `parent` (`unshare --fork` or `nsenter --pid`) makes; `None` if `parent` has ended.

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +18,7 @@ pub const DAEMON_SET: &str = "daemonset/announcer";
 /// Where each node's programs, links and maps are pinned.
 pub const PINS: &str = "/sys/fs/bpf/announcer";
 /// The first address of the scenario's pool.
-pub const FIRST_VIP: Ipv4Addr = Ipv4Addr::new(10, 4, 11, 1);
+pub const FIRST_VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 4, 11, 1));
 
 /// The scenario's pool.
 pub const POOL_YAML: &str = "
@@ -93,43 +93,11 @@ pub fn base_image() -> Result<String> {
 }
 
 fn from_environment(name: &str) -> Result<PathBuf> {
-    let path = env::var_os(name).with_context(|| format!("{name} is not set: run `cargo xtask test cluster`"))?;
+    let path =
+        env::var_os(name).with_context(|| format!("{name} is not set: run `cargo xtask test cluster`"))?;
     let path = PathBuf::from(path);
     ensure!(path.is_file(), "{name} names {}, which is no file", path.display());
     Ok(path)
-}
-
-/// A Deployment of the lab's web server with a LoadBalancer Service of the same name on port 80.
-pub fn web_service(name: &str, replicas: usize) -> String {
-    format!(
-        "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, labels: {{app: {name}}}}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: web
-        image: localhost/web:lab
-        imagePullPolicy: Never
-        env:
-        - name: NODE_NAME
-          valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  type: LoadBalancer
-  selector: {{app: {name}}}
-  ports: [{{port: 80, targetPort: 8080}}]
-"
-    )
 }
 
 impl Cluster {
@@ -150,20 +118,20 @@ impl Cluster {
     }
 
     /// Waits until `curl` of the VIP works from `host`; what it said.
-    pub fn wait_curl(&self, host: &Machine, vip: Ipv4Addr, limit: Duration) -> Result<String> {
+    pub fn wait_curl(&self, host: &Machine, vip: IpAddr, limit: Duration) -> Result<String> {
         let url = format!("http://{vip}/");
         wait::until(&format!("curl {url} from {}", host.name()), limit, || Ok(self.curl(host, &url).ok()))
     }
 
     /// Name of the node that the API says owns a VIP, from its claim; `None` if nobody does.
-    pub fn owner(&self, vip: Ipv4Addr) -> Result<Option<String>> {
+    pub fn owner(&self, vip: IpAddr) -> Result<Option<String>> {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/vip-{vip}");
         let Ok(lease) = self.api("GET", &path, None) else { return Ok(None) };
         Ok(lease["spec"]["holderIdentity"].as_str().filter(|node| !node.is_empty()).map(str::to_owned))
     }
 
     /// Waits until a node other than `not` owns the VIP.
-    pub fn wait_owner(&self, vip: Ipv4Addr, not: Option<&str>, limit: Duration) -> Result<String> {
+    pub fn wait_owner(&self, vip: IpAddr, not: Option<&str>, limit: Duration) -> Result<String> {
         wait::until(&format!("an owner of {vip}"), limit, || {
             Ok(self.owner(vip)?.filter(|owner| Some(owner.as_str()) != not))
         })

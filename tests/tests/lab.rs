@@ -103,7 +103,7 @@ fn bare_clusters_stand_side_by_side_and_nodes_can_be_cut_off() -> Result<()> {
 #[test]
 #[ignore = "a part of the next test"]
 fn stand_until_killed() -> Result<()> {
-    let name = std::env::var("LAB_TEST_NAME").context("LAB_TEST_NAME")?;
+    let Ok(name) = std::env::var("LAB_TEST_NAME") else { return Ok(()) };
     let cluster = Cluster::builder().name(&name).nodes(1).start()?;
     cluster.apply_yaml(&announcer_tests::web::manifest("web", 1))?;
     cluster.wait_rollout("default", "deployment/web", SOON)?;

@@ -1,15 +1,16 @@
 //! `cargo xtask demo`: the main job on a real cluster, told as a timeline with measured times.
 
 use std::{
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use announcer_tests::{
-    ArpJudge, Cluster, Mode, Node,
+    Cluster, Judge, Mode, Node,
     addresses::format_mac,
-    product::{ADVERTISEMENT_YAML, DAEMON_SET, FIRST_VIP, NAMESPACE, PINS, POOL_YAML, web_service},
-    wait,
+    product::{ADVERTISEMENT_YAML, DAEMON_SET, FIRST_VIP, NAMESPACE, PINS, POOL_YAML},
+    wait, web,
 };
 use anyhow::{Context as _, Result};
 
@@ -73,7 +74,7 @@ impl Timeline {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(&[&Need::EBPF[..], &Need::lab()].concat())?;
     let archive = workspace().join("target/image/announcer.tar");
-    image::build(image::LAB_IMAGE, &archive)?;
+    let program = image::build(image::LAB_IMAGE, &archive)?;
 
     let time = Timeline(Instant::now());
     time.heading("A cluster from nothing: 3 nodes, a router, a client, on network namespaces");
@@ -85,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .progress(move |line| println!("{:6.1} s  {line}", start.elapsed().as_secs_f64()))
         .start()?;
     cluster.install_metallb_crds()?;
-    cluster.apply_yaml(&web_service("httpbin", 3))?;
+    cluster.apply_yaml(&web::manifest("httpbin", 3))?;
     let _allocator = cluster.allocator()?;
     time.tell("the lab hands out addresses of 10.4.11.0/24, in the place of MetalLB's controller");
 
@@ -105,7 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if two == 0 { "never".to_owned() } else { format!("{two} times") },
     ));
     if arguments.keep {
-        keep(&cluster)?;
+        keep(&cluster, &program);
     }
     drop(cluster);
     time.tell("everything is taken down again");
@@ -127,13 +128,12 @@ fn install(cluster: &Cluster, time: &Timeline, mode: Attach) -> Result<()> {
     Ok(())
 }
 
-fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<ArpJudge> {
+fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<Judge> {
     time.heading(
         "$ kubectl apply -f pool.yaml -f l2advertisement.yaml    (the scenario's, MetalLB's own kinds)",
     );
     let judge = cluster.judge(&[FIRST_VIP])?;
     cluster.apply_yaml(POOL_YAML)?;
-    let applied = Instant::now();
     let asked_at = judge.now();
     cluster.apply_yaml(ADVERTISEMENT_YAML)?;
     let owner = cluster.wait_owner(FIRST_VIP, None, Duration::from_secs(30))?;
@@ -147,16 +147,18 @@ fn first_answer(cluster: &Cluster, time: &Timeline) -> Result<ArpJudge> {
     ));
     for (host, from) in [(cluster.client(), "the client"), (cluster.outside(), "beyond the router")] {
         let said = cluster.wait_curl(host, FIRST_VIP, Duration::from_secs(20))?;
-        time.tell(&format!("curl http://{FIRST_VIP}/ from {from}: {}", said.trim()));
+        time.tell(&format!("curl http://{FIRST_VIP}/ from {from}: {}", pod(&said)));
     }
-    let _ = applied;
     Ok(judge)
 }
 
 fn owner_map(cluster: &Cluster, time: &Timeline) -> Result<()> {
     let owner = owner(cluster)?;
+    let dump = owner.exec(&["bpftool", "map", "dump", "pinned", &format!("{PINS}/vips4")])?;
     time.heading(&format!("{}# bpftool map dump pinned {PINS}/vips4", owner.name()));
-    time.tell(owner.exec(&["bpftool", "map", "dump", "pinned", &format!("{PINS}/vips4")])?.trim_end());
+    for line in dump.lines() {
+        println!("          {line}");
+    }
     Ok(())
 }
 
@@ -165,7 +167,7 @@ fn owner(cluster: &Cluster) -> Result<&Node> {
 }
 
 /// The longest stretch without an answer since `from` on the judge's clock.
-fn silence_since(judge: &ArpJudge, from: Duration) -> Duration {
+fn silence_since(judge: &Judge, from: Duration) -> Duration {
     let mut before = from;
     let mut longest = Duration::ZERO;
     for answer in judge.so_far().answered(FIRST_VIP).filter(|answer| answer.at >= from) {
@@ -175,14 +177,14 @@ fn silence_since(judge: &ArpJudge, from: Duration) -> Duration {
     longest
 }
 
-fn wait_answer_by(judge: &ArpJudge, node: &Node, limit: Duration) -> Result<()> {
+fn wait_answer_by(judge: &Judge, node: &Node, limit: Duration) -> Result<()> {
     wait::until(&format!("an answer by {}", node.name()), limit, || {
         let last = judge.so_far().answered(FIRST_VIP).last().copied();
         Ok(last.filter(|answer| answer.mac == node.mac()).map(drop))
     })
 }
 
-fn drain(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
+fn drain(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
     let old = owner(cluster)?;
     time.heading(&format!("$ kubectl drain {} --ignore-daemonsets", old.name()));
     let from = judge.now();
@@ -196,13 +198,13 @@ fn drain(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
         silence_since(judge, from).as_secs_f64() * 1e3,
     ));
     let said = cluster.wait_curl(cluster.client(), FIRST_VIP, Duration::from_secs(20))?;
-    time.tell(&format!("curl: {}", said.trim()));
+    time.tell(&format!("curl http://{FIRST_VIP}/: {}", pod(&said)));
     cluster.kubectl(&["uncordon", old.name()])?;
     time.tell(&format!("{} is back in service and takes nothing back", old.name()));
     Ok(())
 }
 
-fn crash(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
+fn crash(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
     let old = owner(cluster)?;
     time.heading(&format!("{} loses power: its port leaves the switch, its processes are gone", old.name()));
     let from = judge.now();
@@ -219,7 +221,7 @@ fn crash(cluster: &Cluster, time: &Timeline, judge: &ArpJudge) -> Result<()> {
         silence_since(judge, from).as_secs_f64(),
     ));
     let said = cluster.wait_curl(cluster.client(), FIRST_VIP, Duration::from_secs(60))?;
-    time.tell(&format!("curl: {}", said.trim()));
+    time.tell(&format!("curl http://{FIRST_VIP}/: {}", pod(&said)));
 
     time.heading(&format!("{} boots again", old.name()));
     old.rejoin()?;
@@ -252,7 +254,12 @@ fn wait_with_word<T>(
     }
 }
 
-fn keep(cluster: &Cluster) -> Result<()> {
+/// Of what the web server said: which pod answered, on which node.
+fn pod(said: &str) -> String {
+    said.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn keep(cluster: &Cluster, program: &Path) -> ! {
     let name = cluster.name();
     println!(
         "
@@ -261,16 +268,13 @@ The cluster stands until Ctrl-C. To look around, from another terminal:
   cargo xtask cluster kubectl --name {name} -- -n {NAMESPACE} logs -l component=speaker --tail=50",
     );
     for node in cluster.nodes() {
-        let enter = format!("nsenter --all --target {}", node.machine().pid());
-        println!("  {enter} bpftool map dump pinned {PINS}/session      # on {}", node.name());
+        println!(
+            "  cargo xtask cluster exec --name {name} {} -- bpftool map dump pinned {PINS}/vips4",
+            node.name()
+        );
     }
-    let node = &cluster.nodes()[0];
-    println!(
-        "  nsenter --net --mount --target {} {} status      # the agent's own view of {}",
-        node.machine().pid(),
-        workspace().join("target").join(image::static_target()).join("release/announcer").display(),
-        node.name()
-    );
+    let program = program.display();
+    println!("  cargo xtask cluster exec --name {name} {} -- {program} status", cluster.nodes()[0].name());
     loop {
         std::thread::park();
     }

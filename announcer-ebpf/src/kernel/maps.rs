@@ -37,14 +37,14 @@ static COUNTERS: PerCpuArray<Counters, { COUNTER_SLOTS as usize }> = PerCpuArray
 static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
 
 /// The maps, for one frame.
-pub(super) struct Maps {
+pub(super) struct Maps<IsProof> {
     /// Where the frame came in.
     pub ingress: Ingress,
-    /// The frame is a proof: counters and events are left alone.
-    pub proof: bool,
+    /// Whether the frame is a proof: counters and events are left alone. Asked only where one would be written.
+    pub is_proof: IsProof,
 }
 
-impl Node for Maps {
+impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
     #[inline(always)]
     fn ingress(&self) -> Ingress {
         self.ingress
@@ -122,7 +122,7 @@ impl Node for Maps {
 
     #[inline(always)]
     fn report(&mut self, slot: u32, conflict: Conflict) {
-        if self.proof {
+        if (self.is_proof)() {
             return;
         }
         let lost = EVENTS.output_untyped::<Conflict>(conflict, 0).is_err();
@@ -134,10 +134,10 @@ impl Node for Maps {
     }
 }
 
-impl Maps {
+impl<IsProof: Fn() -> bool> Maps<IsProof> {
     #[inline(always)]
     fn book(&self, slot: u32, write: impl FnOnce(&mut Counters)) {
-        if self.proof {
+        if (self.is_proof)() {
             return;
         }
         if let Some(counters) = COUNTERS.get_ptr_mut(slot) {

@@ -30,6 +30,11 @@ const LONGEST: u32 = 14 + 4 + 40 + announcer_ebpf::packet::MAX_NDP_BYTES as u32;
 pub fn announcer_tcx(context: TcContext) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the context is the kernel's, valid throughout the run.
+    let protocol = unsafe { (*skb).protocol };
+    if protocol != ETHERTYPE_ARP && protocol != ETHERTYPE_IPV6 && protocol != ETHERTYPE_8021Q {
+        return TCX_NEXT;
+    }
+    // SAFETY: as above.
     let (ifindex, vlan_present, vlan_proto, vlan_tci) =
         unsafe { ((*skb).ifindex, (*skb).vlan_present, (*skb).vlan_proto, (*skb).vlan_tci) };
     if vlan_present != 0 && vlan_proto != ETHERTYPE_8021Q {
@@ -38,7 +43,7 @@ pub fn announcer_tcx(context: TcContext) -> i32 {
     let vlan_id = (vlan_present != 0).then_some((vlan_tci & 0x0fff) as u16);
     let mut frame = SkbFrame { skb };
     frame.make_linear();
-    let mut maps = Maps { ingress: Ingress { ifindex, vlan_id }, proof: is_proof(skb) };
+    let mut maps = Maps { ingress: Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
     match handle(&mut frame, &mut maps) {
         Verdict::Pass => TCX_NEXT,
         Verdict::Drop => TCX_DROP,
@@ -61,16 +66,12 @@ struct SkbFrame {
 }
 
 impl SkbFrame {
-    /// Moves the head of an ARP or ND packet into linear memory, where a driver has left it in fragments.
+    /// Moves the headers into linear memory, where a driver has left them in fragments.
     #[inline(always)]
     fn make_linear(&mut self) {
         // SAFETY: the context is the kernel's; pointers into the packet are made after this only.
         unsafe {
             let skb = self.skb;
-            let protocol = (*skb).protocol;
-            if protocol != ETHERTYPE_ARP && protocol != ETHERTYPE_IPV6 {
-                return;
-            }
             let linear = ((*skb).data_end as usize).wrapping_sub((*skb).data as usize) as u32;
             let wanted = if (*skb).len < LONGEST { (*skb).len } else { HEADERS };
             if linear < wanted {
@@ -94,7 +95,7 @@ impl Frame for SkbFrame {
                 return None;
             }
             let at = data + offset;
-            Some(if N % 2 == 0 { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) })
+            Some(if N.is_multiple_of(2) { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) })
         }
     }
 

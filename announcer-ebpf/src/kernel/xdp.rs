@@ -17,7 +17,7 @@ use super::maps::Maps;
 #[xdp(frags)]
 pub fn announcer_xdp(context: XdpContext) -> u32 {
     let ingress = Ingress { ifindex: context.ingress_ifindex() as u32, vlan_id: None };
-    let mut maps = Maps { ingress, proof: is_proof(&context) };
+    let mut maps = Maps { ingress, is_proof: || is_proof(&context) };
     match handle(&mut XdpFrame { md: context.ctx }, &mut maps) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
@@ -59,7 +59,9 @@ impl Frame for XdpFrame {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let at = self.at::<N>(offset)?;
         // SAFETY: `at` checked the end; a packet's bytes have any value, and nothing else writes them meanwhile.
-        Some(unsafe { if N % 2 == 0 { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) } })
+        Some(unsafe {
+            if N.is_multiple_of(2) { (*(at as *const Even<N>)).0 } else { *(at as *const [u8; N]) }
+        })
     }
 
     #[inline(always)]
@@ -67,7 +69,11 @@ impl Frame for XdpFrame {
         let at = self.at::<N>(offset)?;
         // SAFETY: as for `read`; XDP owns the packet.
         unsafe {
-            if N % 2 == 0 { (*(at as *mut Even<N>)).0 = *bytes } else { *(at as *mut [u8; N]) = *bytes }
+            if N.is_multiple_of(2) {
+                (*(at as *mut Even<N>)).0 = *bytes
+            } else {
+                *(at as *mut [u8; N]) = *bytes
+            }
         }
         Some(())
     }

@@ -57,12 +57,26 @@ pub fn main() -> ExitCode {
 /// One line, on standard error: what is wrong, where, and the way out.
 fn complain(error: &anyhow::Error) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "announcer: {error:#}");
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some libraries tell their cause in their own words already.
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "announcer: {}", line.replace('\n', " "));
 }
 
 fn uninstall(pins: &Pins) -> anyhow::Result<()> {
     use std::io::Write;
-    let removed = crate::datapath::uninstall(&pins.pin_root)?;
-    writeln!(std::io::stdout(), "{removed}")?;
+    let links = crate::datapath::uninstall(&pins.pin_root)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let left = runtime.block_on(async { crate::wire::groups::Groups::open()?.leave_all().await })?;
+    writeln!(
+        std::io::stdout(),
+        "removed the program from {} links, and {} multicast groups",
+        links.len(),
+        left.left
+    )?;
     Ok(())
 }

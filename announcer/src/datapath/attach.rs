@@ -85,7 +85,7 @@ impl Attached {
                     };
                 }
                 Err(error) => {
-                    why = Some(Reason::of(&error));
+                    why = Some(Reason::of(attachment, &error));
                     // The first failure tells more than those of the makeshifts after it.
                     failure.get_or_insert((attachment, error));
                 }
@@ -93,7 +93,7 @@ impl Attached {
         }
         let (attachment, source) =
             failure.unwrap_or((Attachment::Generic, io::Error::from(io::ErrorKind::Unsupported)));
-        Err(match Reason::of(&source) {
+        Err(match Reason::of(attachment, &source) {
             Reason::HookTaken => AttachError::HookTaken(source),
             _ => AttachError::Refused { attachment, source },
         })

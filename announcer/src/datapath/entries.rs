@@ -25,9 +25,21 @@ pub(super) type Entries = BTreeMap<(LinkId, Vip), VipEntry>;
 // === impl SessionRecord ===
 
 impl SessionRecord {
+    /// From texts as Kubernetes and `/proc/sys/kernel/random/boot_id` write them; `None` if one is no UUID.
+    pub fn parse(uid: &str, epoch: u64, boot_id: &str) -> Option<Self> {
+        Some(Self { uid: uuid(uid)?, epoch, boot_id: uuid(boot_id.trim())? })
+    }
+
     pub(super) fn of(session: &Session) -> Self {
         Self { uid: session.uid, epoch: session.epoch, boot_id: session.boot_id }
     }
+}
+
+/// 32 hexadecimal digits, with dashes anywhere or nowhere.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let hexadecimal = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u128::from_str_radix(&digits, 16).ok().filter(|_| hexadecimal).map(u128::to_be_bytes)
 }
 
 /// Key in the map of the VIP's family.
@@ -93,5 +105,21 @@ pub(super) fn delete_entry(maps: &mut Maps, link: LinkId, vip: Vip) -> Result<()
     match result {
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(DatapathError::map("delete from", map)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_its_sixteen_bytes_in_the_order_of_its_text() {
+        let text = "00112233-4455-6677-8899-aabbccddeeff\n";
+        let record = SessionRecord::parse("ffeeddccbbaa99887766554433221100", 3, text).expect("two UUIDs");
+        assert_eq!(record.boot_id, std::array::from_fn(|n| n as u8 * 0x11));
+        assert_eq!(record.uid, std::array::from_fn(|n| 0xff - n as u8 * 0x11));
+        for bad in ["", "0011", "+0112233445566778899aabbccddeeff", "g0112233445566778899aabbccddeeff"] {
+            assert_eq!(SessionRecord::parse(bad, 3, text), None, "{bad}");
+        }
     }
 }

@@ -70,6 +70,10 @@ impl Found {
                 continue;
             };
             let info = sys::link_info(fd.as_fd()).map_err(DatapathError::file("read the link", &pin.path))?;
+            if info.kind != pin.attachment.link_type() {
+                tracing::warn!(path = %pin.path.display(), "The pin is not of the link that its name says; it is left alone");
+                continue;
+            }
             if info.ifindex != pin.link.0 {
                 // Its device is gone, and perhaps another has come with the same name.
                 detach(&pin, fd)?;

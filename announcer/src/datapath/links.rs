@@ -29,6 +29,8 @@ pub enum Reason {
     HookTaken,
     /// The driver has no XDP.
     NoDriverSupport,
+    /// The kernel has no TCX: it is older than 6.6.
+    NoTcx,
     /// The driver or the kernel refused with this error number (an MTU too large, no queue left, …).
     Refused(i32),
 }
@@ -77,6 +79,18 @@ pub struct UnknownAttachment;
 
 // === impl Attachment ===
 
+impl Attachment {
+    /// `enum bpf_link_type` of such a link.
+    pub(super) fn link_type(self) -> u32 {
+        const BPF_LINK_TYPE_XDP: u32 = 6;
+        const BPF_LINK_TYPE_TCX: u32 = 11;
+        match self {
+            Self::Native | Self::Generic => BPF_LINK_TYPE_XDP,
+            Self::Tcx => BPF_LINK_TYPE_TCX,
+        }
+    }
+}
+
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -103,8 +117,9 @@ impl FromStr for Attachment {
 // === impl Reason ===
 
 impl Reason {
-    pub(super) fn of(error: &io::Error) -> Self {
+    pub(super) fn of(attachment: Attachment, error: &io::Error) -> Self {
         match error.raw_os_error() {
+            Some(libc::EINVAL) if attachment == Attachment::Tcx => Self::NoTcx,
             Some(libc::EBUSY | libc::EEXIST) => Self::HookTaken,
             Some(libc::EOPNOTSUPP) => Self::NoDriverSupport,
             number => Self::Refused(number.unwrap_or_default()),
@@ -120,6 +135,7 @@ impl fmt::Display for Reason {
             Self::VlanOffload => f.write_str("XDP can't see VLAN tags while rx-vlan-offload is on"),
             Self::HookTaken => f.write_str("another XDP program is attached"),
             Self::NoDriverSupport => f.write_str("the driver has no XDP"),
+            Self::NoTcx => f.write_str("the kernel has no TCX, which came with Linux 6.6"),
             Self::Refused(number) => {
                 write!(f, "the driver refused XDP: {}", io::Error::from_raw_os_error(*number))
             }

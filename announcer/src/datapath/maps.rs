@@ -31,11 +31,13 @@ pub(super) struct Maps {
 }
 
 /// Why pinned maps are not ours to read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unreadable {
     /// The map with this pin is missing, or has another kind, key, value or flags.
+    #[error("the pinned map `{0}` is missing or has another shape: another version of Announcer made it")]
     Shape(&'static str),
     /// The layout has another version.
+    #[error("the pinned maps have layout {0}: another version of Announcer made them")]
     Version(u32),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Datapath`] is the door. Everything is synchronous and quick (a grace period takes 4-20 ms). The kernel goes on
 //! answering by what was written last when a `Datapath` is dropped: only its deadline, [`Datapath::silence`] or
-//! [`uninstall`] ends that.
+//! [`uninstall()`] ends that.
 
 mod active;
 mod attach;
@@ -14,6 +14,7 @@ mod events;
 mod follow;
 mod generation;
 mod inherited;
+mod inspect;
 mod links;
 mod maps;
 mod owners;
@@ -27,15 +28,12 @@ mod step;
 mod sys;
 mod uninstall;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 pub use announcer_ebpf::layout::Counters;
-use announcer_ebpf::layout::{NODE_SLOT, Session, role};
-use aya::maps::RingBuf;
+use announcer_ebpf::layout::Session;
 
-use self::{
-    active::Active, establish::Takeover, inherited::Found, pin_root::PinRoot, shape::MapName, step::Steps,
-};
+use self::{active::Active, establish::Takeover, inherited::Found, pin_root::PinRoot, step::Steps};
 pub use self::{
     config::{Config, Mode, UnknownMode},
     entries::SessionRecord,
@@ -49,7 +47,7 @@ pub use self::{
     step::{Step, StepHook},
     uninstall::uninstall,
 };
-use crate::vocabulary::{BootNs, Link, LinkId, Vip};
+use crate::vocabulary::{BootNs, Link, LinkId};
 
 /// The node's one datapath, locked against other agents for as long as this lives.
 #[derive(Debug)]
@@ -99,6 +97,12 @@ impl Datapath {
     /// trusted as a whole; then begin a session of a new epoch.
     pub fn inherited(&self) -> Option<&Inherited> {
         self.inherited.as_ref()
+    }
+
+    /// The links that carried a program of ours when this agent started; those that are not given to
+    /// [`establish`](Self::establish) are detached by it.
+    pub fn pinned_links(&self) -> BTreeSet<LinkId> {
+        self.found.links.iter().map(|held| held.pin.link).collect()
     }
 
     /// Loads this agent's programs and swaps them in on `links`, with every inherited entry and the deadline unchanged.
@@ -197,61 +201,6 @@ impl Datapath {
     /// Not established; or a map refused: if it was a removal, the deadline is 0 now.
     pub fn apply(&mut self, owners: &Owners) -> Result<Applied, DatapathError> {
         self.active.as_mut().ok_or(DatapathError::NotEstablished)?.apply(owners)
-    }
-
-    /// Whether the kernel answers for the VIP on that link now: role, epoch and deadline, read from the kernel. To be
-    /// asked before every announcement frame; takes about a microsecond.
-    pub fn entry_live(&self, vip: Vip, link: LinkId) -> bool {
-        let Some(active) = &self.active else { return false };
-        let session = active.generation.maps.session.read();
-        let entry = entries::read_entry(&active.generation.maps, link, vip).ok().flatten();
-        let owned = entry.is_some_and(|entry| entry.role == role::OWNED && entry.epoch == session.epoch);
-        owned && active.link(link).is_ok() && BootNs::now() < BootNs(session.deadline_boot_ns)
-    }
-
-    /// Runs the live program on a request for the VIP, as if it came in by that link: whether it answers, rightly.
-    /// Counters and events are left alone.
-    ///
-    /// # Errors
-    /// The link is not attached, or the kernel can't run the program.
-    pub fn prove(&self, vip: Vip, link: LinkId) -> Result<bool, DatapathError> {
-        let active = self.active.as_ref().ok_or(DatapathError::NotEstablished)?;
-        active.prove(active.link(link)?, vip)
-    }
-
-    /// What was seen of each VIP on each link. VIPs past the table's end share one count, and are left out.
-    ///
-    /// # Errors
-    /// Not established, or the map can't be read.
-    pub fn counters(&self) -> Result<BTreeMap<(Vip, LinkId), Counters>, DatapathError> {
-        let active = self.active.as_ref().ok_or(DatapathError::NotEstablished)?;
-        let own = active.entries.iter().filter(|(_, entry)| entry.counter_slot != NODE_SLOT);
-        own.map(|((link, vip), entry)| Ok(((*vip, *link), active.counters(entry.counter_slot)?))).collect()
-    }
-
-    /// What no VIP has counted: malformed Neighbour Discovery, and VIPs past the table's end.
-    ///
-    /// # Errors
-    /// Not established, or the map can't be read.
-    pub fn node_counters(&self) -> Result<Counters, DatapathError> {
-        self.active.as_ref().ok_or(DatapathError::NotEstablished)?.counters(NODE_SLOT)
-    }
-
-    /// The links that carry the program, and in which mode; what is in use, not what is wished for.
-    pub fn attachments(&self) -> BTreeMap<LinkId, (Attachment, Option<Reason>)> {
-        let links = self.active.iter().flat_map(|active| &active.links);
-        links.map(|attached| (attached.link.id, (attached.pin.attachment, attached.why))).collect()
-    }
-
-    /// The reading end of the conflicts; `None` before [`establish`](Self::establish), and from the second time on.
-    ///
-    /// # Errors
-    /// The ring buffer can't be mapped.
-    pub fn events(&mut self) -> Result<Option<ConflictReader>, DatapathError> {
-        let Some(active) = self.active.as_ref().filter(|_| !self.events_taken) else { return Ok(None) };
-        let ring: RingBuf<_> = active.generation.maps.open_as(MapName::Events)?;
-        self.events_taken = true;
-        Ok(Some(ConflictReader::new(ring)))
     }
 
     /// Calls `hook` after each step of [`establish`](Self::establish): a test stops there, as a kill would.

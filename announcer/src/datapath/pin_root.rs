@@ -19,14 +19,14 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use super::{DatapathError, links::Attachment};
 use crate::vocabulary::LinkId;
 
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 
 /// The pin directory, and the lock on it for as long as this lives.
 #[derive(Debug)]
 pub(super) struct PinRoot {
     path: PathBuf,
     /// Holds the flock.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// A pinned link, by its name.
@@ -52,7 +52,7 @@ impl PinRoot {
                 _ => {}
             }
             if let Some(lock) = try_lock(path)? {
-                return Ok(Self { path: path.to_owned(), _lock: lock });
+                return Ok(Self { path: path.to_owned(), lock });
             }
             if Instant::now() >= until {
                 return Err(DatapathError::Busy { path: path.to_owned() });
@@ -76,6 +76,15 @@ impl PinRoot {
             names(&self.path)?.iter().filter_map(|name| name.strip_prefix("gen-")?.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers)
+    }
+}
+
+impl Drop for PinRoot {
+    fn drop(&mut self) {
+        // Closing would not do: a child that another thread has just forked may hold a copy until it executes.
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "The lock on the pin directory could not be given back");
+        }
     }
 }
 
@@ -129,7 +138,7 @@ pub(super) fn check_bpffs(path: &Path) -> Result<(), DatapathError> {
     let existing = if path.exists() { path } else { path.parent().unwrap_or(path) };
     let found = rustix::fs::statfs(existing);
     match found {
-        Ok(found) if i64::from(found.f_type) == BPF_FS_MAGIC => Ok(()),
+        Ok(found) if i128::from(found.f_type) == i128::from(BPF_FS_MAGIC) => Ok(()),
         Ok(_) | Err(rustix::io::Errno::NOENT) => Err(DatapathError::NotBpffs { path: existing.to_owned() }),
         Err(error) => Err(DatapathError::file("look at", existing)(error.into())),
     }

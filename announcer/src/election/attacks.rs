@@ -169,7 +169,7 @@ fn an_answer_that_comes_after_the_deletion_does_not_bring_a_claim_back() {
             break (token, request);
         }
         if let Request::Probe(vip) = request {
-            cluster.step("a", Input::Probed(vip, None));
+            cluster.step("a", Input::Probed(vip, super::Probed::Unused));
             continue;
         }
         let answer = cluster.commit(&request);

@@ -9,12 +9,12 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Purpose, Request, Take, Why},
+    machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
 };
 use crate::{
     policy::{Demand, Tier},
-    vocabulary::{BootNs, Mac, Vip},
+    vocabulary::{BootNs, Vip},
 };
 
 /// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
@@ -26,6 +26,8 @@ const PROBE_VALID: Duration = Duration::from_secs(5);
 const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
+/// When a VIP whose probes could not be sent is probed again.
+const PROBE_FAILED: Duration = Duration::from_secs(1);
 
 impl Machine {
     pub(super) fn drive_claims(&mut self, now: BootNs) {
@@ -87,7 +89,12 @@ impl Machine {
     /// never held may still be answered by another machine of our name.
     fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
         let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+        let current = self.target.session.as_ref().map(|(uid, _)| uid);
         let bound = |claim: &Claim| {
+            // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
+            if current == Some(&claim.session_uid) {
+                return true;
+            }
             self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
         };
         owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
@@ -305,7 +312,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, by: Option<Mac>) {
+    pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
         let mut begun = None;
         self.outstanding.retain(|_, (_, purpose)| match purpose {
             Purpose::Probe(probed, at) if *probed == vip => {
@@ -314,17 +321,20 @@ impl Machine {
             }
             _ => true,
         });
-        match by {
-            None => {
+        match probed {
+            Probed::Unused => {
                 // A claim deleted meanwhile may have had an owner that answers only now.
                 if begun.is_some_and(|begun| !self.view.claim_deleted_since(vip, begun)) {
                     self.probed.insert(vip, now);
                 }
             }
-            Some(mac) => {
+            Probed::InUse(mac) => {
                 self.probed.remove(&vip);
                 self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
                 self.changes.push_back(Change::InUse(vip, mac));
+            }
+            Probed::Failed => {
+                self.not_before.insert(claim_name(vip), now + PROBE_FAILED);
             }
         }
     }

@@ -7,7 +7,10 @@ use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, PostParams, Preconditions, WatchEvent, WatchParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions, WatchEvent,
+        WatchParams,
+    },
 };
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -28,12 +31,19 @@ const RELIST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Leases {
     api: Api<Lease>,
+    /// The same, read as bare JSON: a Lease with a field that nobody here can hold (a year 9999, say) must not hide the
+    /// others.
+    bare: Api<DynamicObject>,
 }
 
 impl Leases {
     /// `client` must not retry by itself (`default_retry = false`): the machine has to know every attempt.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace) }
+        let kind = ApiResource::erase::<Lease>(&());
+        Self {
+            api: Api::namespaced(client.clone(), namespace),
+            bare: Api::namespaced_with(client, namespace, &kind),
+        }
     }
 
     /// Performs one request of the machine. Probes are not for the API server and end as lost.
@@ -62,7 +72,7 @@ impl Leases {
     async fn send(&self, name: &str, request: Request) -> Result<Answer, kube::Error> {
         let read = |lease: &Lease| Record::read(lease).map_or(Answer::NotFound, Answer::Done);
         Ok(match request {
-            Request::Get(_) => read(&self.api.get(name).await?),
+            Request::Get(_) => record_of(self.bare.get(name).await?).map_or(Answer::NotFound, Answer::Done),
             Request::Put(record) => {
                 let lease = record.to_lease(jiff::Timestamp::now());
                 let params = PostParams::default();
@@ -95,10 +105,10 @@ impl Leases {
     async fn advance(&self, position: Position) -> (Vec<Input>, Position) {
         match position {
             Position::Start => {
-                match timeout(REQUEST_TIMEOUT * 3, self.api.list(&ListParams::default())).await {
+                match timeout(REQUEST_TIMEOUT * 3, self.bare.list(&ListParams::default())).await {
                     Ok(Ok(list)) => {
                         let version = list.metadata.resource_version.unwrap_or_default();
-                        let records = list.items.iter().filter_map(Record::read).collect();
+                        let records = list.items.into_iter().filter_map(record_of).collect();
                         let number = Version(version.parse().unwrap_or_default());
                         (
                             vec![Input::Listed(number, records)],
@@ -121,7 +131,7 @@ impl Leases {
             }
             Position::At { version, open: None, broken } => {
                 let params = WatchParams::default().timeout(WATCH_SECONDS);
-                match timeout(REQUEST_TIMEOUT, self.api.watch(&params, &version)).await {
+                match timeout(REQUEST_TIMEOUT, self.bare.watch(&params, &version)).await {
                     Ok(Ok(events)) => {
                         if broken {
                             info!("Lease watch continues");
@@ -148,7 +158,7 @@ impl Leases {
                     Ok(Some(Ok(event))) => match event {
                         WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
                             let version = lease.metadata.resource_version.clone().unwrap_or(version);
-                            let changed = Record::read(&lease).map(Input::Changed);
+                            let changed = record_of(lease).map(Input::Changed);
                             (
                                 Vec::from_iter(changed),
                                 Position::At { version, open: Some(events), broken: false },
@@ -156,7 +166,7 @@ impl Leases {
                         }
                         WatchEvent::Deleted(lease) => {
                             let version = lease.metadata.resource_version.clone().unwrap_or(version);
-                            let deleted = Record::read(&lease).map(Input::Deleted);
+                            let deleted = record_of(lease).map(Input::Deleted);
                             (
                                 Vec::from_iter(deleted),
                                 Position::At { version, open: Some(events), broken: false },
@@ -167,10 +177,22 @@ impl Leases {
                             (Vec::new(), Position::At { version, open: Some(events), broken: false })
                         }
                         // Most often 410: the version is too old to continue from.
-                        WatchEvent::Error(_) => (vec![Input::WatchBroke], Position::Start),
+                        WatchEvent::Error(_) => {
+                            tokio::time::sleep(RELIST_PAUSE).await;
+                            (vec![Input::WatchBroke], Position::Start)
+                        }
                     },
-                    // The server ended it, or it broke: it continues where it stood, so nothing is missed.
-                    Ok(None | Some(Err(_))) | Err(_) => {
+                    // Something there that nobody can read: a list shows what is there now.
+                    Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
+                        warn!(%error, "lease watch broke; listing again");
+                        tokio::time::sleep(RELIST_PAUSE).await;
+                        (vec![Input::WatchBroke], Position::Start)
+                    }
+                    // The server ended it, as it does every 25 s.
+                    Ok(None) => (Vec::new(), Position::At { version, open: None, broken: false }),
+                    // It broke: it continues where it stood, so nothing is missed.
+                    Ok(Some(Err(_))) | Err(_) => {
+                        tokio::time::sleep(RELIST_PAUSE / 5).await;
                         (Vec::new(), Position::At { version, open: None, broken: false })
                     }
                 }
@@ -183,9 +205,26 @@ enum Position {
     Start,
     At {
         version: String,
-        open: Option<stream::BoxStream<'static, kube::Result<WatchEvent<Lease>>>>,
+        open: Option<stream::BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>>,
         broken: bool,
     },
+}
+
+/// Reads a Lease from its JSON, without the times: they are for people, and any may be out of range.
+fn record_of(object: DynamicObject) -> Option<Record> {
+    let mut spec = object.data.get("spec").cloned().unwrap_or_default();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("renewTime");
+        fields.remove("acquireTime");
+    }
+    let spec = match serde_json::from_value(spec) {
+        Ok(spec) => spec,
+        Err(error) => {
+            warn!(lease = object.metadata.name, %error, "a lease that cannot be read is left out");
+            return None;
+        }
+    };
+    Record::read(&Lease { metadata: object.metadata, spec })
 }
 
 /// What an error proves about a write. Only a definite no is one: a gateway's or a server's failure may hide a

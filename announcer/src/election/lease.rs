@@ -23,6 +23,8 @@ pub const PROTOCOL: &str = "1";
 pub const KIND_LABEL: &str = "announcer.io/kind";
 
 const ANNOTATION: &str = "announcer.io/";
+/// `leaseTransitions` has 32 bits, and room for one more fence must be left.
+const EPOCH_END: u64 = i32::MAX as u64 - 1;
 const LONGEST_NODE_NAME: usize = 245;
 
 /// A version of a Lease as the API server ordered it. Kubernetes promises that these numbers compare.
@@ -194,13 +196,16 @@ impl Record {
                 understood,
             }));
         }
+        // An epoch that no session can have was spoilt by hand: bound to no session, the claim is void after D_MAX.
+        let session_epoch: Option<u64> =
+            annotation("session-epoch").parse().ok().filter(|epoch| *epoch < EPOCH_END);
         Some(Self::Claim(Claim {
             vip: vip_of(name)?,
             uid: meta.uid.clone().unwrap_or_default(),
             version,
             holder,
-            session_uid: annotation("session-uid"),
-            session_epoch: annotation("session-epoch").parse().unwrap_or_default(),
+            session_uid: session_epoch.map(|_| annotation("session-uid")).unwrap_or_default(),
+            session_epoch: session_epoch.unwrap_or_default(),
             preferred: Some(annotation("preferred")).filter(|node| !node.is_empty()),
             write: annotation("write"),
             transitions,

@@ -74,10 +74,21 @@ pub enum Input {
     ClockJumped,
     /// A request ended.
     Answered(Token, Answer),
-    /// Probes of a VIP ended; `Some`: this address answers for it.
-    Probed(Vip, Option<Mac>),
+    /// Probes of a VIP ended.
+    Probed(Vip, Probed),
     /// The agent ends. `true`: its node is going away, hand everything over; `false`: it will be started again.
     Shutdown(bool),
+}
+
+/// What RFC 5227 probes showed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Probed {
+    /// Nobody answered.
+    Unused,
+    /// Another host answered from this address.
+    InUse(Mac),
+    /// The wire could not be asked: silence proves nothing.
+    Failed,
 }
 
 /// Names a request.

@@ -21,6 +21,6 @@ mod view;
 
 pub use choose::Failback;
 pub use driver::{Leases, REQUEST_TIMEOUT};
-pub use machine::{Answer, Change, Identity, Input, Machine, Request, Settings, Target, Token, Why};
+pub use machine::{Answer, Change, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why};
 pub use times::Times;
 pub use view::View;

@@ -253,7 +253,7 @@ impl Machine {
                 )
             }
         };
-        let epoch = epoch.max(self.remembered) + 1;
+        let epoch = epoch.max(self.remembered).saturating_add(1);
         self.write_own(now, &uid, version, epoch, Attempts::default());
     }
 

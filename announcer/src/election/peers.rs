@@ -36,7 +36,7 @@ impl Machine {
                 continue;
             }
             let silence = now.until(seen.since);
-            let epoch = self.view.greatest_epoch(&seen.session.uid).max(seen.session.epoch) + 1;
+            let epoch = self.view.greatest_epoch(&seen.session.uid).max(seen.session.epoch).saturating_add(1);
             let fenced = Session { holder: None, epoch, renewal: self.nonce(), ..seen.session };
             self.request(now, name, Purpose::Fence(silence), Request::Put(Record::Session(fenced)));
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Answer, Failback, Identity, Input, Machine, Request, Settings, Target, Token,
+    Answer, Failback, Identity, Input, Machine, Probed, Request, Settings, Target, Token,
     lease::{Claim, Holder, Record, Session, Version, claim_name},
     simulation::{kernel::Kernel, store::Event, store::Store},
 };
@@ -166,7 +166,7 @@ impl Cluster {
                 for (token, request) in std::mem::take(&mut self.node(name).out) {
                     idle = false;
                     if let Request::Probe(vip) = request {
-                        self.step(name, Input::Probed(vip, None));
+                        self.step(name, Input::Probed(vip, Probed::Unused));
                         continue;
                     }
                     let answer = if cut { Answer::Lost } else { self.store.perform(self.now, &request) };

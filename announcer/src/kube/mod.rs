@@ -40,4 +40,4 @@ pub use range::AddressRange;
 pub use selector::{Labels, Selector, any_or_none_given};
 pub use service::{Service, TrafficPolicy};
 pub use snapshot::Snapshot;
-pub use watch::{LOG_DIRECTIVES, watch};
+pub use watch::watch;

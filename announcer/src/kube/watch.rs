@@ -34,9 +34,6 @@ use super::{
     world::{Update, World},
 };
 
-/// What the log filter needs beside its level: kube logs every failed attempt by itself, and this room says it once.
-pub const LOG_DIRECTIVES: &str = "kube_runtime=off,kube_client=off";
-
 /// In seconds. The server ends each watch after this, so that a dead connection is noticed 5 s later, not after 5 min.
 const WATCH_TIMEOUT: u32 = 30;
 

@@ -81,11 +81,18 @@ pub(super) fn interfaces_of(advertisement: &Advertisement) -> Interfaces {
 
 /// What either selects.
 pub(super) fn union(a: Interfaces, b: Interfaces) -> Interfaces {
+    use Interfaces::{All, AllAnd, Named};
     match (a, b) {
-        (Interfaces::Named(mut names), Interfaces::Named(more)) => {
+        (Named(mut names), Named(more)) => {
             names.extend(more);
-            Interfaces::Named(names)
+            Named(names)
         }
-        (Interfaces::All, _) | (_, Interfaces::All) => Interfaces::All,
+        (AllAnd(mut names), AllAnd(more) | Named(more)) | (Named(mut names), AllAnd(more)) => {
+            names.extend(more);
+            AllAnd(names)
+        }
+        (All, Named(names)) | (Named(names), All) if names.is_empty() => All,
+        (All, Named(names) | AllAnd(names)) | (Named(names) | AllAnd(names), All) => AllAnd(names),
+        (All, All) => All,
     }
 }

@@ -53,13 +53,16 @@ pub enum Interfaces {
     All,
     /// These names exactly.
     Named(BTreeSet<String>),
+    /// Every announcing link, because one advertisement names none, and these, because others do: a name reaches links
+    /// that would not announce by themselves (excluded, or without an address).
+    AllAnd(BTreeSet<String>),
 }
 
 impl Interfaces {
-    /// Whether a link of this name is selected.
+    /// Whether a link of this name is selected, if it is an announcing one: which those are the wire room says.
     pub fn select(&self, name: &str) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::AllAnd(_) => true,
             Self::Named(names) => names.contains(name),
         }
     }

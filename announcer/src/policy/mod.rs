@@ -2,7 +2,7 @@
 //!
 //! The rules are MetalLB's (`speaker/layer2_controller.go`), with these differences on purpose:
 //! - Each address is decided by itself, also where a Service has two (MetalLB elects by the first).
-//! - Services that share an address are decided together, see [`share`].
+//! - Services that share an address are decided together, see `share.rs`.
 //! - A Node that is not Ready, cordoned or NetworkUnavailable is a worse choice ([`Tier`]), never a forbidden one.
 //! - An endpoint without a node name serves; only `externalTrafficPolicy: Local` cannot use it.
 //! - An address that is some Node's own is never announced, see [`clashes`].

@@ -26,6 +26,11 @@ use super::{
 };
 use crate::vocabulary::BootNs;
 
+/// Default of `--metrics-address`: IPv4 and IPv6. Unlike MetalLB's ports, so that both can run on one host network.
+pub const METRICS_ADDRESS: &str = "[::]:9474";
+/// Default of `--health-address`. A kubelet's probe names `host: 127.0.0.1`.
+pub const HEALTH_ADDRESS: &str = "127.0.0.1:9475";
+
 /// Both servers may be in reach of anybody on the node's network: nobody gets more than this.
 const CONNECTIONS: usize = 64;
 const CONNECTION_TIME: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ pub(in crate::report) use layer::LineLayer;
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
-    /// `{"level":"info","ts":"2024-01-15T10:30:00.000Z","msg":"announcing","ip":"10.4.11.1",…}`.
+    /// One flat object a line: `{"level":"info","ts":"…","msg":"announcing","ip":"10.4.11.1",…}`.
     #[default]
     Json,
     /// `2024-01-15T10:30:00.000Z INFO  announcing ip=10.4.11.1 …`.
@@ -32,7 +32,12 @@ pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), LogError> {
 }
 
 fn filter(level: LevelFilter) -> Targets {
-    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(LevelFilter::WARN))
+    let silenced = ["kube_client", "kube_runtime"].map(|target| (target, LevelFilter::OFF));
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        // kube says each failed attempt again and again; the `kube` room says it once.
+        .with_targets(silenced)
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 #[cfg(test)]

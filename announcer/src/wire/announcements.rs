@@ -85,6 +85,13 @@ impl Schedule {
         self.put(vip, link, Some((Round::Burst(0), now)), sent);
     }
 
+    /// Goes on with the reminders of what an earlier agent has announced: the first comes after `now` by a period.
+    pub fn keep(&mut self, vip: Vip, link: LinkId, now: Instant) {
+        self.take(vip, link);
+        let next = self.period.map(|period| (Round::Periodic, now + self.jitter.around(period)));
+        self.put(vip, link, next, None);
+    }
+
     /// Another host claimed `vip` on `link`: announce once, unless that was done in the last [`DEFEND_INTERVAL`]
     /// (RFC 5227 §2.4 (c)) or the five rounds are under way. Says whether an announcement is due now.
     pub fn defend(&mut self, vip: Vip, link: LinkId, now: Instant) -> bool {

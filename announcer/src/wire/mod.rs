@@ -5,9 +5,9 @@
 
 pub mod announcements;
 pub mod frames;
-
+pub mod groups;
 pub mod links;
-mod packet_address;
-
+mod packet;
+pub mod probe;
 pub mod select;
 pub mod sender;

@@ -71,19 +71,17 @@ impl Default for Excludes {
 /// global address, speaks ARP, is not enslaved to a bridge or bond, and is not excluded.
 pub fn select(interfaces: &Interfaces, view: &LinkView, excludes: &Excludes) -> Selection {
     let mut selection = Selection::default();
-    match interfaces {
-        Interfaces::All => {
-            let fit = |link: &&Link| unfit(link, view).is_none() && link.has_global_address;
-            let announcing = view.links.values().filter(fit).filter(|link| !excludes.exclude(&link.name));
-            selection.links.extend(announcing.map(|link| link.id));
-        }
-        Interfaces::Named(names) => {
-            for name in names {
-                match view.named(name).map(|link| (link.id, unfit(link, view))) {
-                    Some((id, None)) => drop(selection.links.insert(id)),
-                    Some((_, Some(reason))) => drop(selection.unfit.insert(name.clone(), reason)),
-                    None => drop(selection.missing.insert(name.clone())),
-                }
+    if matches!(interfaces, Interfaces::All | Interfaces::AllAnd(_)) {
+        let fit = |link: &&Link| unfit(link, view).is_none() && link.has_global_address;
+        let announcing = view.links.values().filter(fit).filter(|link| !excludes.exclude(&link.name));
+        selection.links.extend(announcing.map(|link| link.id));
+    }
+    if let Interfaces::Named(names) | Interfaces::AllAnd(names) = interfaces {
+        for name in names {
+            match view.named(name).map(|link| (link.id, unfit(link, view))) {
+                Some((id, None)) => drop(selection.links.insert(id)),
+                Some((_, Some(reason))) => drop(selection.unfit.insert(name.clone(), reason)),
+                None => drop(selection.missing.insert(name.clone())),
             }
         }
     }

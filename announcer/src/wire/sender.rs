@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use super::{
     announcements::{Announcement, Round, SPACING, Schedule},
     frames,
-    packet_address::packet_address,
+    packet::packet_address,
 };
 use crate::vocabulary::{Link, LinkId, Vip};
 

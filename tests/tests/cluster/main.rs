@@ -5,7 +5,7 @@ mod processes;
 mod scenario;
 mod untouched_base;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use announcer_tests::{Verdict, product::FIRST_VIP};
 
@@ -13,7 +13,7 @@ use announcer_tests::{Verdict, product::FIRST_VIP};
 const ONE_QUESTION: Duration = Duration::from_millis(10);
 
 /// Nobody else answers while somebody does, and no address goes back and forth: `owners` in order, each once.
-fn assert_one_owner_at_a_time(verdict: &Verdict, vip: Ipv4Addr, owners: &[[u8; 6]]) {
+fn assert_one_owner_at_a_time(verdict: &Verdict, vip: IpAddr, owners: &[[u8; 6]]) {
     let story = verdict.summary();
     let two = verdict.two_macs_within(ONE_QUESTION);
     assert!(two.is_empty(), "two MACs answered one question: {two:?}\n{story}");

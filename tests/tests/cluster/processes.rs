@@ -28,14 +28,24 @@ endpoints: [{addresses: [10.244.0.9], nodeName: bettley, conditions: {ready: tru
 ";
 
 struct Lab {
-    cluster: Cluster,
+    /// Ended before their cluster: fields drop in order.
     agents: Vec<(String, Process)>,
+    cluster: Cluster,
     kubeconfig: String,
     program: String,
 }
 
 impl Lab {
     fn start(nodes: usize) -> Result<Self> {
+        let mut lab = Self::without_agents(nodes)?;
+        for index in 0..nodes {
+            let agent = lab.agent(&lab.cluster.nodes()[index])?;
+            lab.agents.push((lab.cluster.nodes()[index].name().to_owned(), agent));
+        }
+        Ok(lab)
+    }
+
+    fn without_agents(nodes: usize) -> Result<Self> {
         let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
         cluster.install_metallb_crds()?;
         cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
@@ -44,31 +54,38 @@ impl Lab {
         cluster.apply_yaml(SERVICE_YAML)?;
         cluster.assign_addresses()?;
         let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
-        let mut lab = Self {
+        Ok(Self {
             kubeconfig: kubeconfig.display().to_string(),
             program: product::program()?.display().to_string(),
             cluster,
             agents: Vec::new(),
-        };
-        for index in 0..nodes {
-            let agent = lab.agent(&lab.cluster.nodes()[index])?;
-            lab.agents.push((lab.cluster.nodes()[index].name().to_owned(), agent));
-        }
-        Ok(lab)
+        })
     }
 
     fn agent(&self, node: &Node) -> Result<Process> {
         node.spawn(
             "agent",
             &[
-                &self.program, "agent", "--node-name", node.name(), "--namespace", NAMESPACE, "--kubeconfig",
-                &self.kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE,
+                &self.program,
+                "agent",
+                "--node-name",
+                node.name(),
+                "--namespace",
+                NAMESPACE,
+                "--kubeconfig",
+                &self.kubeconfig,
+                "--boot-id-file",
+                Node::BOOT_ID_FILE,
             ],
         )
     }
 
     fn agent_of(&self, node: &str) -> Result<&Process> {
-        self.agents.iter().find(|(name, _)| name == node).map(|(_, agent)| agent).context("an agent of that name")
+        self.agents
+            .iter()
+            .find(|(name, _)| name == node)
+            .map(|(_, agent)| agent)
+            .context("an agent of that name")
     }
 
     fn owner(&self) -> Result<&Node> {
@@ -122,7 +139,8 @@ fn without_an_api_server_the_kernel_falls_silent_and_answers_again_under_the_sam
     let owner = lab.owner()?;
     let judge = lab.cluster.judge(&[FIRST_VIP])?;
     owner.cut_off_api()?;
-    let other = lab.cluster.nodes().iter().find(|node| node.name() != owner.name()).context("another node")?;
+    let other =
+        lab.cluster.nodes().iter().find(|node| node.name() != owner.name()).context("another node")?;
     other.cut_off_api()?;
     let silent = || Ok((judge.so_far().longest_silence(FIRST_VIP) > Duration::from_secs(1)).then_some(()));
     wait::until("silence", Duration::from_secs(25), silent)?;
@@ -138,18 +156,27 @@ fn without_an_api_server_the_kernel_falls_silent_and_answers_again_under_the_sam
 
 #[test]
 fn a_bad_command_line_is_one_line_and_the_right_exit_status() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = Lab::without_agents(1)?;
     let node = &lab.cluster.nodes()[0];
     let node = node.machine();
     for (arguments, status, words) in [
         (vec!["agent"], 2, "--node-name"),
         (vec!["agent", "--node-name", "x", "--mode", "fast"], 2, "fast"),
         (vec!["agent", "--node-name", "x", "--kubeconfig", "/nowhere"], 1, "/nowhere"),
-        (vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--pin-root", "/tmp"], 1, "bpffs"),
-        (vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--exclude-interfaces", "("], 1, "exclude"),
+        (
+            vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--pin-root", "/tmp"],
+            1,
+            "bpffs",
+        ),
+        (
+            vec!["agent", "--node-name", "x", "--kubeconfig", &lab.kubeconfig, "--exclude-interfaces", "("],
+            2,
+            "exclude",
+        ),
     ] {
         let output = node.output(&[&[lab.program.as_str()][..], &arguments].concat())?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let text =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
         assert!(text.contains(words), "{arguments:?}: no `{words}` in {text}");
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use announcer_tests::{
     Cluster, Mode, Node,
     product::{
-        self, ADVERTISEMENT_YAML, BARE_ADVERTISEMENT_YAML, BGP_YAML, DAEMON_SET, FIRST_VIP, NAMESPACE, PINS, POOL_YAML,
-        web_service,
+        self, ADVERTISEMENT_YAML, BARE_ADVERTISEMENT_YAML, BGP_YAML, DAEMON_SET, FIRST_VIP, NAMESPACE, PINS,
+        POOL_YAML,
     },
-    wait,
+    wait, web,
 };
 use anyhow::{Context as _, Result, ensure};
 
@@ -24,7 +24,7 @@ fn the_users_cluster_moves_from_bgp_to_layer_2_and_survives_what_happens_to_it()
     cluster.install_announcer("overlays/lab")?;
     cluster.apply_yaml(POOL_YAML)?;
     cluster.apply_yaml(BGP_YAML)?;
-    cluster.apply_yaml(&web_service("httpbin", 3))?;
+    cluster.apply_yaml(&web::manifest("httpbin", 3))?;
     cluster.wait_for(&["--for=condition=Available", "deployment/httpbin"], Duration::from_secs(30))?;
     let _allocator = cluster.allocator()?;
 
@@ -44,7 +44,13 @@ fn owner(cluster: &Cluster) -> Result<&Node> {
 
 fn an_address_that_bgp_announces_is_left_alone(cluster: &Cluster) -> Result<()> {
     wait::until("the address of httpbin", Duration::from_secs(10), || {
-        let ip = cluster.kubectl(&["get", "svc", "httpbin", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"])?;
+        let ip = cluster.kubectl(&[
+            "get",
+            "svc",
+            "httpbin",
+            "-o",
+            "jsonpath={.status.loadBalancer.ingress[0].ip}",
+        ])?;
         Ok((ip == FIRST_VIP.to_string()).then_some(()))
     })?;
     let judge = cluster.judge(&[FIRST_VIP])?;
@@ -88,7 +94,8 @@ fn the_users_commands_work(cluster: &Cluster) -> Result<()> {
         assert!(recent.lines().any(|line| line.contains(word)), "no `{word}` in\n{recent}");
     }
     for line in cluster.speaker_logs(&["--tail=50"])?.lines() {
-        let json: serde_json::Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
+        let json: serde_json::Value =
+            serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
         for key in ["level", "ts", "msg"] {
             ensure!(json[key].is_string(), "no `{key}` in {line}");
         }
@@ -127,13 +134,20 @@ fn a_rolling_restart_loses_no_answer(cluster: &Cluster) -> Result<()> {
 fn an_agent_killed_and_started_again_loses_no_answer(cluster: &Cluster) -> Result<()> {
     let owner = owner(cluster)?;
     let restarts = || {
-        let field = format!("jsonpath={{.items[?(@.spec.nodeName==\"{}\")].status.containerStatuses[0].restartCount}}", owner.name());
+        let field = format!(
+            "jsonpath={{.items[?(@.spec.nodeName==\"{}\")].status.containerStatuses[0].restartCount}}",
+            owner.name()
+        );
         cluster.kubectl(&["-n", NAMESPACE, "get", "pods", "-l", "component=speaker", "-o", &field])
     };
     let before = restarts()?;
     let judge = cluster.judge(&[FIRST_VIP])?;
     owner.exec(&["pkill", "-KILL", "-x", "announcer"])?;
-    wait::until("the agent's restart", Duration::from_secs(30), || Ok((restarts()? != before).then_some(())))?;
+    wait::until(
+        "the agent's restart",
+        Duration::from_secs(30),
+        || Ok((restarts()? != before).then_some(())),
+    )?;
     cluster.wait_rollout(NAMESPACE, DAEMON_SET, Duration::from_secs(60))?;
     let verdict = judge.finish()?;
     assert_one_owner_at_a_time(&verdict, FIRST_VIP, &[owner.mac()]);
@@ -152,7 +166,11 @@ fn a_drained_node_hands_over(cluster: &Cluster) -> Result<()> {
     assert_one_owner_at_a_time(&verdict, FIRST_VIP, &[old.mac(), new.mac()]);
     let silence = verdict.longest_silence(FIRST_VIP);
     assert!(silence < Duration::from_secs(1), "{}", verdict.summary());
-    assert!(verdict.announcements.iter().any(|a| a.mac == new.mac()), "no gratuitous ARP from {}", new.name());
+    assert!(
+        verdict.announcements.iter().any(|a| a.mac == new.mac()),
+        "no gratuitous ARP from {}",
+        new.name()
+    );
     println!("drain: {}", verdict.summary());
     cluster.kubectl(&["uncordon", old.name()])?;
     Ok(())
@@ -182,6 +200,15 @@ fn pod_on(cluster: &Cluster, node: &str) -> Result<String> {
     let selector = format!("spec.nodeName={node}");
     let jsonpath = "jsonpath={.items[0].metadata.name}";
     cluster.kubectl(&[
-        "-n", NAMESPACE, "get", "pods", "-l", "component=speaker", "--field-selector", &selector, "-o", jsonpath,
+        "-n",
+        NAMESPACE,
+        "get",
+        "pods",
+        "-l",
+        "component=speaker",
+        "--field-selector",
+        &selector,
+        "-o",
+        jsonpath,
     ])
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use announcer_tests::{
     Cluster, Mode,
-    product::{self, ADVERTISEMENT_YAML, FIRST_VIP, POOL_YAML, web_service},
+    product::{self, ADVERTISEMENT_YAML, FIRST_VIP, POOL_YAML},
+    web,
 };
 use anyhow::Result;
 
@@ -15,13 +16,22 @@ fn the_untouched_base_answers_by_tcx_on_virtual_links() -> Result<()> {
     let cluster = Cluster::builder().nodes(2).mode(Mode::Tcx).image(product::image()?).start()?;
     // What the base names is what was built: another name for the same image.
     for node in cluster.nodes() {
-        node.exec(&["ctr", "--address", "/run/containerd/containerd.sock", "-n", "k8s.io", "images", "tag",
-            "localhost/announcer:lab", &product::base_image()?])?;
+        node.exec(&[
+            "ctr",
+            "--address",
+            "/run/containerd/containerd.sock",
+            "-n",
+            "k8s.io",
+            "images",
+            "tag",
+            "localhost/announcer:lab",
+            &product::base_image()?,
+        ])?;
     }
     cluster.install_announcer("overlays/standalone")?;
     cluster.apply_yaml(POOL_YAML)?;
     cluster.apply_yaml(ADVERTISEMENT_YAML)?;
-    cluster.apply_yaml(&web_service("httpbin", 2))?;
+    cluster.apply_yaml(&web::manifest("httpbin", 2))?;
     let _allocator = cluster.allocator()?;
     let owner = cluster.wait_owner(FIRST_VIP, None, Duration::from_secs(30))?;
     let judge = cluster.judge(&[FIRST_VIP])?;
@@ -29,6 +39,6 @@ fn the_untouched_base_answers_by_tcx_on_virtual_links() -> Result<()> {
     let node = cluster.node(&owner)?;
     assert_one_owner_at_a_time(&judge.finish()?, FIRST_VIP, &[node.mac()]);
     let logs = cluster.speaker_logs(&["--tail=-1"])?;
-    assert!(logs.contains("\"mode\":\"tcx\""), "{logs}");
+    assert!(logs.contains("eth0 (tcx"), "{logs}");
     Ok(())
 }

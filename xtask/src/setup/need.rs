@@ -15,6 +15,8 @@ pub enum Need {
     Root,
     /// Linux 6.6 or newer.
     Kernel,
+    /// A kernel that knows the file system in which eBPF objects are pinned.
+    Bpffs,
     /// The kernel's own type information.
     Btf,
     /// A Debian package.
@@ -82,7 +84,8 @@ impl Need {
 
     /// What a cluster of the lab needs, each before those that depend on it.
     pub fn lab() -> Vec<Self> {
-        [&[Self::Root, Self::Kernel][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]].concat()
+        [&[Self::Root, Self::Kernel, Self::Bpffs][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]]
+            .concat()
     }
 
     /// Every need there is.
@@ -95,6 +98,7 @@ impl Need {
         match self {
             Self::Root => "root".into(),
             Self::Kernel => "Linux >= 6.6".into(),
+            Self::Bpffs => "bpffs".into(),
             Self::Btf => "kernel BTF".into(),
             Self::Package(package) => package.name.into(),
             Self::Go => "Go >= 1.24".into(),
@@ -112,6 +116,7 @@ impl Need {
         match self {
             Self::Root => "namespaces, bpffs and eBPF programs are made by root",
             Self::Kernel => "TCX, with which programs attach to any link, came with 6.6",
+            Self::Bpffs => "programs and maps are pinned there, so that they outlive the agent",
             Self::Btf => "bpftool prints maps with named fields by it",
             Self::Package(package) => package.why,
             Self::Go => "compiles the lab's Kubernetes",
@@ -131,6 +136,7 @@ impl Need {
         match self {
             Self::Root => "run it with sudo".into(),
             Self::Kernel => "boot a newer kernel".into(),
+            Self::Bpffs => "boot a kernel with CONFIG_BPF_SYSCALL=y, as distributions build it".into(),
             Self::Btf => "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build it".into(),
             Self::Package(package) if build::has_apt() => format!("apt-get install {}", package.name),
             Self::Package(package) => {
@@ -153,7 +159,7 @@ impl Need {
     /// Whether `cargo xtask setup` can see to it.
     pub fn can_be_provided(&self) -> bool {
         match self {
-            Self::Root | Self::Kernel | Self::Btf | Self::Go => false,
+            Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Go => false,
             Self::Package(_) => build::has_apt(),
             Self::Kubernetes
             | Self::Images
@@ -186,6 +192,11 @@ impl Need {
                 let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
                 ensure!(version >= (6, 6), "this is {}", release.trim());
                 Ok(release.trim().into())
+            }
+            Self::Bpffs => {
+                let known = fs::read_to_string("/proc/filesystems").context("not Linux")?;
+                ensure!(known.lines().any(|line| line.ends_with("\tbpf")), "the kernel has none");
+                Ok("yes".into())
             }
             Self::Btf => {
                 ensure!(Path::new("/sys/kernel/btf/vmlinux").exists(), "no /sys/kernel/btf/vmlinux");
@@ -227,7 +238,9 @@ impl Need {
             Self::BpfLinker => toolchain::install_bpf_linker(),
             Self::Linters => toolchain::rustup(&["component", "add", "rustfmt", "clippy"]),
             Self::StaticTarget => toolchain::rustup(&["target", "add", &image::static_target()]),
-            Self::Root | Self::Kernel | Self::Btf | Self::Package(_) | Self::Go => bail!("{}", self.remedy()),
+            Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Package(_) | Self::Go => {
+                bail!("{}", self.remedy())
+            }
         }
     }
 }

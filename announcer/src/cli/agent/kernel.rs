@@ -1,13 +1,13 @@
 //! The kernel follows the election: from a [`Target`] and the cluster's demand to owner maps, in the order that
 //! makes the next write safe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::{
-    datapath::{Applied, Datapath, DatapathError, Owners, SessionRecord},
+    datapath::{Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, Owners, SessionRecord},
     election::Target,
-    policy::Demand,
-    vocabulary::{BootNs, Link, LinkId, Vip},
+    policy::{Demand, Interfaces},
+    vocabulary::{BootNs, LinkId, Vip},
 };
 
 /// The datapath and what it was last told.
@@ -15,51 +15,67 @@ use crate::{
 pub(super) struct Kernel {
     pub(super) datapath: Datapath,
     boot_id: [u8; 16],
-    session: Option<(String, u64)>,
+    /// What the maps say now.
+    target: Target,
     owners: Owners,
+    conflicts: Option<ConflictReader>,
 }
 
 impl Kernel {
     /// Takes over what the kernel holds, and says what the election may adopt: nothing if it was written by
     /// another boot.
-    pub(super) fn new(datapath: Datapath, boot_id: [u8; 16]) -> (Self, Target) {
+    pub(super) fn new(mut datapath: Datapath, boot_id: [u8; 16]) -> Result<(Self, Target), DatapathError> {
         let mut target = Target::default();
         let mut owners = Owners::default();
         if let Some(inherited) = datapath.inherited() {
             owners.vips = inherited.known.iter().map(|vip| (*vip, BTreeSet::new())).collect();
-            if inherited.session.boot_id == boot_id {
+            if inherited.session.boot_id == boot_id && inherited.session.epoch > 0 {
                 target.session = Some((uuid_text(&inherited.session.uid), inherited.session.epoch));
                 target.deadline = inherited.deadline;
                 target.held = inherited.owned.keys().copied().collect();
                 owners.vips.extend(inherited.owned.clone());
             }
         }
-        let session = target.session.clone();
-        (Self { datapath, boot_id, session, owners }, target)
+        let conflicts = datapath.events()?;
+        let kernel = Self { datapath, boot_id, target: target.clone(), owners, conflicts };
+        Ok((kernel, target))
     }
 
     /// Makes the kernel match `target`: whatever is to stop has stopped, a grace period included, when this
-    /// returns; only then may the requests of the same step be sent.
-    pub(super) fn follow(&mut self, target: &Target, owners: Owners) -> Result<Applied, DatapathError> {
-        if target.deadline < self.datapath.deadline() {
+    /// returns; only then may the requests of the same step be sent. `None`: nothing had to change.
+    pub(super) fn follow(
+        &mut self,
+        target: &Target,
+        owners: Owners,
+    ) -> Result<Option<Applied>, DatapathError> {
+        if *target == self.target && owners == self.owners {
+            return Ok(None);
+        }
+        if target.deadline < self.target.deadline {
             self.datapath.set_deadline(target.deadline)?;
         }
-        if target.session != self.session {
+        let mut lost = BTreeSet::new();
+        if target.session != self.target.session {
             let everywhere = self.owners.vips.keys().map(|vip| (*vip, BTreeSet::new())).collect();
-            self.datapath.apply(&Owners { vips: everywhere })?;
-            self.datapath.silence()?;
-            if let Some((uid, epoch)) = &target.session {
-                let uid = uuid_bytes(uid);
-                self.datapath.begin_session(&SessionRecord { uid, epoch: *epoch, boot_id: self.boot_id })?;
+            lost = self.datapath.apply(&Owners { vips: everywhere })?.lost;
+            match &target.session {
+                None => self.datapath.silence()?,
+                Some((uid, epoch)) => {
+                    let uid = uuid_bytes(uid);
+                    self.datapath.begin_session(&SessionRecord {
+                        uid,
+                        epoch: *epoch,
+                        boot_id: self.boot_id,
+                    })?;
+                }
             }
-            self.session.clone_from(&target.session);
         }
-        let applied = self.datapath.apply(&owners)?;
+        let mut applied = self.datapath.apply(&owners)?;
+        applied.lost.append(&mut lost);
+        self.datapath.set_deadline(target.deadline)?;
+        self.target = target.clone();
         self.owners = owners;
-        if target.deadline != self.datapath.deadline() {
-            self.datapath.set_deadline(target.deadline)?;
-        }
-        Ok(applied)
+        Ok(Some(applied))
     }
 
     /// The owner table as last applied.
@@ -67,9 +83,14 @@ impl Kernel {
         &self.owners
     }
 
-    /// Whether an announcement may leave now: entry, epoch and deadline, read from the maps themselves.
-    pub(super) fn may_announce(&self, vip: Vip, link: LinkId) -> bool {
-        self.datapath.entry_live(vip, link)
+    /// What the kernel has seen of other hosts that claim our VIPs, since last asked.
+    pub(super) fn drain_conflicts(&mut self) -> Vec<ConflictSeen> {
+        self.conflicts.as_mut().map(ConflictReader::drain).unwrap_or_default()
+    }
+
+    /// Every VIP on every link where this node owns it.
+    pub(super) fn owned(&self) -> impl Iterator<Item = (Vip, LinkId)> {
+        self.owners.vips.iter().flat_map(|(vip, links)| links.iter().map(|link| (*vip, *link)))
     }
 }
 
@@ -79,7 +100,7 @@ pub(super) fn owner_table(
     held: &BTreeSet<Vip>,
     demand: Option<&Demand>,
     node: &str,
-    links: &BTreeMap<LinkId, Link>,
+    links: impl Fn(&Interfaces) -> BTreeSet<LinkId>,
     before: &Owners,
 ) -> Owners {
     let Some(demand) = demand else {
@@ -91,9 +112,8 @@ pub(super) fn owner_table(
     };
     let mut owners = Owners::default();
     for (vip, wanted) in &demand.vips {
-        let on = wanted.candidates.get(node).filter(|_| held.contains(vip)).map(|candidate| {
-            links.values().filter(|link| candidate.interfaces.select(&link.name)).map(|link| link.id).collect()
-        });
+        let candidate = wanted.candidates.get(node).filter(|_| held.contains(vip));
+        let on = candidate.map(|candidate| links(&candidate.interfaces));
         owners.vips.insert(*vip, on.unwrap_or_default());
     }
     owners
@@ -140,25 +160,16 @@ impl PauseWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::policy::{Candidate, Interfaces, Tier, VipDemand};
+    use crate::policy::{Candidate, Tier, VipDemand};
 
     const VIP: &str = "10.4.11.1";
 
-    fn link(id: u32, name: &str) -> (LinkId, Link) {
-        let link = Link {
-            id: LinkId(id),
-            name: name.into(),
-            mac: crate::vocabulary::Mac([2, 0, 0, 0, 0, 1]),
-            kind: None,
-            carrier: true,
-            mtu: 1500,
-            master: None,
-            vlan: None,
-            has_global_address: true,
-            ipv6_source: None,
-        };
-        (LinkId(id), link)
+    fn by_name(interfaces: &Interfaces) -> BTreeSet<LinkId> {
+        let links = [(2, "eth0"), (3, "eth1")];
+        links.into_iter().filter(|(_, name)| interfaces.select(name)).map(|(id, _)| LinkId(id)).collect()
     }
 
     fn demand(interfaces: Interfaces) -> Demand {
@@ -172,16 +183,15 @@ mod tests {
     fn a_held_vip_is_owned_on_the_selected_links_only() {
         let vip = VIP.parse().expect("an address");
         let demand = demand(Interfaces::Named(BTreeSet::from(["eth1".to_owned()])));
-        let links = BTreeMap::from([link(2, "eth0"), link(3, "eth1")]);
-        let owners = owner_table(&BTreeSet::from([vip]), Some(&demand), "me", &links, &Owners::default());
+        let owners = owner_table(&BTreeSet::from([vip]), Some(&demand), "me", by_name, &Owners::default());
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::from([LinkId(3)]))]));
     }
 
     #[test]
     fn a_vip_that_is_not_held_is_elsewhere_on_every_link() {
         let vip = VIP.parse().expect("an address");
-        let links = BTreeMap::from([link(2, "eth0")]);
-        let owners = owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", &links, &Owners::default());
+        let owners =
+            owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", by_name, &Owners::default());
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::new())]));
     }
 

@@ -3,20 +3,25 @@
 mod kernel;
 mod node;
 mod run;
+mod state;
+mod turn;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{datapath::Mode, election::Failback, report::LogFormat};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use tracing::level_filters::LevelFilter;
+
+use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::select::Excludes};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Name of this node, as `kubectl get nodes` shows it.
-    #[arg(long, env = "ANNOUNCER_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "ANNOUNCER_NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node_name: String,
 
     /// Namespace of the Leases, and of the IPAddressPools and L2Advertisements that are read.
-    #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb")]
+    #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb", value_parser = NonEmptyStringValueParser::new())]
     namespace: String,
 
     /// Kubeconfig to use; without it, the Pod's service account.
@@ -33,7 +38,7 @@ pub(crate) struct Args {
 
     /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
     /// generic XDP.
-    #[arg(long, env = "ANNOUNCER_MODE", value_enum, default_value_t = Mode::Auto)]
+    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = mode())]
     mode: Mode,
 
     /// Let this node's own stack answer for an address that another node owns, as MetalLB does.
@@ -48,8 +53,8 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_FENCING", value_enum, default_value_t = Fencing::Early)]
     fencing: Fencing,
 
-    /// Interfaces never announced on unless an L2Advertisement names them: regular expressions.
-    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', default_values = crate::wire::DEFAULT_EXCLUDES)]
+    /// Interfaces never announced on unless an L2Advertisement names them: regular expressions; empty for none.
+    #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', value_parser = pattern, default_values = crate::wire::select::DEFAULT_EXCLUDES)]
     exclude_interfaces: Vec<String>,
 
     /// Announce each owned address again this often, in seconds, ± 10 %; 0 = only when something changes. Keep it
@@ -66,7 +71,12 @@ pub(crate) struct Args {
     metrics_address: SocketAddr,
 
     /// Address of the probes (`/healthz`, `/readyz`).
-    #[arg(long, env = "ANNOUNCER_HEALTH_ADDRESS", value_name = "ADDR:PORT", default_value = "127.0.0.1:9475")]
+    #[arg(
+        long,
+        env = "ANNOUNCER_HEALTH_ADDRESS",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9475"
+    )]
     health_address: SocketAddr,
 
     /// How logs are written to standard output: `json` for machines, `text` for people.
@@ -74,14 +84,20 @@ pub(crate) struct Args {
     log_format: LogFormat,
 
     /// Least important level that is logged.
-    #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
-    log_level: String,
+    #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
+    log_level: LevelFilter,
 
     #[command(flatten)]
     pins: super::Pins,
 
     /// File with this boot's id, for labs whose nodes share one kernel.
-    #[arg(long, env = "ANNOUNCER_BOOT_ID_FILE", value_name = "FILE", hide = true, default_value = "/proc/sys/kernel/random/boot_id")]
+    #[arg(
+        long,
+        env = "ANNOUNCER_BOOT_ID_FILE",
+        value_name = "FILE",
+        hide = true,
+        default_value = "/proc/sys/kernel/random/boot_id"
+    )]
     boot_id_file: PathBuf,
 }
 
@@ -94,9 +110,30 @@ enum Fencing {
     Strict,
 }
 
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(["auto", "native", "tcx", "generic"]).try_map(|text| text.parse::<Mode>())
+}
+
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+        .try_map(|text| text.parse::<LevelFilter>())
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    match Excludes::new([text]) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= A_DAY => Ok(span),
+        _ => Err("between 0 and 86400 seconds".to_owned()),
+    }
 }
 
 /// Runs the agent until it is told to stop.

@@ -6,31 +6,30 @@ use std::{
     time::Instant,
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::turn::Agent;
 use crate::{
     datapath::{DatapathError, LinkChange, LinkReport},
     election::{Change, Input},
     kube::Snapshot,
-    policy,
+    policy::{self, Demand},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
         metrics::{KernelCounts, Ownership},
     },
     vocabulary::{BootNs, LinkId, Vip},
-    wire::{links::LinkView, select::select},
+    wire::{groups::wanted, links::LinkView, select::select},
 };
 
 /// What was last said of things that last, so that each is said once.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    invalid: BTreeSet<String>,
     clashes: BTreeSet<Vip>,
     failed: BTreeSet<(LinkId, String)>,
+    nobody: BTreeSet<(Vip, &'static str)>,
     attached: bool,
-    summary: bool,
     ran_out: bool,
 }
 
@@ -40,18 +39,13 @@ impl Agent {
         if self.snapshot.is_none() {
             self.changes.synced(snapshot.services.len(), snapshot.nodes.len());
             if snapshot.own_node(&self.node).is_none() {
-                warn!(node = self.node, "no Node of this name: check --node-name; nothing is announced without it");
+                warn!(
+                    node = self.node,
+                    "no Node of this name: check --node-name; nothing is announced without it"
+                );
             }
         }
-        let invalid: BTreeSet<String> = snapshot.invalid.iter().map(ToString::to_string).collect();
-        for object in invalid.difference(&self.said.invalid) {
-            error!(node = self.node, object, "invalid object; the last valid configuration stays in force");
-        }
-        for object in self.said.invalid.difference(&invalid) {
-            info!(node = self.node, object, "object is valid again, or gone");
-        }
-        self.metrics.set_invalid_objects(invalid.len());
-        self.said.invalid = invalid;
+        self.metrics.set_invalid_objects(snapshot.invalid.len());
         let clashes = policy::clashes(&snapshot, &self.options);
         for (vip, whose) in clashes.iter().filter(|(vip, _)| !self.said.clashes.contains(vip)) {
             error!(ip = %vip, node = self.node, whose, "a Service has a Node's own address; it is not announced");
@@ -59,6 +53,7 @@ impl Agent {
         self.said.clashes = clashes.into_keys().collect();
 
         let demand = Arc::new(policy::demand(&snapshot, &self.options));
+        self.tell_unannounced(&demand);
         self.snapshot = Some(snapshot);
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
@@ -68,6 +63,24 @@ impl Agent {
         Ok(())
     }
 
+    /// An address that no node may announce: said by one node for all, once per reason.
+    fn tell_unannounced(&mut self, demand: &Demand) {
+        let nobody: BTreeSet<(Vip, &'static str)> =
+            demand.vips.iter().filter_map(|(vip, wanted)| Some((*vip, wanted.nobody_because?))).collect();
+        if demand.nodes.first() == Some(&self.node) {
+            for (vip, reason) in nobody.difference(&self.said.nobody) {
+                let service = demand.vips[vip].services.iter().cloned().collect::<Vec<_>>().join(",");
+                warn!(ip = %vip, node = self.node, service, reason, "no node may announce this address");
+            }
+        }
+        self.said.nobody = nobody;
+    }
+
+    /// A link that refused the program may take it by now: whoever held its hook may be gone.
+    pub(super) fn attach_again(&mut self) -> Result<(), DatapathError> {
+        if self.said.failed.is_empty() { Ok(()) } else { self.attach() }
+    }
+
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
         let before = std::mem::replace(&mut self.view, view);
         self.attach()?;
@@ -75,7 +88,9 @@ impl Agent {
         for id in carrying.keys() {
             match (before.links.get(id), self.view.links.get(id)) {
                 (Some(old), Some(new)) if old.carrier && !new.carrier => self.changes.link_down(&new.name),
-                (Some(old), Some(new)) if !old.carrier && new.carrier => self.changes.link_up(&new.name, new.mac),
+                (Some(old), Some(new)) if !old.carrier && new.carrier => {
+                    self.changes.link_up(&new.name, new.mac)
+                }
                 _ => {}
             }
         }
@@ -87,7 +102,8 @@ impl Agent {
             self.schedule.link_gone(*gone);
         }
         if !started.is_empty() {
-            self.groups.reconcile(self.kernel.groups());
+            // Look again even if the same are wanted: a link that was made anew has none.
+            self.groups.send_modify(|_| ());
         }
         self.follow()
     }
@@ -99,13 +115,16 @@ impl Agent {
         let Some(snapshot) = self.snapshot.clone() else { return Ok(()) };
         let plan = policy::link_plan(&snapshot, &self.node);
         let mut wanted = select(&plan.attach, &self.view, &self.excludes).links;
-        wanted.extend(self.kernel.datapath.attachments().into_keys().filter(|id| self.view.links.contains_key(id)));
+        wanted.extend(
+            self.kernel.datapath.attachments().into_keys().filter(|id| self.view.links.contains_key(id)),
+        );
         let links: Vec<_> = wanted.iter().filter_map(|id| self.view.links.get(id)).cloned().collect();
         let reports = self.kernel.datapath.set_links(&links)?;
         self.tell_links(&reports);
 
         let announcing = select(&plan.announce, &self.view, &self.excludes);
-        let missing = announcing.missing.into_iter().map(|name| (name, "no such interface; waiting for it".to_owned()));
+        let missing =
+            announcing.missing.into_iter().map(|name| (name, "no such interface; waiting for it".to_owned()));
         let unfit = announcing.unfit.into_iter().map(|(name, why)| (name, why.to_owned()));
         self.changes.unusable(missing.chain(unfit).collect());
         let carrying = self.carrying();
@@ -138,7 +157,9 @@ impl Agent {
                     Some(why) => format!("{} ({attachment}: {why})", report.name),
                     None => format!("{} ({attachment})", report.name),
                 }),
-                LinkChange::Adopted { attachment } => Some(format!("{} ({attachment}, adopted)", report.name)),
+                LinkChange::Adopted { attachment } => {
+                    Some(format!("{} ({attachment}, adopted)", report.name))
+                }
                 _ => None,
             })
             .collect();
@@ -148,18 +169,20 @@ impl Agent {
         }
     }
 
+    /// What was adopted is not new, but goes on being announced from time to time.
+    pub(super) fn keep_announcing(&mut self) {
+        for (vip, link) in self.kernel.owned() {
+            self.schedule.keep(vip, link, Instant::now());
+        }
+        self.groups.send_modify(|groups| *groups = wanted(self.kernel.owned()));
+    }
+
     /// Runs the live program on a request for each held VIP, on each of its links.
     pub(super) fn prove(&mut self) {
         if !self.machine.is_live(BootNs::now()) {
             return;
         }
-        let owned: Vec<(Vip, LinkId)> = self
-            .kernel
-            .owners()
-            .vips
-            .iter()
-            .flat_map(|(vip, links)| links.iter().map(|link| (*vip, *link)))
-            .collect();
+        let owned: Vec<(Vip, LinkId)> = self.kernel.owned().collect();
         let mut unanswered = BTreeSet::new();
         for (vip, link) in owned {
             let name = self.view.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone());
@@ -184,13 +207,12 @@ impl Agent {
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.
     pub(super) fn beat(&mut self) -> Result<(), DatapathError> {
         let now = BootNs::now();
-        let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
-        if self.pauses.jump() > margin / 2 {
-            warn!(node = self.node, "the clocks jumped apart, as after a hypervisor's pause: silent until renewed");
-            self.turn(Input::ClockJumped)?;
-        }
         for seen in self.kernel.drain_conflicts() {
-            let name = self.view.links.get(&seen.link).map_or_else(|| seen.link.to_string(), |link| link.name.clone());
+            let name = self
+                .view
+                .links
+                .get(&seen.link)
+                .map_or_else(|| seen.link.to_string(), |link| link.name.clone());
             self.changes.conflict(seen.vip, &name, seen.mac, Instant::now());
             if self.kernel.datapath.entry_live(seen.vip, seen.link) {
                 self.schedule.defend(seen.vip, seen.link, Instant::now());
@@ -203,10 +225,10 @@ impl Agent {
     fn publish(&mut self, now: BootNs) -> Result<(), DatapathError> {
         let target = self.machine.target();
         let (live, held) = (self.machine.is_live(now), target.held.len());
-        let ran_out = target.session.is_some() && !live && held > 0;
+        let ran_out = target.session.is_some() && held > 0 && target.deadline <= now;
         match (self.said.ran_out, ran_out) {
             (false, true) => self.changes.lease_ran_out(held),
-            (true, false) if live => self.changes.lease_renewed(held),
+            (true, false) if held > 0 => self.changes.lease_renewed(held),
             _ => {}
         }
         self.said.ran_out = ran_out;
@@ -233,15 +255,20 @@ impl Agent {
         self.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
         self.health.turned(now, Readiness { synced, deadline: target.deadline, unanswered });
-        let counts = self.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
-            vip,
-            interface: self.view.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone()),
-            requests: counted.requests,
-            replies: counted.replies,
-            fenced: counted.fenced,
-            suppressed: counted.suppressed,
-            conflicts: counted.conflicts,
-        });
+        let counts =
+            self.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
+                vip,
+                interface: self
+                    .view
+                    .links
+                    .get(&link)
+                    .map_or_else(|| link.to_string(), |link| link.name.clone()),
+                requests: counted.requests,
+                replies: counted.replies,
+                fenced: counted.fenced,
+                suppressed: counted.suppressed,
+                conflicts: counted.conflicts,
+            });
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts.collect();
         Ok(())
     }
@@ -255,11 +282,20 @@ impl Agent {
             Change::Fenced { epoch, held } => self.changes.fenced_here(*epoch, *held),
             Change::Restored(wait) => {
                 let seconds = wait.as_secs();
-                error!(node = self.node, seconds, "the API server went back in time (etcd restored?): silent, and taking nothing, for a while");
+                error!(
+                    node = self.node,
+                    seconds,
+                    "the API server went back in time (etcd restored?): silent, and taking nothing, for a while"
+                );
             }
             Change::NameTaken(holder, wait) => {
                 let (holder, seconds) = (holder.to_string(), wait.as_secs());
-                warn!(node = self.node, holder, seconds, "another boot or machine holds this node's name: waiting until its lease has run out");
+                warn!(
+                    node = self.node,
+                    holder,
+                    seconds,
+                    "another boot or machine holds this node's name: waiting until its lease has run out"
+                );
             }
             Change::FencedPeer { node, epoch, claims, silence } => {
                 let reason = format!("silent for {:.1} s, its whole lease", silence.as_secs_f64());
@@ -273,7 +309,8 @@ impl Agent {
                     crate::election::Why::Own => Gain::Adopted,
                 };
                 let owned = self.kernel.owners().vips.get(vip).cloned().unwrap_or_default();
-                let names = owned.iter().filter_map(|id| self.view.links.get(id)).map(|l| l.name.clone()).collect();
+                let names =
+                    owned.iter().filter_map(|id| self.view.links.get(id)).map(|l| l.name.clone()).collect();
                 self.changes.gained(*vip, &services(vip), &names, &why, *epoch);
             }
             Change::Lost { vip, why, to } => {

@@ -23,21 +23,21 @@ use super::{
 };
 use crate::{
     datapath::DatapathError,
-    election::{Answer, Input, Leases, Machine, Request, Token},
+    election::{Answer, Input, Leases, Machine, Probed, Request, Token},
     kube::Snapshot,
-    policy::{Demand, Options},
+    policy::{Demand, Interfaces, Options},
     report::{
         changes::Changes,
         health::Health,
         metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
     },
-    vocabulary::{BootNs, Link, LinkId, Mac, Vip},
+    vocabulary::{BootNs, Link, LinkId, Vip},
     wire::{
         announcements::Schedule,
-        groups::Groups,
+        groups::{Groups, Membership, wanted},
         links::LinkView,
-        probe::{ProbeConfig, probe},
-        select::Excludes,
+        probe::{Plan, probe},
+        select::{Excludes, select},
         sender::{Sender, send_due},
     },
 };
@@ -48,6 +48,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const PROOFS: Duration = Duration::from_secs(10);
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
+/// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
+const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
 /// Nothing is due: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -60,7 +62,7 @@ pub(super) enum Outcome {
     /// Of an API request; the kind of Lease, if it was a write.
     Answered(Token, Option<LeaseKind>, Box<Answer>),
     /// Of probes.
-    Probed(Vip, Option<Mac>),
+    Probed(Vip, Probed),
 }
 
 /// Everything the loop owns.
@@ -73,7 +75,8 @@ pub(super) struct Agent {
     pub(super) leases: Leases,
     pub(super) schedule: Schedule,
     pub(super) sender: Sender,
-    pub(super) groups: Groups,
+    /// The solicited-node memberships wanted, for the task that keeps them.
+    pub(super) groups: watch::Sender<BTreeSet<Membership>>,
     pub(super) changes: Changes,
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: SharedCounts,
@@ -117,7 +120,10 @@ impl Agent {
                     let snapshot = snapshots.borrow_and_update().clone();
                     self.snapshot_changed(snapshot)?;
                 }
-                _ = proofs.tick() => self.prove(),
+                _ = proofs.tick() => {
+                    self.attach_again()?;
+                    self.prove();
+                }
                 _ = heartbeat.tick() => self.beat()?,
                 () = sleep_until(due.into()) => self.turn(Input::Tick)?,
             }
@@ -131,7 +137,17 @@ impl Agent {
 
     /// One step of the election: the kernel first, then the requests.
     pub(super) fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
-        let requests = self.machine.step(BootNs::now(), input);
+        let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
+        let mut requests = Vec::new();
+        if self.pauses.jump() > margin / 2 {
+            warn!(
+                node = self.node,
+                "the clocks jumped apart, as after a hypervisor's pause: silent until renewed"
+            );
+            requests = self.machine.step(BootNs::now(), Input::ClockJumped);
+            self.follow()?;
+        }
+        requests.append(&mut self.machine.step(BootNs::now(), input));
         self.follow()?;
         let changes: Vec<_> = self.machine.take_changes().collect();
         for change in changes {
@@ -150,7 +166,7 @@ impl Agent {
             &target.held,
             self.demand.as_deref(),
             &self.node,
-            &self.carrying(),
+            |interfaces| self.on(interfaces),
             self.kernel.owners(),
         );
         let Some(applied) = self.kernel.follow(&target, owners)? else { return Ok(()) };
@@ -163,7 +179,7 @@ impl Agent {
         for (vip, link) in applied.gained {
             self.schedule.announce(vip, link, now);
         }
-        self.groups.reconcile(self.kernel.groups());
+        self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
         if gained {
             self.prove();
         }
@@ -173,20 +189,37 @@ impl Agent {
     /// The links that carry the program.
     pub(super) fn carrying(&self) -> BTreeMap<LinkId, Link> {
         let attached = self.kernel.datapath.attachments();
-        self.view.links.iter().filter(|(id, _)| attached.contains_key(id)).map(|(id, l)| (*id, l.clone())).collect()
+        self.view
+            .links
+            .iter()
+            .filter(|(id, _)| attached.contains_key(id))
+            .map(|(id, l)| (*id, l.clone()))
+            .collect()
+    }
+
+    /// The links that carry the program and on which such a VIP is announced.
+    fn on(&self, interfaces: &Interfaces) -> BTreeSet<LinkId> {
+        let attached = self.kernel.datapath.attachments();
+        select(interfaces, &self.view, &self.excludes)
+            .links
+            .into_iter()
+            .filter(|id| attached.contains_key(id))
+            .collect()
     }
 
     fn send(&mut self, token: Token, request: Request) {
         let outcomes = self.outcomes.clone();
         if let Request::Probe(vip) = request {
-            let links = self.links_for(vip);
+            let (links, own) = (self.links_for(vip), self.view.macs());
             tokio::spawn(async move {
-                let probed = probe(vip, &links, ProbeConfig::default()).await;
-                let by = probed.map(|probed| probed.answered_by).unwrap_or_else(|error| {
-                    warn!(ip = %vip, %error, "cannot probe this address; taking it for unused");
-                    None
-                });
-                let _ = outcomes.send(Outcome::Probed(vip, by));
+                let probed = match probe(vip, &links, &own, PROBES).await {
+                    Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
+                    Err(error) => {
+                        warn!(ip = %vip, %error, "cannot probe this address; trying again");
+                        Probed::Failed
+                    }
+                };
+                let _ = outcomes.send(Outcome::Probed(vip, probed));
             });
             return;
         }
@@ -205,13 +238,16 @@ impl Agent {
     /// The links on which this node would announce a VIP.
     fn links_for(&self, vip: Vip) -> Vec<Link> {
         let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
-        let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else { return Vec::new() };
-        self.carrying().into_values().filter(|link| candidate.interfaces.select(&link.name)).collect()
+        let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(&self.node)) else {
+            return Vec::new();
+        };
+        let on = self.on(&candidate.interfaces);
+        on.iter().filter_map(|id| self.view.links.get(id)).cloned().collect()
     }
 
     fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
         match outcome {
-            Outcome::Probed(vip, by) => self.turn(Input::Probed(vip, by)),
+            Outcome::Probed(vip, probed) => self.turn(Input::Probed(vip, probed)),
             Outcome::Answered(token, kind, answer) => {
                 if let Some(kind) = kind {
                     let outcome = match *answer {
@@ -261,6 +297,27 @@ impl Agent {
     /// Whether a leaving agent may end: its last request is answered, and what it had to hand over is taken.
     fn may_go(&self, by: Instant) -> bool {
         !self.machine.is_busy() || by <= Instant::now()
+    }
+}
+
+fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let changed = *place != value;
+    *place = value;
+    changed
+}
+
+/// Keeps the memberships as wanted, beside the loop: netlink may take its time.
+pub(super) async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Membership>>) {
+    while wanted.changed().await.is_ok() {
+        let now = wanted.borrow_and_update().clone();
+        match groups.reconcile(&now).await {
+            Ok(done) => {
+                for ((link, group), error) in done.failed {
+                    warn!(link = link.0, %group, %error, "cannot join the solicited-node group: IPv6 questions may not arrive");
+                }
+            }
+            Err(error) => warn!(%error, "cannot keep multicast groups"),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ unsafe impl Attribute for ProgramInfo {}
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(in super::super) struct LinkInfo {
-    /// `enum bpf_link_type`.
+    /// `enum bpf_link_type`: 6 is XDP, 11 is TCX.
     pub kind: u32,
     /// Kernel-wide id.
     pub id: u32,

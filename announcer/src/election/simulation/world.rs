@@ -14,7 +14,7 @@ use super::{
     store::{self, Store},
 };
 use crate::{
-    election::{Answer, Input, Request, Token, lease::Record, lease::Version},
+    election::{Answer, Input, Probed, Request, Token, lease::Record, lease::Version},
     policy::Demand,
     vocabulary::{Mac, Vip},
 };
@@ -143,11 +143,10 @@ impl World {
         match event {
             Event::Input(input) => self.deliver(host, input),
             Event::Demand => self.deliver(host, Input::Demand(Arc::clone(&self.demand))),
-            Event::Tick(tick) => {
-                if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.tick == tick) {
-                    self.deliver(host, Input::Tick);
-                }
+            Event::Tick(tick) if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.tick == tick) => {
+                self.deliver(host, Input::Tick);
             }
+            Event::Tick(_) => {}
             Event::Work => self.work(host),
             Event::Answered(token, answer) => self.answered(host, token, answer),
             Event::Expired(token) => self.answered(host, token, Answer::Lost),
@@ -276,7 +275,8 @@ impl World {
             self.hosts.iter().enumerate().find(|(other, h)| *other != host && h.answers(vip, self.now));
         let by = heard.map(|(other, _)| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
         if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
-            self.deliver(host, Input::Probed(vip, by));
+            let probed = by.map_or(Probed::Unused, Probed::InUse);
+            self.deliver(host, Input::Probed(vip, probed));
         }
     }
 

@@ -113,14 +113,18 @@ impl Netlink {
         Ok(netlink)
     }
 
-    /// Waits for news and takes in all there is. After an overrun (ENOBUFS) news are lost: everything is listed again.
+    /// Waits for news and takes in all there is. After an overrun (ENOBUFS) some are lost, and what the socket still
+    /// holds is older than a new list would be: both sockets are opened anew.
     async fn next(&mut self, table: &mut LinkTable) -> Result<(), LinkWatchError> {
         let first = self.news.next().await.ok_or(LinkWatchError::Closed)?;
         let mut lost = take_in(table, first.0);
         while let Some(message) = self.news.next().now_or_never() {
             lost |= take_in(table, message.ok_or(LinkWatchError::Closed)?.0);
         }
-        if lost { self.list(table).await } else { Ok(()) }
+        if lost {
+            *self = Self::open(table).await?;
+        }
+        Ok(())
     }
 
     /// Asks for all links and addresses, then takes in what has changed while the kernel was listing them.

@@ -1,8 +1,9 @@
-//! The one address that `socket2` cannot spell safely: `sockaddr_ll`.
+//! Packet sockets: the two things that need `unsafe`, and nothing else in this room does.
 
-use std::mem;
+use std::{io, mem};
 
-use socket2::{SockAddr, SockAddrStorage};
+use socket2::{SockAddr, SockAddrStorage, Socket};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::vocabulary::LinkId;
 
@@ -16,4 +17,12 @@ pub(super) fn packet_address(link: LinkId, ethertype: u16) -> SockAddr {
     address.sll_ifindex = link.0.cast_signed();
     // SAFETY: the family is set, and the length is that of the address just written.
     unsafe { SockAddr::new(storage, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) }
+}
+
+/// Hands a non-blocking socket to the runtime, to be awaited until readable.
+pub(super) fn readable(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` owns its descriptor until it is dropped, always names the same one, and this room only reads
+    // from it: nobody closes or replaces it behind the runtime's back.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(registered?)
 }

@@ -1,0 +1,13 @@
+//! The datapath against the kernel: live programs on whole frames, real links, restarts, pins. Needs root; every test
+//! lives in namespaces and a bpffs of its own, and leaves nothing behind.
+
+mod adoption;
+mod arp;
+mod conflicts;
+mod links;
+mod ndp;
+mod pins;
+mod restart;
+mod rules;
+mod support;
+mod wire;

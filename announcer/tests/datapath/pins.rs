@@ -1,0 +1,166 @@
+//! The pin directory: one agent at a time, foreign shapes refused, readable for people, gone after uninstall. Root.
+
+use std::{path::Path, thread, time::Duration};
+
+use crate::support::{Lab, begin, link, owning, pin_root, session, sh, try_sh, vip};
+use announcer::{
+    datapath::{Attachment, Config, Datapath, DatapathError, Mode, Role, Status, uninstall},
+    vocabulary::BootNs,
+};
+
+const VIP4: &str = "10.9.0.100";
+const VIP6: &str = "fd00:9::100";
+const OTHER4: &str = "10.9.0.101";
+
+#[test]
+fn a_second_agent_is_refused_while_the_first_lives() {
+    let _lab = Lab::without_links();
+    let first = Datapath::open(Lab::config(Mode::Auto)).expect("a datapath");
+    let second = Datapath::open(Lab::config(Mode::Auto));
+    assert!(matches!(second, Err(DatapathError::Busy { .. })), "{second:?}");
+    drop(first);
+    Datapath::open(Lab::config(Mode::Auto)).expect("a datapath once the first is gone");
+}
+
+#[test]
+fn an_agent_may_wait_for_the_one_before_it() {
+    let _lab = Lab::without_links();
+    let first = Datapath::open(Lab::config(Mode::Auto)).expect("a datapath");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            // The thread shares this test's namespaces.
+            Datapath::open_within(Lab::config(Mode::Auto), Duration::from_secs(20)).map(drop)
+        });
+        drop(first);
+        waiting.join().expect("no panic").expect("the lock in the end");
+    });
+}
+
+#[test]
+fn a_directory_outside_a_bpffs_is_refused_with_the_way_out() {
+    let _lab = Lab::without_links();
+    let config = Config { pin_root: "/tmp/announcer-not-a-bpffs".into(), ..Lab::config(Mode::Auto) };
+    let error = Datapath::open(config).expect_err("no bpffs");
+    assert!(matches!(error, DatapathError::NotBpffs { .. }));
+    assert!(error.to_string().contains("mount -t bpf"), "{error}");
+    assert!(!Path::new("/tmp/announcer-not-a-bpffs").exists());
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_refused_and_replaced() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    drop(datapath);
+    let generation = "/sys/fs/bpf/announcer/gen-1";
+    sh(&format!("rm {generation}/vips4"));
+    sh(&format!("bpftool map create {generation}/vips4 type hash key 8 value 64 entries 100 name VIPS4"));
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert_eq!(datapath.inherited(), None);
+    datapath.establish(std::slice::from_ref(&left)).expect("established");
+    assert!(!datapath.prove(vip(VIP4), left.id).expect("a proof"), "nothing is owned");
+    begin(&mut datapath, 2);
+    datapath.apply(&owning(&[VIP4], &[left.id])).expect("applied");
+    assert!(datapath.prove(vip(VIP4), left.id).expect("a proof"));
+    assert!(!Path::new(generation).exists());
+}
+
+#[test]
+fn pinned_maps_of_another_layout_version_are_refused_and_replaced() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    drop(datapath);
+    let session = "/sys/fs/bpf/announcer/gen-1/session";
+    let zeroes = "0 ".repeat(44);
+    sh(&format!(
+        "bpftool map update pinned {session} key 0 0 0 0 value 255 255 255 255 255 255 255 127 9 0 0 0 {zeroes}"
+    ));
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert_eq!(datapath.inherited(), None);
+    datapath.establish(std::slice::from_ref(&left)).expect("established");
+    assert_eq!(datapath.deadline(), BootNs::NONE);
+}
+
+#[test]
+fn bpftool_prints_named_fields_and_words() {
+    let lab = Lab::new();
+    let (mut datapath, left) = lab.answering(Mode::Tcx, &[VIP4, VIP6]);
+    let mut owners = owning(&[VIP4, VIP6], &[left.id]);
+    owners.vips.extend(owning(&[OTHER4], &[]).vips);
+    datapath.apply(&owners).expect("applied");
+    // Of a ring buffer it says that there is nothing to dump, and fails.
+    let dump = |map: &str| try_sh(&format!("bpftool map dump pinned /sys/fs/bpf/announcer/{map}")).1;
+    let has = |map: &str, texts: &[&str]| {
+        let dump: String = dump(map).split_whitespace().collect::<Vec<_>>().join(" ");
+        for text in texts {
+            assert!(dump.contains(text), "{text} in {map}: {dump}");
+        }
+    };
+    has(
+        "vips4",
+        &["\"address\": [10,9,0,100", "\"role\": \"Owned\"", "\"role\": \"Elsewhere\"", "\"epoch\": 1"],
+    );
+    has(
+        "vips6",
+        &["\"address\": [253,0,0,9,0,0,0,0,0,0,0,0,0,0,1,0", "\"role\": \"Owned\"", "\"link_id\": "],
+    );
+    let deadline = format!("\"deadline_boot_ns\": {}", datapath.deadline().0);
+    has("session", &[&deadline, "\"layout_version\": 1", "\"elsewhere\": \"Dropped\"", "\"epoch\": 1"]);
+    let [a, b, c, d, e, f] = left.mac.0;
+    has("links", &[&format!("\"link_id\": {}, \"mac\": [{a},{b},{c},{d},{e},{f}", left.id)]);
+    has("macs", &[&format!("\"mac\": [{a},{b},{c},{d},{e},{f}")]);
+    has("counters", &["\"replies\": 0", "\"last_seen_boot_ns\": 0"]);
+    has("events", &["Found 0 elements"]);
+    drop(lab);
+}
+
+#[test]
+fn the_object_can_be_loaded_with_nothing_but_bpftool() {
+    let _lab = Lab::without_links();
+    sh("mkdir /sys/fs/bpf/programs /sys/fs/bpf/maps");
+    sh(&format!(
+        "bpftool prog loadall {} /sys/fs/bpf/programs pinmaps /sys/fs/bpf/maps",
+        announcer_ebpf::OBJECT_PATH
+    ));
+    assert_eq!(
+        sh("ls /sys/fs/bpf/programs").split_whitespace().collect::<Vec<_>>(),
+        ["announcer_tcx", "announcer_xdp"]
+    );
+}
+
+#[test]
+fn status_reads_everything_from_the_pins_beside_a_running_agent_and_after_it() {
+    let lab = Lab::new();
+    let (mut datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    let mut owners = owning(&[VIP4], &[left.id]);
+    owners.vips.extend(owning(&[OTHER4], &[]).vips);
+    datapath.apply(&owners).expect("applied");
+    lab.client.run(|| sh(&format!("arping -c 2 -w 2 -I right {VIP4}")));
+    let read = || Status::read(&pin_root()).expect("readable").expect("pinned").expect("of our layout");
+    let beside = read();
+    let deadline = datapath.deadline();
+    drop(datapath);
+    let after = read();
+    assert_eq!(beside, after);
+    assert_eq!((after.session, after.deadline, after.suppress), (session(1), deadline, true));
+    assert_eq!(after.links[&left.id].attachment, Attachment::Tcx);
+    assert_eq!(after.links[&left.id].mac, Some(left.mac));
+    let owned = &after.vips[&(vip(VIP4), left.id)];
+    assert_eq!((owned.role, owned.epoch, owned.counters.replies), (Role::Owned, 1, 2));
+    assert_eq!(after.vips[&(vip(OTHER4), left.id)].role, Role::Elsewhere);
+}
+
+#[test]
+fn uninstall_leaves_nothing_behind_and_needs_no_agent() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Generic, &[VIP4]);
+    assert!(matches!(uninstall(&pin_root()), Err(DatapathError::Busy { .. })), "not under a running agent");
+    drop(datapath);
+    assert_eq!(uninstall(&pin_root()).expect("uninstalled"), [left.id]);
+    assert!(!pin_root().exists());
+    assert!(!sh("ip -d link show left").contains("xdp"));
+    let asked = lab.client.run(|| try_sh(&format!("arping -c 1 -w 1 -I right {VIP4}")).0);
+    assert!(!asked);
+    assert_eq!(Status::read(&pin_root()).expect("readable").map(|_| ()), None);
+    assert_eq!(uninstall(&pin_root()).expect("nothing to do"), []);
+    assert_eq!(link("left").id, left.id);
+}

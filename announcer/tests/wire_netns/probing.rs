@@ -1,0 +1,173 @@
+//! Probes, as a Linux kernel that owns the address answers them.
+
+use std::{
+    collections::BTreeSet,
+    io::Read,
+    time::{Duration, Instant},
+};
+
+use announcer::{
+    vocabulary::{Link, Mac, Vip},
+    wire::{
+        frames,
+        probe::{Plan, ProbeError, Probed, probe},
+        sender::{Sender, Transmit},
+    },
+};
+
+use bytes::Bytes;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::lan::{Lan, Namespace, Pending};
+
+const QUICK: Plan = Plan { count: 3, spacing: Duration::from_millis(20), wait: Duration::from_millis(100) };
+/// So long that only an answer can end it in time.
+const LONG: Plan = Plan { count: 3, spacing: Duration::from_millis(200), wait: Duration::from_secs(3600) };
+
+fn vip(text: &str) -> Vip {
+    text.parse().expect("an address")
+}
+
+fn ask(
+    from: &Namespace,
+    vip: Vip,
+    links: Vec<Link>,
+    own: BTreeSet<Mac>,
+    plan: Plan,
+) -> Result<Probed, ProbeError> {
+    from.run_async(move || async move { probe(vip, &links, &own, plan).await })
+}
+
+#[test]
+fn a_kernel_that_has_the_address_answers() {
+    let lan = Lan::new();
+    let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
+    for owned in ["10.4.0.2", "fd00:4::2"].map(vip) {
+        let answer = ask(&lan.node, owned, vec![link.clone()], [link.mac].into(), LONG).expect("asked");
+        assert_eq!(answer, Probed { answered_by: Some(client.mac), contended_by: None }, "{owned}");
+    }
+}
+
+#[test]
+fn nobody_answers_for_an_unused_address() {
+    let lan = Lan::new();
+    let link = lan.node.link("eth0");
+    for unused in ["10.4.11.1", "fd00:4::b:1"].map(vip) {
+        let start = Instant::now();
+        let answer = ask(&lan.node, unused, vec![link.clone()], [link.mac].into(), QUICK).expect("asked");
+        assert_eq!(answer, Probed { answered_by: None, contended_by: None }, "{unused}");
+        assert!(start.elapsed() >= Duration::from_millis(140), "it listened to the end");
+    }
+}
+
+#[test]
+fn a_probe_leaves_no_trace_in_a_neighbours_table() {
+    let lan = Lan::new();
+    let link = lan.node.link("eth0");
+    lan.client.ip("neigh flush all");
+    ask(&lan.node, vip("10.4.0.2"), vec![link.clone()], [link.mac].into(), QUICK).expect("asked");
+    let table = lan.client.ip("-4 neigh show");
+    assert!(!table.contains(&link.mac.to_string()), "{table}");
+}
+
+#[test]
+fn an_answer_of_our_own_does_not_count() {
+    let lan = Lan::new();
+    let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
+    let own = BTreeSet::from([link.mac, client.mac]);
+    let answer = ask(&lan.node, vip("10.4.0.2"), vec![link], own, QUICK).expect("asked");
+    assert_eq!(answer.answered_by, None);
+}
+
+#[test]
+fn one_answer_on_any_link_ends_the_asking() {
+    let lan = Lan::new();
+    lan.node.ip("link add eth1 type veth peer name quiet");
+    lan.node.ip("link set quiet up");
+    lan.node.ip("link set eth1 up");
+    let links = vec![lan.node.link("eth1"), lan.node.link("eth0")];
+    let own = links.iter().map(|link| link.mac).collect();
+    let answer = ask(&lan.node, vip("10.4.0.2"), links, own, LONG).expect("asked");
+    assert_eq!(answer.answered_by, Some(lan.client.link("eth0").mac));
+}
+
+#[test]
+fn an_announcement_during_the_probe_is_an_answer() {
+    let lan = Lan::new();
+    let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
+    for vip in ["10.4.11.1", "fd00:4::b:1"].map(vip) {
+        let (link, own) = (link.clone(), BTreeSet::from([link.mac]));
+        let question = frames::probe(vip, link.mac);
+        let announcing = client.clone();
+        let announced = when_heard(&lan.client, question, move || {
+            let sender = Sender::new().expect("CAP_NET_RAW");
+            sender.send(announcing.id, &frames::announcement(vip, &announcing)[0]).expect("sent");
+        });
+        let answer = lan.node.run_async(move || async move { probe(vip, &[link], &own, LONG).await });
+        assert_eq!(answer.expect("asked").answered_by, Some(client.mac), "{vip}");
+        announced.wait();
+    }
+}
+
+/// Does `then` in `listener` once exactly this frame has been heard there.
+fn when_heard(listener: &Namespace, frame: Bytes, then: impl FnOnce() + Send + 'static) -> Pending<()> {
+    let everything = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+    let mut socket =
+        listener.run(move || Socket::new(Domain::PACKET, Type::RAW, Some(everything)).expect("CAP_NET_RAW"));
+    listener.start(move || {
+        let mut heard = [0; 2048];
+        while socket.read(&mut heard).map(|length| heard[..length] != frame).expect("frames") {}
+        then();
+    })
+}
+
+#[test]
+fn two_probers_see_each_other_and_neither_takes_it_for_an_answer() {
+    let lan = Lan::new();
+    let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
+    let plan = Plan { count: 10, spacing: Duration::from_millis(50), wait: Duration::from_millis(200) };
+    for vip in ["10.4.11.1", "fd00:4::b:1"].map(vip) {
+        let start = |from: &Namespace, link: Link| {
+            let own = BTreeSet::from([link.mac]);
+            from.start_async(move || async move { probe(vip, &[link], &own, plan).await })
+        };
+        let (ours, theirs) = (start(&lan.node, link.clone()), start(&lan.client, client.clone()));
+        let expected = |mac| Probed { answered_by: None, contended_by: Some(mac) };
+        assert_eq!(ours.wait().expect("asked"), expected(client.mac), "{vip}");
+        assert_eq!(theirs.wait().expect("asked"), expected(link.mac), "{vip}");
+    }
+}
+
+#[test]
+fn silence_of_a_link_that_carries_nothing_proves_nothing() {
+    let lan = Lan::new();
+    let up = lan.node.link("eth0");
+    lan.client.ip("link set eth0 down");
+    let down = lan.node.link("eth0");
+    let error = ask(&lan.node, vip("10.4.11.1"), vec![down], BTreeSet::new(), QUICK).expect_err("no carrier");
+    assert_eq!(error.to_string(), "eth0 has no carrier");
+    lan.node.ip("link set eth0 down");
+    let error = ask(&lan.node, vip("10.4.11.1"), vec![up], BTreeSet::new(), QUICK).expect_err("down");
+    assert!(matches!(error, ProbeError::Send { .. } | ProbeError::Listen { .. }), "{error:?}");
+    let error = ask(&lan.node, vip("10.4.11.1"), vec![], BTreeSet::new(), QUICK).expect_err("nothing asked");
+    assert!(matches!(error, ProbeError::NoLink));
+}
+
+#[test]
+fn other_traffic_does_not_wake_the_prober() {
+    let lan = Lan::new();
+    let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
+    let own = BTreeSet::from([link.mac]);
+    let answer =
+        lan.node.start_async(move || async move { probe(vip("10.4.11.1"), &[link], &own, QUICK).await });
+    lan.client.run(move || {
+        let sender = Sender::new().expect("CAP_NET_RAW");
+        for n in 0..200 {
+            let other = Vip::from(std::net::Ipv4Addr::new(10, 4, 12, n));
+            frames::announcement(other, &client)
+                .iter()
+                .for_each(|f| sender.send(client.id, f).expect("sent"));
+        }
+    });
+    assert_eq!(answer.wait().expect("asked"), Probed { answered_by: None, contended_by: None });
+}
