@@ -161,13 +161,16 @@ fn a_write_for_a_deleted_lease_does_not_create_it_anew() {
 /// 4
 #[test]
 fn an_answer_that_comes_after_the_deletion_does_not_bring_a_claim_back() {
-    let mut cluster = Cluster::empty(&["a"], true);
+    let mut cluster = Cluster::empty(&["a"], false);
     cluster.start("a", "boot1", Target::default());
-    cluster.run(58_000);
     let (token, take) = loop {
         let (token, request) = cluster.until_it_sends("a");
         if matches!(request, Request::Put(Record::Claim(_))) {
             break (token, request);
+        }
+        if let Request::Probe(vip) = request {
+            cluster.step("a", Input::Probed(vip, super::Probed::Unused));
+            continue;
         }
         let answer = cluster.commit(&request);
         cluster.answer("a", token, answer);
@@ -183,6 +186,46 @@ fn an_answer_that_comes_after_the_deletion_does_not_bring_a_claim_back() {
     assert!(cluster.target("a").held.is_empty());
 }
 
+/// 4
+#[test]
+fn a_claim_created_by_a_strict_node_gives_no_entry_before_its_watch_shows_it() {
+    let mut cluster = Cluster::empty(&["a"], true);
+    cluster.start("a", "boot1", Target::default());
+    cluster.run(59_000);
+    cluster.node("a").held_back = true;
+    let mut writes = 0;
+    for _ in 0..200 {
+        cluster.run(50);
+        while let Some((token, request)) = cluster.node("a").out.pop() {
+            writes += u32::from(matches!(request, Request::Put(Record::Claim(_))));
+            let answer = cluster.commit(&request);
+            cluster.answer("a", token, answer);
+        }
+    }
+    assert!(writes == 1 && cluster.answering().is_empty(), "{writes} writes");
+    cluster.node("a").held_back = false;
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+/// 4
+#[test]
+fn an_owner_whose_watch_is_silent_learns_in_time_that_its_claim_was_deleted() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.store.delete(cluster.now, "vip-10.0.0.1");
+    for _ in 0..1_500 {
+        // Never two: `run` looks. Requests of a go through, its watch tells nothing.
+        cluster.run(50);
+        while let Some((token, request)) = cluster.node("a").out.pop() {
+            let answer = cluster.commit(&request);
+            cluster.answer("a", token, answer);
+        }
+    }
+    assert_eq!(cluster.answering(), ["b"]);
+    assert!(cluster.session("a").holder.is_some(), "a was never fenced");
+}
+
 /// 6
 #[test]
 fn a_claim_above_the_epoch_in_view_is_not_void() {
@@ -192,6 +235,10 @@ fn a_claim_above_the_epoch_in_view_is_not_void() {
     claim.version = Version(cluster.store.revision + 1);
     cluster.node("b").held_back = true;
     cluster.step("b", Input::Changed(Record::Claim(claim)));
+    for ms in [3_000, 3_000] {
+        cluster.now += ms;
+        cluster.step("b", Input::Tick);
+    }
     let wrote = |(_, request): &(super::Token, Request)| matches!(request, Request::Put(Record::Claim(_)));
     assert!(!cluster.node("b").out.iter().any(wrote), "our view is the stale one");
 }
@@ -207,6 +254,18 @@ fn an_agent_that_may_not_adopt_is_silent_before_its_new_epoch_is_sent() {
     assert!(cluster.answering().is_empty());
     let (_, write) = cluster.next_request("a");
     assert!(written(&write).epoch > 6, "memory counts: {}", written(&write).epoch);
+}
+
+/// 7
+#[test]
+fn an_inherited_entry_whose_claim_names_another_epoch_is_not_adopted() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let inherited = cluster.crash("a");
+    let mut claim = cluster.claim().expect("a claim");
+    claim.session_epoch -= 1;
+    cluster.commit(&Request::Put(Record::Claim(claim)));
+    cluster.start("a", "boot1", inherited);
+    assert!(cluster.target("a").session.is_some() && cluster.target("a").held.is_empty());
 }
 
 /// 7

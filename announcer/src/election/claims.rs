@@ -9,7 +9,7 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Probed, Purpose, Request, Why},
+    machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
 };
 use crate::{
@@ -32,6 +32,9 @@ const PROBE_FAILED: Duration = Duration::from_secs(1);
 impl Machine {
     pub(super) fn drive_claims(&mut self, now: BootNs) {
         self.drop_lost_entries();
+        if self.live_since.is_some() {
+            self.doubt_claims(now);
+        }
         self.view.forget_present();
         let Some(demand) = self.demand.clone() else { return };
         if !self.is_live(now) || self.shutdown == Some(false) || self.quiet_until > now {
@@ -222,8 +225,12 @@ impl Machine {
         if claim.is_none() && !self.may_create(now, vip) {
             return;
         }
+        let created = claim.is_none();
+        if claim.as_ref().is_some_and(|claim| self.is_ours(claim) && !self.may_follow(now, claim)) {
+            return;
+        }
         let in_flight =
-            self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(..))).count();
+            self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(_))).count();
         if in_flight >= CLAIMS_IN_FLIGHT {
             return; // The answer to one of them brings us back.
         }
@@ -243,7 +250,7 @@ impl Machine {
             transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),
             understood: true,
         });
-        let purpose = Purpose::Take(vip, uid, epoch, why);
+        let purpose = Purpose::Take(Take { vip, session: (uid, epoch), why, creates: created, sent_at: now });
         self.request(now, claim_name(vip), purpose, Request::Put(record));
     }
 
@@ -289,6 +296,22 @@ impl Machine {
         false
     }
 
+    /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another
+    /// node and deleted again while our watch lagged, and then that node answers until it hears of it. Our own
+    /// creation, once the watch brings it, shows what came before; a second write may follow then.
+    fn may_follow(&mut self, now: BootNs, claim: &Claim) -> bool {
+        if !self.settings.strict {
+            return true;
+        }
+        match self.view.claim_deleted_at(claim.vip).map(|at| at + D_MAX).filter(|until| *until > now) {
+            Some(until) => {
+                self.wake(until);
+                false
+            }
+            None => self.view.has_watched(claim.version),
+        }
+    }
+
     pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
         let mut begun = None;
         self.outstanding.retain(|_, (_, purpose)| match purpose {
@@ -317,12 +340,17 @@ impl Machine {
     }
 
     /// Our own compare-and-swap succeeded: the entry is added iff the session is still the one it is bound to.
-    pub(super) fn taken(&mut self, vip: Vip, uid: &str, epoch: u64, why: Why) {
+    pub(super) fn taken(&mut self, take: Take) {
+        let Take { vip, session, why, creates, sent_at } = take;
         self.probed.remove(&vip);
-        let current = self.target.session.as_ref().is_some_and(|(u, e)| u == uid && *e == epoch);
+        let current = self.target.session.as_ref() == Some(&session);
         let named = self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim));
-        if current && named && self.target.held.insert(vip) {
-            self.changes.push_back(Change::Gained { vip, epoch, why });
+        if !current || !named || creates && self.settings.strict {
+            return;
+        }
+        self.confirmed.insert(vip, sent_at);
+        if self.target.held.insert(vip) {
+            self.changes.push_back(Change::Gained { vip, epoch: session.1, why });
         }
     }
 }

@@ -191,6 +191,18 @@ pub enum Change {
     InUse(Vip, Mac),
 }
 
+/// The write that takes a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Take {
+    pub vip: Vip,
+    /// UID and epoch of ours that it binds the claim to.
+    pub session: (String, u64),
+    pub why: Why,
+    /// There was no claim before.
+    pub creates: bool,
+    pub sent_at: BootNs,
+}
+
 /// What is outstanding.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
@@ -202,8 +214,10 @@ pub(super) enum Purpose {
     Look(Version),
     /// Fencing of this session, in view at this silence.
     Fence(Duration),
-    /// Taking a claim, bound to this UID and epoch, with the reason.
-    Take(Vip, String, u64, Why),
+    /// Taking a claim.
+    Take(Take),
+    /// Reading a claim of ours that the watch has not confirmed, in view at this version, since then.
+    Confirm(Vip, Version, BootNs),
     /// Releasing or deleting a claim.
     Release(Vip),
     /// Probes, begun then.
@@ -232,6 +246,10 @@ pub struct Machine {
     pub(super) name_taken: Option<Holder>,
     /// A restored store: nothing is taken before.
     pub(super) quiet_until: BootNs,
+    /// Everything that happened to the Leases before this has been seen by list and watch.
+    pub(super) seen_until: Option<BootNs>,
+    /// When a claim of ours was last known to be there, from a write or read of our own.
+    pub(super) confirmed: BTreeMap<Vip, BootNs>,
     /// Since when our session has been live: a fresh cluster settles from here.
     pub(super) live_since: Option<BootNs>,
     /// Since when a VIP could be taken.
@@ -273,6 +291,8 @@ impl Machine {
             shutdown: None,
             name_taken: None,
             quiet_until: BootNs::NONE,
+            seen_until: None,
+            confirmed: BTreeMap::new(),
             live_since: None,
             open_since: BTreeMap::new(),
             probed: BTreeMap::new(),
@@ -346,10 +366,12 @@ impl Machine {
             Input::Links(links) => self.links = links,
             Input::Listed(version, records) => {
                 self.synced = true;
+                records.iter().for_each(|record| self.heard_ourselves(record));
                 self.view.listed(now, version, records);
                 self.own_seen(now);
             }
             Input::Changed(record) => {
+                self.heard_ourselves(&record);
                 self.view.watched(record.version());
                 self.view.seen(now, record);
                 self.own_seen(now);
@@ -383,8 +405,12 @@ impl Machine {
         let done = matches!(answer, Answer::Done(_));
         match (answer, &purpose) {
             (Answer::Done(record), Purpose::Sweep) => self.view.deleted(now, &record),
-            (Answer::Done(record), Purpose::Look(asked)) => self.view.read(now, record, *asked),
-            (Answer::NotFound, Purpose::Look(asked)) => self.view.missing(now, &name, *asked),
+            (Answer::Done(record), Purpose::Look(asked) | Purpose::Confirm(_, asked, _)) => {
+                self.view.read(now, record, *asked)
+            }
+            (Answer::NotFound, Purpose::Look(asked) | Purpose::Confirm(_, asked, _)) => {
+                self.view.missing(now, &name, *asked)
+            }
             (Answer::Done(record), _) => self.view.seen(now, record),
             (Answer::NotFound | Answer::Conflict, _) => {
                 // A watch that lags would let us collide again and again: read what is there.
@@ -397,7 +423,8 @@ impl Machine {
             }
         }
         match purpose {
-            Purpose::Take(vip, uid, epoch, why) if done => self.taken(vip, &uid, epoch, why),
+            Purpose::Take(take) if done => self.taken(take),
+            Purpose::Confirm(vip, _, sent) if done => self.confirm(vip, sent),
             Purpose::Fence(silence) if done => {
                 let fenced = self.view.sessions.get(&name).map(|seen| &seen.session);
                 let (epoch, uid) = fenced.map_or((0, ""), |session| (session.epoch, &session.uid));

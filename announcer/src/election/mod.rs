@@ -4,6 +4,7 @@
 mod attacks;
 mod choose;
 mod claims;
+mod doubt;
 mod driver;
 pub mod lease;
 mod machine;

@@ -42,7 +42,7 @@ struct Attempt {
 pub(super) struct Live {
     /// The version that the next write replaces.
     version: Version,
-    attempts: Attempts,
+    pub(super) attempts: Attempts,
     renew_at: BootNs,
     /// What the last write published, so that a change is published at once.
     published: (Vec<String>, bool),
@@ -61,6 +61,10 @@ impl Attempts {
         Some((attempt.token, attempt.sent_at + attempt.answer_for))
     }
 
+    pub(super) fn sent_at(&self, renewal: &str) -> Option<BootNs> {
+        self.0.iter().find(|attempt| attempt.renewal == renewal).map(|attempt| attempt.sent_at)
+    }
+
     fn push(&mut self, attempt: Attempt) {
         self.0.push_back(attempt);
         // An attempt this old has lost its whole lease: crediting it could only lower the deadline.
@@ -76,6 +80,8 @@ impl Machine {
         self.target = Default::default();
         self.own = Own::Unknown;
         self.live_since = None;
+        self.seen_until = None;
+        self.confirmed.clear();
         self.open_since.clear();
     }
 

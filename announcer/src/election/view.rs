@@ -322,6 +322,16 @@ impl View {
         self.deleted_claims.get(&vip).is_some_and(|at| *at >= since)
     }
 
+    /// When a claim for this VIP was last seen to be deleted.
+    pub fn claim_deleted_at(&self, vip: Vip) -> Option<BootNs> {
+        self.deleted_claims.get(&vip).copied()
+    }
+
+    /// Whether list or watch have come as far as this.
+    pub fn has_watched(&self, version: Version) -> bool {
+        self.watched >= version
+    }
+
     /// Since when a VIP that somebody wants has had no claim.
     pub fn absent_claim_since(&mut self, vip: Vip, now: BootNs) -> BootNs {
         *self.absent_claims.entry(vip).or_insert(now)

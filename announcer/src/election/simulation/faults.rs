@@ -24,7 +24,7 @@ impl World {
 
     fn happen(&mut self, kind: Fault) {
         let at = usize::try_from(self.rng.below(self.hosts.len() as u64)).unwrap_or_default();
-        let long = span(&mut self.rng);
+        let long = span(&mut self.rng) * if self.rng.per_mille(100) { 2 } else { 1 };
         self.say(|w| format!("FAULT {kind:?} at {} for {} ms", w.hosts[at].machine_id, long / MS));
         match kind {
             Fault::Crash => {
@@ -49,11 +49,9 @@ impl World {
                 self.weather.late = self.rng.below(400);
             }
             Fault::StallWatch => {
-                let long = if self.setting.unnoticed { long } else { long.min(28 * SECOND) };
                 self.stall_watch(at, long);
             }
             Fault::LoseWatch => {
-                let long = if self.setting.unnoticed { long } else { long.min(28 * SECOND) };
                 self.lose_watch(at, long);
             }
             Fault::DeleteLease | Fault::Annotate => self.by_hand(kind),

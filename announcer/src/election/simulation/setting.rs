@@ -142,7 +142,7 @@ impl Setting {
         if faults.contains(&Fault::Strike) {
             weather.strikes_ppm = rng.range(500, 20_000);
         }
-        let waits_longest = strict || faults.contains(&Fault::Restore);
+        let waits_longest = strict || faults.iter().any(|f| matches!(f, Fault::Restore | Fault::Scale));
         Self {
             strict,
             unnoticed,

@@ -1,0 +1,70 @@
+//! Doubt about what we hold: a claim that somebody deleted may be taken by another node after [`D_MAX`], so its
+//! owner has to learn of it earlier, also while its watch tells nothing (`DESIGN` §5.3).
+
+use std::time::Duration;
+
+use super::{
+    lease::{Record, claim_name},
+    machine::{Change, Machine, Purpose, Request},
+    own::Own,
+    times::D_MAX,
+};
+use crate::vocabulary::{BootNs, Vip};
+
+/// A claim that was not confirmed for so long is read.
+const READ_AFTER: Duration = Duration::from_secs(30);
+/// An entry whose claim was not confirmed for so long is given away: D_MAX less a tenth, as any margin.
+const GONE_AFTER: Duration = Duration::from_secs(54);
+const READS_IN_FLIGHT: usize = 32;
+
+const _: () = assert!(GONE_AFTER.as_secs() * 10 <= D_MAX.as_secs() * 9);
+
+impl Machine {
+    /// The watch or a list brought this: if one of our own renewals, everything up to its sending has been seen.
+    pub(super) fn heard_ourselves(&mut self, record: &Record) {
+        let (Record::Session(session), Own::Live(live)) = (record, &self.own) else { return };
+        if session.holder.as_ref() == Some(&self.me.holder) {
+            self.seen_until = self.seen_until.max(live.attempts.sent_at(&session.renewal));
+        }
+    }
+
+    /// Until when this claim is known to have been there.
+    fn known_until(&self, vip: Vip) -> BootNs {
+        let confirmed = self.confirmed.get(&vip).copied().max(self.live_since);
+        confirmed.max(self.seen_until).unwrap_or_default()
+    }
+
+    /// Reads claims of ours that the watch has not confirmed lately, and gives entries away while there is time.
+    pub(super) fn doubt_claims(&mut self, now: BootNs) {
+        let held: Vec<Vip> = self.target.held.iter().copied().collect();
+        self.confirmed.retain(|vip, _| self.target.held.contains(vip));
+        let reads = |(_, purpose): &&(String, Purpose)| matches!(purpose, Purpose::Confirm(..));
+        let mut in_flight = self.outstanding.values().filter(reads).count();
+        for vip in held {
+            let known = self.known_until(vip);
+            if known + GONE_AFTER <= now {
+                self.target.held.remove(&vip);
+                let why = "its claim could not be confirmed";
+                self.changes.push_back(Change::Lost { vip, why, to: None });
+            } else if known + READ_AFTER > now {
+                self.wake(known + READ_AFTER);
+            } else {
+                self.wake(known + GONE_AFTER);
+                let name = claim_name(vip);
+                let asked = self.view.version_of(&name).unwrap_or_default();
+                if in_flight < READS_IN_FLIGHT {
+                    in_flight += 1;
+                    let purpose = Purpose::Confirm(vip, asked, now);
+                    self.request(now, name.clone(), purpose, Request::Get(name));
+                }
+            }
+        }
+    }
+
+    /// A read that was sent at `sent` found the claim as it is in view.
+    pub(super) fn confirm(&mut self, vip: Vip, sent: BootNs) {
+        if self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim)) {
+            self.confirmed.insert(vip, sent);
+        }
+    }
+}
