@@ -99,6 +99,18 @@ impl Datapath {
         self.inherited.as_ref()
     }
 
+    /// Goes on with nothing of what was found: silent when this returns, every VIP elsewhere after
+    /// [`establish`](Self::establish), no session.
+    ///
+    /// # Errors
+    /// As [`silence`](Self::silence).
+    pub fn disinherit(&mut self) -> Result<(), DatapathError> {
+        self.silence()?;
+        self.found.inherited = None;
+        self.inherited = None;
+        Ok(())
+    }
+
     /// The links that carried a program of ours when this agent started; those that are not given to
     /// [`establish`](Self::establish) are detached by it.
     pub fn pinned_links(&self) -> BTreeSet<LinkId> {
