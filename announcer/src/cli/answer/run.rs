@@ -81,11 +81,11 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     }
     // What can fail from here on must not leave a program behind on a link that had none.
     let result = serve(args, signals, links, view, chosen, &ids, datapath, epoch).await;
-    if result.is_ok() && args.keep {
-        return Ok(());
+    if result.is_err() || !args.keep {
+        clean(&args.pins.pin_root).await.or_else(|error| if result.is_ok() { Err(error) } else { Ok(()) })?;
     }
-    let cleaned = clean(&args.pins.pin_root).await;
-    result.and(cleaned)
+    say_goodbye(args, result?);
+    Ok(())
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call, each a part of the start")]
@@ -98,7 +98,7 @@ async fn serve(
     ids: &BTreeSet<LinkId>,
     datapath: Datapath,
     epoch: u64,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<&'static str> {
     let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
     let on: Vec<Link> = ids.iter().filter_map(|id| view.links.get(id)).cloned().collect();
     let (kernel, adopted, reports) =
@@ -129,8 +129,7 @@ async fn serve(
             name = signals.next() => {
                 lease.renew(&mut station, &mut chosen)?;
                 station.close().await;
-                say_goodbye(args, name);
-                return Ok(());
+                return Ok(name);
             }
             _ = renewal.tick() => lease.renew(&mut station, &mut chosen)?,
             Ok(()) = links.changed() => {

@@ -8,6 +8,7 @@ pub mod frames;
 pub mod programs;
 pub mod socket;
 
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
 pub use self::asker::{Asked, Asker};
 use std::{
     collections::{BTreeMap, BTreeSet},
