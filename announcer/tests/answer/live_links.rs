@@ -1,7 +1,10 @@
 //! Links that go down, change their address or name, vanish, come late or join a bridge while addresses are answered.
 //! After each: the right MAC in answers, announcements at once, and the IPv6 group joined.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use announcer::vocabulary::Mac;
 
@@ -45,8 +48,8 @@ impl Ear {
     }
 
     fn wait(&self, what: &str, wanted: impl Fn(&[u8]) -> bool) {
-        let until = std::time::Instant::now() + PATIENCE;
-        while std::time::Instant::now() < until {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             if self.0.receive(&wanted).is_some() {
                 return;
             }
@@ -54,24 +57,35 @@ impl Ear {
         panic!("never heard {what}");
     }
 
-    /// Asks for both addresses until each is answered, by `mac`.
+    /// Asks for both addresses until each is answered, by `mac`. (A far end that was without carrier drops what it
+    /// sends until the kernel's link watch gets round to it.)
     fn is_answered_by(&self, mac: Mac) {
-        let both: [(Vec<u8>, fn(&[u8]) -> Option<[u8; 6]>); 2] = [
-            (Arp::request(VIP4).bytes(), |frame| {
-                (frame.get(12..14) == Some(&[8, 6]) && frame[21] == 2 && frame[0] != 0xff)
-                    .then(|| frame[22..28].try_into().expect("six bytes"))
-            }),
-            (Ndp::solicitation(VIP6).bytes(), |frame| {
-                (frame.get(12..14) == Some(&[0x86, 0xdd]) && frame[54] == 136 && frame[58] == 0x60)
-                    .then(|| frame[80..86].try_into().expect("six bytes"))
-            }),
-        ];
-        for (question, answer) in both {
-            self.0.send(&question);
-            let frame = self.0.receive(|frame| answer(frame).is_some()).expect("an answer");
-            assert_eq!(answer(&frame).map(Mac), Some(mac));
-        }
+        assert_eq!(self.ask(&Arp::request(VIP4).bytes(), arp_answer), mac);
+        assert_eq!(self.ask(&Ndp::solicitation(VIP6).bytes(), nd_answer), mac);
     }
+
+    fn ask(&self, question: &[u8], answer: impl Fn(&[u8]) -> Option<Mac>) -> Mac {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            self.0.send(question);
+            if let Some(frame) = self.0.receive(|frame| answer(frame).is_some()) {
+                return answer(&frame).expect("just looked at");
+            }
+        }
+        panic!("no answer");
+    }
+}
+
+/// Who answers, by a reply that is no announcement.
+fn arp_answer(frame: &[u8]) -> Option<Mac> {
+    let is_answer = frame.get(12..14) == Some(&[8, 6]) && frame[21] == 2 && frame[0] != 0xff;
+    is_answer.then(|| Mac(frame[22..28].try_into().expect("six bytes")))
+}
+
+/// Who answers, by a solicited advertisement.
+fn nd_answer(frame: &[u8]) -> Option<Mac> {
+    let is_answer = frame.get(12..14) == Some(&[0x86, 0xdd]) && frame[54] == 136 && frame[58] == 0x60;
+    is_answer.then(|| Mac(frame[80..86].try_into().expect("six bytes")))
 }
 
 fn group_is_joined(interface: &str) {

@@ -49,7 +49,8 @@ impl Announcer {
         announcer
     }
 
-    fn start(arguments: &str) -> Self {
+    /// Starts `announcer ARGUMENTS`.
+    pub fn start(arguments: &str) -> Self {
         let mut child = command(arguments).stdout(Stdio::piped()).spawn().expect("the binary runs");
         let (send, lines) = mpsc::channel();
         let stdout = child.stdout.take().expect("piped");

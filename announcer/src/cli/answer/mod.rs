@@ -2,7 +2,7 @@
 
 mod run;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use clap::builder::NonEmptyStringValueParser;
 use tracing::level_filters::LevelFilter;
@@ -85,8 +85,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     run::run(&args)
 }
 
-fn repeated<T: PartialEq>(items: &[T]) -> Option<&T> {
-    items.iter().enumerate().find(|(at, item)| items[..*at].contains(item)).map(|(_, item)| item)
+/// The first item that was there before.
+fn repeated<T: Ord>(items: &[T]) -> Option<&T> {
+    let mut seen = BTreeSet::new();
+    items.iter().find(|item| !seen.insert(*item))
 }
 
 #[cfg(test)]

@@ -2,14 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-mod asker;
+pub mod asker;
 pub mod bench;
 pub mod frames;
 pub mod programs;
 pub mod socket;
 
-#[allow(unused_imports, reason = "each test binary uses a part of it")]
-pub use self::asker::{Asked, Asker};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
