@@ -1,7 +1,6 @@
 //! `announcer answer` as people run it: the binary, in namespaces of its own, asked over real links. Needs root.
 
 mod announcing;
-mod flood;
 mod live_links;
 mod process;
 mod restart;

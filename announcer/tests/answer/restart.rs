@@ -3,10 +3,10 @@
 
 use std::{thread, time::Duration};
 
+use announcer_tests::flood::{Flood, RATE, Sockets};
 use rustix::process::Signal;
 
 use crate::{
-    flood::{Flood, RATE},
     process::Announcer,
     support::{
         Client, Lab,
@@ -84,17 +84,21 @@ fn restarts_lose_nothing(signal: Signal) {
     assert!(reached, "the group is forwarded to the port of a member");
     drop(wire);
 
-    let arp = Flood::start(&lab.client, "right", Arp::request(VIP4).bytes(), is_reply);
-    let ndp = Flood::start(&lab.client, "right", Ndp::solicitation(VIP6).bytes(), is_advertisement);
+    let sockets = |ethertype: libc::c_int| {
+        let opened = lab.client.run(move || Sockets::open("right", ethertype as u16));
+        opened.expect("sockets")
+    };
+    let arp = Flood::start(sockets(libc::ETH_P_ARP), Arp::request(VIP4).bytes(), is_reply);
+    let ndp = Flood::start(sockets(libc::ETH_P_IPV6), Ndp::solicitation(VIP6).bytes(), is_advertisement);
     for _ in 0..RESTARTS {
         answer.end(signal);
         answer = start();
     }
-    let (arp, ndp) = (arp.stop(), ndp.stop());
+    let (arp, ndp) = (arp.stop().expect("a count"), ndp.stop().expect("a count"));
     println!("{RESTARTS} times {signal:?}: ARP {arp:?}, NS {ndp:?}");
     for flooded in [arp, ndp] {
         assert_eq!(flooded.answered, flooded.sent, "every question is answered");
-        assert!(flooded.rate > 0.9 * RATE as f64, "the flood was none: {flooded:?}");
+        assert!(flooded.rate() > 0.9 * f64::from(RATE), "the flood was none: {flooded:?}");
     }
 }
 
