@@ -11,7 +11,12 @@ use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
-use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::select::Excludes};
+use crate::{
+    datapath::{KernelLog, Mode},
+    election::Failback,
+    report::log::LogFormat,
+    wire::select::Excludes,
+};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
@@ -86,6 +91,11 @@ pub(crate) struct Args {
     /// Least important level that is logged.
     #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
     log_level: LevelFilter,
+
+    /// What the kernel programs log of their decisions, whatever `--log-level` says: at `debug` every request answered,
+    /// fenced or suppressed, at `trace` those passed as well. For looking for a fault: a line costs more than an answer.
+    #[arg(long, env = "ANNOUNCER_KERNEL_LOG", value_name = "LEVEL", value_enum, default_value_t = KernelLog::Off)]
+    kernel_log: KernelLog,
 
     #[command(flatten)]
     pins: super::Pins,

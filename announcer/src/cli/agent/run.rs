@@ -73,8 +73,12 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let health = Arc::new(Health::new(WEDGED, BootNs::now()));
     let links = link_watch.view();
     let view = links.borrow().clone();
-    let config =
-        Config { pin_root: args.pins.pin_root.clone(), mode: args.mode, suppress: !args.no_suppress };
+    let config = Config {
+        pin_root: args.pins.pin_root.clone(),
+        mode: args.mode,
+        suppress: !args.no_suppress,
+        kernel_log: args.kernel_log,
+    };
     let mut datapath = tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE))
         .await
         .context("datapath")??;
@@ -90,6 +94,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let kept = datapath.pinned_links();
     let carrying: Vec<Link> = view.links.values().filter(|link| kept.contains(&link.id)).cloned().collect();
     let reports = datapath.establish(&carrying)?;
+    if let Some(log) = datapath.kernel_log() {
+        log.spawn().context("cannot read the kernel's log")?;
+    }
     let (kernel, target) = Kernel::new(datapath, uuid_bytes(&holder.boot_id))?;
 
     let seed = random()?;
