@@ -7,6 +7,12 @@
 #[cfg(target_arch = "bpf")]
 mod kernel;
 
+// What aya-log's macros expand to begins with `::aya_log_ebpf::macro_support`: it is ours.
+#[cfg(target_arch = "bpf")]
+extern crate self as aya_log_ebpf;
+#[cfg(target_arch = "bpf")]
+use kernel::log::macro_support;
+
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

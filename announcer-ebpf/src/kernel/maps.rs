@@ -1,6 +1,6 @@
 //! The maps, and the node as the packet logic sees it through them.
 
-use core::ptr::addr_of;
+use core::{net::IpAddr, ptr::addr_of};
 
 use announcer_ebpf::{
     layout::{
@@ -15,6 +15,8 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
 };
+
+use super::log::{self, macro_support::Level};
 
 const GROWING: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -131,6 +133,21 @@ impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
             counters.events_lost += u64::from(lost);
             counters.last_seen_boot_ns = conflict.at_boot_ns;
         });
+        log::conflict(self.ingress.ifindex, &conflict);
+    }
+
+    #[inline(always)]
+    fn log_request(&self, outcome: Outcome, target: IpAddr, sender: [u8; 6]) {
+        if log::tells(outcome) && !(self.is_proof)() {
+            log::request(outcome, self.ingress.ifindex, target, sender);
+        }
+    }
+
+    #[inline(always)]
+    fn log_malformed(&self, sender: [u8; 6]) {
+        if log::enabled(Level::Debug) && !(self.is_proof)() {
+            log::malformed(self.ingress.ifindex, sender);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Entry points, their frames and the maps.
 
+pub(crate) mod log;
 mod maps;
 mod tcx;
 mod xdp;

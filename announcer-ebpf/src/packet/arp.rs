@@ -1,5 +1,7 @@
 //! ARP for IPv4 over Ethernet (RFC 826), with the sender check of RFC 5227 §2.4.
 
+use core::net::IpAddr;
+
 use super::{
     Frame, Ingress, Node, Outcome, Verdict,
     node::judge,
@@ -38,8 +40,12 @@ fn respond<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: Ingress, at:
     if destination != Mac::BROADCAST && destination != own {
         return None;
     }
-    let entry = node.vip4(Vip4Key { link_id: link.link_id, address: target })?;
-    let (verdict, now) = judge(node, entry);
+    let asked = IpAddr::from(target);
+    let Some(entry) = node.vip4(Vip4Key { link_id: link.link_id, address: target }) else {
+        node.log_request(Outcome::Passed, asked, sender_mac.bytes());
+        return None;
+    };
+    let (verdict, now) = judge(node, entry, asked, sender_mac.bytes());
     if verdict == Verdict::Answer {
         // Two writes, neither of constants alone: in TCX each is a call, and a constant would need a map to lie in.
         let [o0, o1, o2, o3, o4, o5] = own.bytes();
@@ -49,6 +55,7 @@ fn respond<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: Ingress, at:
         let reply = [0, 2, o0, o1, o2, o3, o4, o5, t0, t1, t2, t3, s0, s1, s2, s3, s4, s5, i0, i1, i2, i3];
         frame.write(at + 6, &reply)?;
         node.count_request(entry.counter_slot, Outcome::Replied, now);
+        node.log_request(Outcome::Replied, asked, sender_mac.bytes());
     }
     Some(verdict)
 }

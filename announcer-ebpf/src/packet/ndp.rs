@@ -1,5 +1,7 @@
 //! IPv6 Neighbour Solicitations answered, and Neighbour Advertisements watched (RFC 4861 §7).
 
+use core::net::IpAddr;
+
 use super::{
     Frame, Ingress, Node, Outcome, Verdict,
     checksum::{finish, fold, pseudo_header, sum},
@@ -66,6 +68,7 @@ pub(super) fn handle<F: Frame, N: Node>(frame: &mut F, node: &mut N, ingress: In
         Err(Refusal::Foreign) => Verdict::Pass,
         Err(Refusal::Malformed) => {
             node.count_malformed();
+            node.log_malformed(frame.read::<6>(6).unwrap_or_default());
             Verdict::Pass
         }
     }
@@ -147,8 +150,12 @@ fn solicited<F: Frame, N: Node>(
     if !(to == own || to.is_ipv6_multicast()) || !from.is_station() || from == own {
         return None;
     }
-    let entry = node.vip6(Vip6Key { link_id: link.link_id, address: message.target.bytes() })?;
-    let (verdict, now) = judge(node, entry);
+    let asked = IpAddr::from(message.target.bytes());
+    let Some(entry) = node.vip6(Vip6Key { link_id: link.link_id, address: message.target.bytes() }) else {
+        node.log_request(Outcome::Passed, asked, from.bytes());
+        return None;
+    };
+    let (verdict, now) = judge(node, entry, asked, from.bytes());
     if verdict == Verdict::Answer {
         let (mac, destination, flags) = if message.source == Ip6::UNSPECIFIED {
             (Mac::ALL_NODES, Ip6::ALL_NODES, OVERRIDE)
@@ -162,6 +169,7 @@ fn solicited<F: Frame, N: Node>(
         frame.write(0, &[m0, m1, m2, m3, m4, m5, o0, o1, o2, o3, o4, o5])?;
         advertise(frame, own, destination, message.target, flags, at)?;
         node.count_request(entry.counter_slot, Outcome::Replied, now);
+        node.log_request(Outcome::Replied, asked, from.bytes());
     }
     Some(verdict)
 }

@@ -1,5 +1,7 @@
 //! The node as the packet logic sees it: maps, clock and books; and the one decision that both protocols share.
 
+use core::net::IpAddr;
+
 use super::Verdict;
 use crate::layout::{Conflict, LinkEntry, Vip4Key, Vip6Key, VipEntry, elsewhere, role};
 
@@ -32,7 +34,7 @@ pub enum Outcome {
     Fenced,
     /// Dropped: owned elsewhere.
     Suppressed,
-    /// Left to the stack: owned elsewhere, and suppression is off.
+    /// Left to the stack: owned elsewhere, and suppression is off; or no VIP at all.
     Passed,
 }
 
@@ -67,6 +69,16 @@ pub trait Node {
 
     /// Books a conflict and tells user space. Never blocks.
     fn report(&mut self, slot: u32, conflict: Conflict);
+
+    /// Tells people what became of `sender`'s request for `target`, if they want to know. Only the kernel's node does.
+    fn log_request(&self, outcome: Outcome, target: IpAddr, sender: [u8; 6]) {
+        let _ = (outcome, target, sender);
+    }
+
+    /// Tells people of a frame that RFC 4861 §7.1 says to discard.
+    fn log_malformed(&self, sender: [u8; 6]) {
+        let _ = sender;
+    }
 }
 
 // === impl Ingress ===
@@ -85,8 +97,14 @@ impl Ingress {
 /// Judges a well-formed request for a known VIP, and books it unless the verdict is to answer: that is booked by
 /// [`Node::count_request`] with the time returned here, once the answer stands in the frame.
 #[inline(always)]
-pub(super) fn judge<N: Node>(node: &mut N, entry: VipEntry) -> (Verdict, u64) {
+pub(super) fn judge<N: Node>(
+    node: &mut N,
+    entry: VipEntry,
+    target: IpAddr,
+    sender: [u8; 6],
+) -> (Verdict, u64) {
     if entry.role != role::OWNED && entry.role != role::ELSEWHERE {
+        node.log_request(Outcome::Passed, target, sender);
         return (Verdict::Pass, 0);
     }
     let session = node.session();
@@ -102,5 +120,6 @@ pub(super) fn judge<N: Node>(node: &mut N, entry: VipEntry) -> (Verdict, u64) {
         (Verdict::Pass, Outcome::Passed)
     };
     node.count_request(entry.counter_slot, outcome, now);
+    node.log_request(outcome, target, sender);
     (verdict, now)
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use tracing::{error, warn};
 
 use super::kernel::Kernel;
 use crate::{
-    datapath::{DatapathError, LinkChange, LinkReport, Owners},
+    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Owners},
     election::Target,
     report::changes::Changes,
     vocabulary::{BootNs, Link, LinkId, Vip},
@@ -46,6 +47,32 @@ pub(super) struct Announcing {
     announce_rate: u32,
 }
 
+/// Where the program runs, and what it tells.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Attaching {
+    /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
+    /// generic XDP.
+    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = super::mode())]
+    mode: Mode,
+
+    /// What the kernel programs log of their decisions, whatever `--log-level` says: at `debug` every request answered,
+    /// fenced or suppressed, at `trace` those passed as well. For looking for a fault: a line costs more than an answer.
+    #[arg(long, env = "ANNOUNCER_KERNEL_LOG", value_name = "LEVEL", value_enum, default_value_t = KernelLog::Off)]
+    kernel_log: KernelLog,
+}
+
+impl Attaching {
+    /// With these pins; requests for what is owned elsewhere are dropped.
+    pub(super) fn config(&self, pin_root: &Path) -> Config {
+        Config {
+            pin_root: pin_root.to_owned(),
+            mode: self.mode,
+            kernel_log: self.kernel_log,
+            ..Config::default()
+        }
+    }
+}
+
 /// Everything between an owner table and the wire.
 pub(super) struct Station {
     pub(super) node: String,
@@ -68,13 +95,16 @@ impl Station {
     /// `seed` of the announcements' jitter. Needs a tokio runtime.
     pub(super) fn new(
         node: &str,
-        kernel: Kernel,
+        mut kernel: Kernel,
         changes: Changes,
         view: Arc<LinkView>,
         announcing: &Announcing,
         seed: u64,
     ) -> anyhow::Result<Self> {
         let sender = Sender::new().context("cannot open a packet socket: CAP_NET_RAW is needed")?;
+        if let Some(log) = kernel.datapath.kernel_log() {
+            log.spawn().context("cannot read the kernel's log")?;
+        }
         let (groups, keep) = watch::channel(BTreeSet::new());
         let mut keeper = JoinSet::new();
         keeper.spawn(keep_groups(Groups::open()?, keep));

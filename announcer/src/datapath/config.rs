@@ -16,6 +16,25 @@ pub enum Mode {
     Generic,
 }
 
+/// Which of their decisions the programs tell, through `tracing`. Off costs nothing; on, a line costs more than an answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+#[repr(u8)]
+pub enum KernelLog {
+    /// Nothing: the log's code is not even in the loaded programs.
+    #[default]
+    Off,
+    /// As yet nothing.
+    Error,
+    /// As yet nothing.
+    Warn,
+    /// As yet nothing.
+    Info,
+    /// Every request answered, fenced or suppressed; malformed messages; conflicts.
+    Debug,
+    /// Requests left to the stack, too.
+    Trace,
+}
+
 /// How to set up the datapath.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +44,8 @@ pub struct Config {
     pub mode: Mode,
     /// Requests for a VIP that is owned elsewhere are dropped, so that this node's own stack can't answer them.
     pub suppress: bool,
+    /// What the programs tell.
+    pub kernel_log: KernelLog,
 }
 
 /// `--mode` got another word.
@@ -41,7 +62,12 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { pin_root: Self::DEFAULT_PIN_ROOT.into(), mode: Mode::Auto, suppress: true }
+        Self {
+            pin_root: Self::DEFAULT_PIN_ROOT.into(),
+            mode: Mode::Auto,
+            suppress: true,
+            kernel_log: KernelLog::Off,
+        }
     }
 }
 

@@ -69,6 +69,9 @@ pub enum DatapathError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// The ring buffer of the kernel's log could not be mapped.
+    #[error("could not open the kernel's log")]
+    KernelLog(#[source] Box<aya_log::Error>),
     /// The embedded object lacks something: a broken build.
     #[error("announcer's eBPF object has no {name}")]
     Incomplete {

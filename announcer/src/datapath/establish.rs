@@ -33,7 +33,7 @@ impl Takeover<'_> {
         let old = self.root.generations()?;
         let number = old.last().map_or(1, |last| last + 1);
         let counters = self.reusable_counters(&found)?;
-        let generation = Generation::load(counters.as_deref())?;
+        let generation = Generation::load(counters.as_deref(), self.config.kernel_log)?;
         self.steps.done(Step::Loaded)?;
         generation.pin(&self.root.generation(number), self.steps)?;
 

@@ -13,7 +13,7 @@ use aya::{
 };
 
 use super::{
-    DatapathError,
+    DatapathError, KernelLog, KernelLogReader, kernel_log,
     maps::{Maps, Unreadable},
     pin_root::unpin,
     shape::{MapName, counter_slots},
@@ -30,14 +30,18 @@ pub(super) struct Generation {
     pub(super) xdp: OwnedFd,
     pub(super) tcx: OwnedFd,
     pub(super) maps: Maps,
+    /// What the programs tell, if this agent has loaded them and wants to hear it.
+    pub(super) log: Option<KernelLogReader>,
 }
 
 // === impl Generation ===
 
 impl Generation {
     /// Loads a new generation; `counters` is a pinned `COUNTERS` of our shape and capacity to go on with.
-    pub(super) fn load(counters: Option<&Path>) -> Result<Self, DatapathError> {
+    pub(super) fn load(counters: Option<&Path>, log: KernelLog) -> Result<Self, DatapathError> {
+        let level = log as u8;
         let mut loader = EbpfLoader::new();
+        kernel_log::set(&mut loader, &level);
         loader.map_max_entries(MapName::Counters.symbol(), counter_slots());
         if let Some(path) = counters {
             loader.map_pin_path(MapName::Counters.symbol(), path);
@@ -51,7 +55,8 @@ impl Generation {
             let map = object.map(name.symbol()).ok_or(DatapathError::Incomplete { name: name.symbol() })?;
             all.push((name, duplicate(map).map_err(DatapathError::kernel("duplicate a map's descriptor"))?));
         }
-        Ok(Self { xdp, tcx, maps: Maps::new(all)? })
+        let log = (log != KernelLog::Off).then(|| KernelLogReader::new(&mut object)).transpose()?;
+        Ok(Self { xdp, tcx, maps: Maps::new(all)?, log })
     }
 
     /// Opens a pinned generation, once shape and layout version are known to fit.
@@ -61,7 +66,7 @@ impl Generation {
             sys::get_pinned(&path).map_err(DatapathError::file("open the pin", path))
         };
         match Maps::open(folder)? {
-            Ok(maps) => Ok(Ok(Self { xdp: get(XDP)?, tcx: get(TCX)?, maps })),
+            Ok(maps) => Ok(Ok(Self { xdp: get(XDP)?, tcx: get(TCX)?, maps, log: None })),
             Err(why) => Ok(Err(why)),
         }
     }

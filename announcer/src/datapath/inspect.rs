@@ -6,8 +6,8 @@ use announcer_ebpf::layout::{NODE_SLOT, role};
 use aya::maps::RingBuf;
 
 use super::{
-    Attachment, ConflictReader, Counters, Datapath, DatapathError, Reason, entries::read_entry,
-    shape::MapName,
+    Attachment, ConflictReader, Counters, Datapath, DatapathError, KernelLogReader, Reason,
+    entries::read_entry, shape::MapName,
 };
 use crate::vocabulary::{BootNs, LinkId, Vip};
 
@@ -67,5 +67,11 @@ impl Datapath {
         let ring: RingBuf<_> = active.generation.maps.open_as(MapName::Events)?;
         self.events_taken = true;
         Ok(Some(ConflictReader::new(ring)))
+    }
+
+    /// The reading end of what the programs tell; `None` before [`establish`](Self::establish), if
+    /// [`Config::kernel_log`](super::Config::kernel_log) is off, and from the second time on.
+    pub fn kernel_log(&mut self) -> Option<KernelLogReader> {
+        self.active.as_mut()?.generation.log.take()
     }
 }

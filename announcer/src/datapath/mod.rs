@@ -15,6 +15,7 @@ mod follow;
 mod generation;
 mod inherited;
 mod inspect;
+mod kernel_log;
 mod links;
 mod maps;
 mod owners;
@@ -35,11 +36,12 @@ use announcer_ebpf::layout::Session;
 
 use self::{active::Active, establish::Takeover, inherited::Found, pin_root::PinRoot, step::Steps};
 pub use self::{
-    config::{Config, Mode, UnknownMode},
+    config::{Config, KernelLog, Mode, UnknownMode},
     entries::SessionRecord,
     error::{AttachError, DatapathError},
     events::{Claim, ConflictReader, ConflictSeen},
     inherited::Inherited,
+    kernel_log::KernelLogReader,
     links::{Attachment, LinkChange, LinkReport, Reason, UnknownAttachment},
     maps::Unreadable,
     owners::{Applied, Owners},

@@ -9,6 +9,8 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 
 pub(in crate::report) use layer::LineLayer;
 
+use crate::datapath::KernelLogReader;
+
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
@@ -35,6 +37,8 @@ fn filter(level: LevelFilter) -> Targets {
     let silenced = ["kube_client", "kube_runtime"].map(|target| (target, LevelFilter::OFF));
     Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), level)
+        // The kernel has a level of its own, and says nothing that is not asked for.
+        .with_target(KernelLogReader::TARGET, LevelFilter::TRACE)
         // kube says each failed attempt again and again; the `kube` room says it once.
         .with_targets(silenced)
         .with_default(level.min(LevelFilter::WARN))

@@ -4,6 +4,7 @@
 mod adoption;
 mod arp;
 mod conflicts;
+mod kernel_log;
 mod links;
 mod ndp;
 mod pins;

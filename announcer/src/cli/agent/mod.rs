@@ -10,8 +10,11 @@ use std::{error::Error as _, net::SocketAddr, path::PathBuf};
 use clap::builder::NonEmptyStringValueParser;
 use tracing::level_filters::LevelFilter;
 
-use super::{level, mode, station::Announcing};
-use crate::{datapath::Mode, election::Failback, report::log::LogFormat, wire::select::Excludes};
+use super::{
+    level,
+    station::{Announcing, Attaching},
+};
+use crate::{election::Failback, report::log::LogFormat, wire::select::Excludes};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,10 +39,8 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_IGNORE_EXCLUDE_LB", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     ignore_exclude_lb: bool,
 
-    /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
-    /// generic XDP.
-    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = mode())]
-    mode: Mode,
+    #[command(flatten)]
+    attaching: Attaching,
 
     /// Let this node's own stack answer for an address that another node owns, as MetalLB does.
     #[arg(long, env = "ANNOUNCER_NO_SUPPRESS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]

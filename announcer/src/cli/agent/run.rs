@@ -70,8 +70,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let health = Arc::new(Health::new(WEDGED, BootNs::now()));
     let links = link_watch.view();
     let view = links.borrow().clone();
-    let config =
-        Config { pin_root: args.pins.pin_root.clone(), mode: args.mode, suppress: !args.no_suppress };
+    let config = Config { suppress: !args.no_suppress, ..args.attaching.config(&args.pins.pin_root) };
     let datapath = tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE))
         .await
         .context("datapath")??;

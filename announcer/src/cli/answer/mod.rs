@@ -7,8 +7,11 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use clap::builder::NonEmptyStringValueParser;
 use tracing::level_filters::LevelFilter;
 
-use super::{Usage, level, mode, station::Announcing};
-use crate::{datapath::Mode, report::log::LogFormat, vocabulary::Vip};
+use super::{
+    Usage, level,
+    station::{Announcing, Attaching},
+};
+use crate::{report::log::LogFormat, vocabulary::Vip};
 
 /// Flags of `announcer answer`.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,10 +37,8 @@ pub(crate) struct Args {
     #[arg(long)]
     keep: bool,
 
-    /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
-    /// generic XDP.
-    #[arg(long, value_name = "MODE", default_value_t = Mode::Auto, value_parser = mode())]
-    mode: Mode,
+    #[command(flatten)]
+    attaching: Attaching,
 
     #[command(flatten)]
     announcing: Announcing,

@@ -23,7 +23,7 @@ use crate::{
         kernel::{Kernel, NIL_UID, Whose, uuid_bytes, uuid_text},
         station::{Station, ticker},
     },
-    datapath::{Config, Datapath, DatapathError, LinkChange, LinkReport, Owners, uninstall},
+    datapath::{Datapath, DatapathError, LinkChange, LinkReport, Owners, uninstall},
     election::Target,
     policy::Interfaces,
     report::{changes::Changes, log},
@@ -64,8 +64,7 @@ async fn start(args: &Args) -> anyhow::Result<()> {
         chosen.complain(&view)?;
     }
 
-    let config = Config { pin_root: args.pins.pin_root.clone(), mode: args.mode, ..Config::default() };
-    let datapath = Datapath::open_within(config, PATIENCE)?;
+    let datapath = Datapath::open_within(args.attaching.config(&args.pins.pin_root), PATIENCE)?;
     let mut epoch = 1;
     if let Some(inherited) = datapath.inherited() {
         let left = inherited.deadline.until(BootNs::now());

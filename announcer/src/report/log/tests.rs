@@ -170,3 +170,12 @@ fn the_level_opens_this_crate_alone() {
     assert_eq!(lines(LogFormat::Text, LevelFilter::DEBUG, events), ["2024-01-15T10:30:00.042Z DEBUG ours\n"]);
     assert_eq!(lines(LogFormat::Text, LevelFilter::ERROR, || warn!(target: "hyper", "theirs")), [""; 0]);
 }
+
+#[test]
+fn the_kernel_s_lines_are_written_whatever_the_level() {
+    let events = || debug!(target: KernelLogReader::TARGET, ip = "10.4.11.1", "kernel: answered");
+    assert_eq!(
+        lines(LogFormat::Text, LevelFilter::ERROR, events),
+        ["2024-01-15T10:30:00.042Z DEBUG kernel: answered ip=10.4.11.1\n"]
+    );
+}

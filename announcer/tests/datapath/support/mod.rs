@@ -19,7 +19,7 @@ use std::{
 };
 
 use announcer::{
-    datapath::{Config, Datapath, Mode, Owners, SessionRecord},
+    datapath::{Config, Datapath, KernelLog, Mode, Owners, SessionRecord},
     vocabulary::{BootNs, Link, LinkId, Mac, Vip},
 };
 use rustix::{
@@ -71,7 +71,7 @@ impl Lab {
     }
 
     pub fn config(mode: Mode) -> Config {
-        Config { pin_root: pin_root(), mode, suppress: true }
+        Config { pin_root: pin_root(), mode, suppress: true, kernel_log: KernelLog::Off }
     }
 
     /// Attached to `left`, answering for the VIPs for a minute.
