@@ -3,8 +3,10 @@
 
 mod adoption;
 mod arp;
+mod beside;
 mod conflicts;
 mod links;
+mod modes;
 mod ndp;
 mod pins;
 mod restart;
