@@ -14,8 +14,6 @@ const XDP_PASS: i32 = 2;
 const TCX_NEXT: i32 = -1;
 const TCX_DROP: i32 = 2;
 const XDP_HAS_FRAGS: u32 = 1 << 5;
-/// `SKF_LL_OFF`: offsets from the Ethernet header, wherever the data begins. It is not always there behind generic XDP.
-const LINK_LAYER: i32 = -0x20_0000;
 
 /// In which mode a foreign XDP program is attached.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +70,11 @@ impl Foreign {
         let (kind_array, key_bytes, value_bytes, entries) = (2, 4, 8, 1);
         let count = bpf(0, &mut [kind_array, key_bytes, value_bytes, entries]).expect("a map");
         let instructions = [
-            instruction(0xbf, 6, 1, 0, 0),              // r6 = r1, the packet
-            instruction(0x20, 0, 0, 0, LINK_LAYER + 8), // r0 = the source's last four bytes
+            instruction(0xbf, 6, 1, 0, 0), // r6 = r1, the packet
+            instruction(0x20, 0, 0, 0, 8), // r0 = the source's last four bytes
             instruction(0x55, 0, 0, 9, i32::from_be_bytes([a, b, c, d])), // if r0 != … goto pass
-            instruction(0x62, 10, 0, -4, 0),            // key = 0
-            instruction(0xbf, 2, 10, 0, 0),             // r2 = &key
+            instruction(0x62, 10, 0, -4, 0), // key = 0
+            instruction(0xbf, 2, 10, 0, 0), // r2 = &key
             instruction(0x07, 2, 0, 0, -4),
             instruction(0x18, 1, 1, 0, count.as_raw_fd()), // r1 = the map
             0,
