@@ -11,7 +11,7 @@ use super::{
     Lab, begin,
     bench::{OTHER4, OTHER6, VIP4, VIP6},
     foreign::Foreign,
-    frames::{Arp, arp_reply},
+    frames::Arp,
     link, owning, sh,
     socket::Wire,
     tcpdump::Tcpdump,
@@ -24,6 +24,8 @@ pub struct Rig {
     pub left: Link,
     pub right: Link,
     pub lab: Lab,
+    /// On `right`: closing a packet socket waits for a grace period, so there is one for all frames.
+    wire: Wire,
     /// `XDP_TX` of a veth reaches only a far end that runs XDP, too.
     _far_end: Option<Foreign>,
 }
@@ -35,7 +37,7 @@ impl Rig {
             Mode::Native => Attachment::Native,
             Mode::Tcx => Attachment::Tcx,
             Mode::Generic => Attachment::Generic,
-            Mode::Auto => panic!("the link decides; use `as_auto_would`"),
+            Mode::Auto => panic!("the link decides"),
         };
         let rig = Self::made(Lab::new(), mode, link);
         assert_eq!(rig.datapath.attachments()[&rig.left.id].0, attachment);
@@ -52,12 +54,13 @@ impl Rig {
         let index = right.id.0;
         let native = matches!(mode, Mode::Native | Mode::Auto);
         let far_end = native.then(|| lab.client.run(move || Foreign::passing_xdp(index)));
+        let wire = lab.client.run(move || Wire::open(index));
         let left = see("left");
         let mut datapath = Datapath::open(Lab::config(mode)).expect("a datapath");
         let reports = datapath.establish(std::slice::from_ref(&left)).expect("established");
         assert!(datapath.attachments().contains_key(&left.id), "left is attached: {reports:?}");
         begin(&mut datapath, 1);
-        let mut rig = Self { datapath, left, right, lab, _far_end: far_end };
+        let mut rig = Self { datapath, left, right, lab, wire, _far_end: far_end };
         rig.own(&[VIP4, VIP6], &[OTHER4, OTHER6]);
         rig
     }
@@ -92,11 +95,7 @@ impl Rig {
 
     /// Sends frames as they are from the client's device.
     pub fn send(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
-        let (index, frames) = (self.right.id.0, frames.into_iter().collect::<Vec<_>>());
-        self.lab.client.run(move || {
-            let wire = Wire::open(index);
-            frames.iter().for_each(|frame| wire.send(frame));
-        });
+        frames.into_iter().for_each(|frame| self.wire.send(&frame));
     }
 
     /// What tcpdump saw until the stack of `left` had answered two requests that were sent after all else: an answer
@@ -141,11 +140,6 @@ impl Rig {
     /// What tcpdump prints as an advertisement's target link-layer address, the last line of it.
     pub fn target_option(mac: Mac) -> String {
         format!("destination link-address option (2), length 8 (1): {mac}")
-    }
-
-    /// The answer of the live link to an ARP request, as a whole frame.
-    pub fn reply(&self, request: &Arp) -> Vec<u8> {
-        arp_reply(request, self.left.mac.0)
     }
 }
 

@@ -19,8 +19,22 @@ pub struct Tcpdump {
 impl Tcpdump {
     /// On that device of this thread's namespace; it listens when this returns.
     pub fn start(device: &str) -> Self {
+        // Room for bursts: with the default lengths its buffer holds 32 frames, and what comes then is lost.
         let mut child = Command::new("tcpdump")
-            .args(["--immediate-mode", "-l", "-n", "-e", "-vv", "-t", "-i", device])
+            .args([
+                "--immediate-mode",
+                "-l",
+                "-n",
+                "-e",
+                "-vv",
+                "-t",
+                "-s",
+                "256",
+                "-B",
+                "4096",
+                "-i",
+                device,
+            ])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -30,8 +30,6 @@ fn arping_is_answered_by_broadcast_and_by_unicast(rig: Rig) {
 fn arping_d_finds_the_duplicate(rig: Rig) {
     let (free, said) = rig.try_client(&format!("arping -D -c 2 -w 2 -I right {VIP4}"));
     assert!(!free && said.to_lowercase().contains(&rig.left.mac.to_string()), "{said}");
-    let (free, said) = rig.try_client("arping -D -c 1 -w 1 -I right 10.9.0.102");
-    assert!(free, "nobody has that one: {said}");
 }
 
 fn ndisc6_is_answered(rig: Rig) {

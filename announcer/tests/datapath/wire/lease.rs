@@ -67,7 +67,7 @@ fn silent_at(deadline: BootNs, lab: &Lab) {
 }
 
 fn a_stopped_agent_s_kernel_is_silent_after_the_lease(mut rig: Rig) {
-    let lease = Duration::from_millis(600);
+    let lease = Duration::from_millis(500);
     let begun = BootNs::now();
     let agent = RenewingAgent::start(&mut rig.datapath, lease);
     let asks = |rig: &Rig| rig.try_client(&format!("arping -f -c 1 -w 1 -I right {VIP4}")).0;
@@ -78,7 +78,9 @@ fn a_stopped_agent_s_kernel_is_silent_after_the_lease(mut rig: Rig) {
     silent_at(rig.datapath.deadline(), &rig.lab);
     assert!(!asks(&rig) && rig.count(VIP4).fenced >= 2);
     agent.go_on();
-    assert!(rig.try_client(&format!("arping -f -c 5 -w 5 -I right {VIP4}")).0, "it renews again");
+    // arping fails if any probe stayed without an answer, and the first may come too early.
+    let (_, said) = rig.try_client(&format!("arping -f -c 5 -w 5 -I right {VIP4}"));
+    assert!(said.contains("Received 1 response"), "it renews again: {said}");
 }
 
 #[test]
