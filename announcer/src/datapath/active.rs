@@ -1,9 +1,6 @@
 //! The generation of this agent: its maps, the links that run it, and what it wrote.
 
-use std::{
-    collections::BTreeSet,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{collections::BTreeSet, os::fd::BorrowedFd};
 
 use announcer_ebpf::layout::{
     Counters, LINKS_ARRAY_ENTRIES, LinkEntry, LinkKey, MacKey, NODE_SLOT, VipEntry, role,
@@ -14,7 +11,7 @@ use aya::{
 };
 
 use super::{
-    Attachment, DatapathError,
+    DatapathError,
     attach::Attached,
     entries::{Entries, delete_entry, write_entry},
     generation::Generation,
@@ -149,10 +146,7 @@ impl Active {
 
     /// The descriptor of the program that a link of this attachment runs.
     pub(super) fn program(&self, attached: &Attached) -> BorrowedFd<'_> {
-        match attached.pin.attachment {
-            Attachment::Tcx => self.generation.tcx.as_fd(),
-            Attachment::Native | Attachment::Generic => self.generation.xdp.as_fd(),
-        }
+        self.generation.program(attached.pin.attachment)
     }
 }
 

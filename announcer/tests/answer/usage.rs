@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::{
     process::{Announcer, run},
-    support::{Lab, link, pin_root, programs::Foreign, sh, try_sh},
+    support::{Lab, foreign::Foreign, link, pin_root, sh, try_sh},
 };
 
 const VIP4: &str = "10.9.0.100";

@@ -3,9 +3,11 @@
 
 mod adoption;
 mod arp;
+mod beside;
 mod conflicts;
 mod kernel_log;
 mod links;
+mod modes;
 mod ndp;
 mod pins;
 mod restart;

@@ -123,7 +123,7 @@ fn the_object_can_be_loaded_with_nothing_but_bpftool() {
     ));
     assert_eq!(
         sh("ls /sys/fs/bpf/programs").split_whitespace().collect::<Vec<_>>(),
-        ["announcer_tcx", "announcer_xdp"]
+        ["announcer_tcx", "announcer_xdp", "announcer_xdp_generic"]
     );
 }
 

@@ -9,9 +9,8 @@ use std::{
 use crate::support::{
     Lab,
     asker::{Asked, Asker},
-    link, owning, pin_root,
-    programs::Foreign,
-    sh, vip,
+    foreign::Foreign,
+    link, owning, pin_root, sh, vip,
 };
 use announcer::{
     datapath::{Attachment, Datapath, DatapathError, LinkChange, Mode, Step},

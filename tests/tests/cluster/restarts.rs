@@ -35,9 +35,9 @@ endpoints: [{addresses: [10.244.0.9], nodeName: bettley, conditions: {ready: tru
 #[test]
 fn twenty_rollouts_and_twenty_kills_of_the_daemonset_lose_no_answer() -> Result<()> {
     let cluster =
-        Cluster::builder().nodes(1).mode(Mode::Native).mld_snooping().image(product::image()?).start()?;
+        Cluster::builder().nodes(1).mode(Mode::Tcx).mld_snooping().image(product::image()?).start()?;
     cluster.install_metallb_crds()?;
-    cluster.install_announcer("overlays/lab")?;
+    cluster.install_announcer("overlays/lab-tcx")?;
     cluster.apply_yaml(DUAL_STACK_YAML)?;
     cluster.apply_yaml(BARE_ADVERTISEMENT_YAML)?;
     cluster.assign_addresses()?;
