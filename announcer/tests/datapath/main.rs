@@ -4,6 +4,7 @@
 mod adoption;
 mod arp;
 mod conflicts;
+mod filter;
 mod links;
 mod ndp;
 mod pins;
