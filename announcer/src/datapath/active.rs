@@ -13,7 +13,7 @@ use aya::{
 use super::{
     DatapathError,
     attach::Attached,
-    entries::{Entries, delete_entry, write_entry},
+    entries::{Entries, delete_entry, trim_filter, write_entry},
     generation::Generation,
     shape::counter_slots,
     slots::Slots,
@@ -59,13 +59,20 @@ impl Active {
         self.put(link, vip, VipEntry { epoch: 0, role: role::ELSEWHERE, counter_slot })
     }
 
-    /// Deletes an entry. The caller waits for a grace period before it adds another.
+    /// Deletes an entry. The caller waits for a grace period before it adds another, and ends with
+    /// [`trim`](Self::trim).
     pub(super) fn delete(&mut self, link: LinkId, vip: Vip) -> Result<(), DatapathError> {
         delete_entry(&mut self.generation.maps, link, vip)?;
         if let Some(entry) = self.entries.remove(&(link, vip)) {
             self.slots.free(entry.counter_slot);
         }
         Ok(())
+    }
+
+    /// Takes from `FILTER` what deleted entries have left there. The books hold at least what the kernel has: an entry
+    /// enters them after the kernel has it, and leaves them after it is gone there.
+    pub(super) fn trim(&mut self) -> Result<(), DatapathError> {
+        trim_filter(&mut self.generation.maps, &self.entries)
     }
 
     /// A zeroed slot of `COUNTERS`.

@@ -5,6 +5,7 @@ mod adoption;
 mod arp;
 mod beside;
 mod conflicts;
+mod filter;
 mod kernel_log;
 mod links;
 mod modes;
