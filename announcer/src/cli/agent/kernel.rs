@@ -30,7 +30,7 @@ impl Kernel {
         if let Some(inherited) = datapath.inherited() {
             owners.vips = inherited.known.iter().map(|vip| (*vip, BTreeSet::new())).collect();
             if inherited.session.boot_id == boot_id && inherited.session.epoch > 0 {
-                target.session = Some((uuid_text(&inherited.session.uid), inherited.session.epoch));
+                target.session = Some((inherited.session.uid_text(), inherited.session.epoch));
                 target.deadline = inherited.deadline;
                 target.held = inherited.owned.keys().copied().collect();
                 owners.vips.extend(inherited.owned.clone());
@@ -131,11 +131,6 @@ pub(super) fn uuid_bytes(text: &str) -> [u8; 16] {
     bytes
 }
 
-fn uuid_text(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
 /// A clock that stands still in a suspended guest and one that does not: a jump between them means that somebody
 /// else may have counted time that we did not.
 #[derive(Debug)]
@@ -198,6 +193,7 @@ mod tests {
     #[test]
     fn a_session_uid_survives_the_way_through_the_map() {
         let uid = "0b7d2c3e-6a55-4f0e-9a51-3c2f1e0d9b8a";
-        assert_eq!(uuid_text(&uuid_bytes(uid)), uid);
+        let record = SessionRecord { uid: uuid_bytes(uid), ..SessionRecord::default() };
+        assert_eq!(record.uid_text(), uid);
     }
 }
