@@ -28,12 +28,14 @@ pub(super) struct Kernel {
 pub(super) enum Whose {
     /// The agent's, under the UID of a Lease.
     Agent,
-    /// That of `announcer answer`, under [`NIL_UID`].
+    /// That of `announcer answer`, under the nil UID.
     Standalone,
 }
 
 /// The session UID of `announcer answer`: no object of a cluster has it (RFC 9562 §5.9).
-pub(super) const NIL_UID: [u8; 16] = [0; 16];
+const NIL_UID: [u8; 16] = [0; 16];
+/// The same in text.
+pub(super) const NIL_UID_TEXT: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Whose {
     /// Whose a session of this UID is.
@@ -55,9 +57,9 @@ impl Kernel {
         let mut owners = Owners::default();
         if let Some(inherited) = datapath.inherited().cloned() {
             owners.vips = inherited.known.iter().map(|vip| (*vip, BTreeSet::new())).collect();
-            let SessionRecord { uid, epoch, boot_id: began_by } = inherited.session;
-            if Whose::of(&uid) == whose && began_by == boot_id && epoch > 0 {
-                target.session = Some((uuid_text(&uid), epoch));
+            let session = &inherited.session;
+            if Whose::of(&session.uid) == whose && session.boot_id == boot_id && session.epoch > 0 {
+                target.session = Some((session.uid_text(), session.epoch));
                 target.deadline = inherited.deadline;
                 target.held = inherited.owned.keys().copied().collect();
                 owners.vips.extend(inherited.owned);
@@ -161,11 +163,6 @@ pub(super) fn uuid_bytes(text: &str) -> [u8; 16] {
     bytes
 }
 
-pub(super) fn uuid_text(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
 /// A clock that stands still in a suspended guest and one that does not: a jump between them means that somebody
 /// else may have counted time that we did not.
 #[derive(Debug)]
@@ -228,6 +225,7 @@ mod tests {
     #[test]
     fn a_session_uid_survives_the_way_through_the_map() {
         let uid = "0b7d2c3e-6a55-4f0e-9a51-3c2f1e0d9b8a";
-        assert_eq!(uuid_text(&uuid_bytes(uid)), uid);
+        let record = SessionRecord { uid: uuid_bytes(uid), ..SessionRecord::default() };
+        assert_eq!(record.uid_text(), uid);
     }
 }

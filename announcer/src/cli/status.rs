@@ -1,5 +1,8 @@
 //! `announcer status`: what this node's kernel answers for, from the pinned maps alone.
 
+mod json;
+mod table;
+
 use std::{collections::BTreeMap, io::Write};
 
 use anyhow::bail;
@@ -7,17 +10,39 @@ use anyhow::bail;
 use super::Pins;
 use crate::{
     datapath::{Role, Status},
-    vocabulary::BootNs,
+    vocabulary::{BootNs, LinkId},
 };
 
 /// Flags of `announcer status`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
+    /// What is printed; `docs/inspection.md` has an example of each, and the meaning of every field.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table)]
+    output: Output,
+
     #[command(flatten)]
     pins: Pins,
 }
 
-/// Prints a table per link, and one per VIP.
+/// What is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Output {
+    /// For people: a table of interfaces and one of addresses.
+    Table,
+    /// For programs: one object.
+    Json,
+}
+
+/// What the kernel holds, with what it takes to show it.
+struct Shown<'a> {
+    status: &'a Status,
+    /// When it was read.
+    now: BootNs,
+    /// Interface names by ifindex.
+    names: BTreeMap<u32, String>,
+}
+
+/// Prints what the kernel holds.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let root = &args.pins.pin_root;
     let status = match Status::read(root)? {
@@ -27,63 +52,28 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Some(Err(unreadable)) => bail!("{}: {unreadable}", root.display()),
         Some(Ok(status)) => status,
     };
-    let names: BTreeMap<u32, String> = names();
-    let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| format!("ifindex {id}"));
-    let mut out = std::io::stdout().lock();
-    let left = status.deadline.until(BootNs::now());
-    match status.deadline > BootNs::now() {
-        true => writeln!(
-            out,
-            "answering for {:.1} s more, unless renewed (epoch {})",
-            left.as_secs_f64(),
-            status.session.epoch
-        )?,
-        false => writeln!(out, "silent: the lease has run out (epoch {})", status.session.epoch)?,
+    let shown = Shown { status: &status, now: BootNs::now(), names: names() };
+    let text = match args.output {
+        Output::Table => table::text(&shown),
+        Output::Json => json::text(&shown)?,
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+// === impl Shown ===
+
+impl Shown<'_> {
+    fn name(&self, id: LinkId) -> Option<&str> {
+        self.names.get(&id.0).map(String::as_str)
     }
-    writeln!(out, "\n{:16} {:8} MAC", "INTERFACE", "MODE")?;
-    for (id, link) in &status.links {
-        let mac = link.mac.map_or_else(|| "-".to_owned(), |mac| mac.to_string());
-        writeln!(out, "{:16} {:8} {mac}", name(id.0), link.attachment)?;
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Owned => "owned",
+        Role::Elsewhere => "elsewhere",
+        Role::Unknown(_) => "unknown",
     }
-    let widths = (39, 12, 9);
-    writeln!(
-        out,
-        "\n{:w0$} {:w1$} {:w2$} {:>9} {:>9} {:>7} {:>10} {:>9}",
-        "VIP",
-        "INTERFACE",
-        "ROLE",
-        "REQUESTS",
-        "REPLIES",
-        "FENCED",
-        "SUPPRESSED",
-        "CONFLICTS",
-        w0 = widths.0,
-        w1 = widths.1,
-        w2 = widths.2,
-    )?;
-    for ((vip, id), entry) in &status.vips {
-        let role = match entry.role {
-            Role::Owned => "owned",
-            Role::Elsewhere => "elsewhere",
-            Role::Unknown(_) => "unknown",
-        };
-        let counted = &entry.counters;
-        writeln!(
-            out,
-            "{:w0$} {:w1$} {role:w2$} {:>9} {:>9} {:>7} {:>10} {:>9}",
-            vip.to_string(),
-            name(id.0),
-            counted.requests,
-            counted.replies,
-            counted.fenced,
-            counted.suppressed,
-            counted.conflicts,
-            w0 = widths.0,
-            w1 = widths.1,
-            w2 = widths.2,
-        )?;
-    }
-    Ok(())
 }
 
 /// Interface names by ifindex.
@@ -97,3 +87,6 @@ fn names() -> BTreeMap<u32, String> {
         .filter_map(|name| Some((index(&name)?, name)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,16 @@ impl SessionRecord {
         Some(Self { uid: uuid(uid)?, epoch, boot_id: uuid(boot_id.trim())? })
     }
 
+    /// The session's UID as Kubernetes writes it.
+    pub fn uid_text(&self) -> String {
+        uuid_text(&self.uid)
+    }
+
+    /// The boot id as `/proc/sys/kernel/random/boot_id` writes it.
+    pub fn boot_id_text(&self) -> String {
+        uuid_text(&self.boot_id)
+    }
+
     pub(super) fn of(session: &Session) -> Self {
         Self { uid: session.uid, epoch: session.epoch, boot_id: session.boot_id }
     }
@@ -40,6 +50,11 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let hexadecimal = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u128::from_str_radix(&digits, 16).ok().filter(|_| hexadecimal).map(u128::to_be_bytes)
+}
+
+fn uuid_text(bytes: &[u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// Key in the map of the VIP's family.

@@ -12,12 +12,15 @@ use crate::vocabulary::{LinkId, Vip};
 pub enum DatapathError {
     /// The pin directory is not on a bpffs.
     #[error(
-        "{} is not on a bpffs: run `mount -t bpf bpf /sys/fs/bpf` on the host (a pod needs the host's as a hostPath volume)",
-        path.display()
+        "{}{} is not on a bpffs: run `mount -t bpf bpf /sys/fs/bpf` on the host (a pod needs the host's as a hostPath volume)",
+        path.display(),
+        parent.as_deref().map(|parent| format!(" does not exist, and {}", parent.display())).unwrap_or_default()
     )]
     NotBpffs {
-        /// The directory, or the nearest parent that exists.
+        /// The directory.
         path: PathBuf,
+        /// Its parent, if the directory does not exist yet.
+        parent: Option<PathBuf>,
     },
     /// Another agent holds the lock.
     #[error("another announcer runs on this node: it holds the lock on {}", path.display())]

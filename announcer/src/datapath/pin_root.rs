@@ -67,15 +67,12 @@ impl PinRoot {
     }
 
     pub(super) fn generation(&self, number: u64) -> PathBuf {
-        self.path.join(format!("gen-{number}"))
+        generation(&self.path, number)
     }
 
     /// The numbers of all generations, in ascending order.
     pub(super) fn generations(&self) -> Result<Vec<u64>, DatapathError> {
-        let mut numbers: Vec<u64> =
-            names(&self.path)?.iter().filter_map(|name| name.strip_prefix("gen-")?.parse().ok()).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+        generations(&self.path)
     }
 }
 
@@ -103,6 +100,19 @@ impl LinkPin {
         };
         Ok(names(root)?.iter().filter_map(parse).collect())
     }
+}
+
+/// The folder of a generation.
+pub(super) fn generation(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("gen-{number}"))
+}
+
+/// The numbers of all generations under `root`, in ascending order.
+pub(super) fn generations(root: &Path) -> Result<Vec<u64>, DatapathError> {
+    let mut numbers: Vec<u64> =
+        names(root)?.iter().filter_map(|name| name.strip_prefix("gen-")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// The names in a directory, sorted.
@@ -135,11 +145,14 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), DatapathError> {
 
 /// `path`, or else its parent, must lie on a bpffs: pins are possible nowhere else.
 pub(super) fn check_bpffs(path: &Path) -> Result<(), DatapathError> {
-    let existing = if path.exists() { path } else { path.parent().unwrap_or(path) };
+    let parent = path.parent().filter(|_| !path.exists());
+    let existing = parent.unwrap_or(path);
     let found = rustix::fs::statfs(existing);
     match found {
         Ok(found) if i128::from(found.f_type) == i128::from(BPF_FS_MAGIC) => Ok(()),
-        Ok(_) | Err(rustix::io::Errno::NOENT) => Err(DatapathError::NotBpffs { path: existing.to_owned() }),
+        Ok(_) | Err(rustix::io::Errno::NOENT) => {
+            Err(DatapathError::NotBpffs { path: path.to_owned(), parent: parent.map(ToOwned::to_owned) })
+        }
         Err(error) => Err(DatapathError::file("look at", existing)(error.into())),
     }
 }

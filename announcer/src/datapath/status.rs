@@ -8,8 +8,9 @@ use super::{
     Attachment, DatapathError, SessionRecord,
     active::sum,
     entries::read_entries,
+    generation::program_ids,
     maps::{Maps, Unreadable},
-    pin_root::{LinkPin, check_bpffs},
+    pin_root::{LinkPin, check_bpffs, generation, generations},
     sys,
 };
 use crate::vocabulary::{BootNs, LinkId, Mac, Vip};
@@ -38,6 +39,9 @@ pub struct LinkStatus {
     pub attachment: Attachment,
     /// The hardware address that answers name; `None` for a link that the live maps don't know.
     pub mac: Option<Mac>,
+    /// Until when its own generation answers: while an agent takes over, links may run different ones. `None` if that
+    /// generation can't be found or read.
+    pub deadline: Option<BootNs>,
 }
 
 /// What a VIP is on one link.
@@ -114,13 +118,28 @@ fn links(pin_root: &Path, maps: &Maps) -> Result<BTreeMap<LinkId, LinkStatus>, D
         let (_, entry) = pair.map_err(DatapathError::map("read", "LINKS_BEYOND"))?;
         macs.insert(LinkId(entry.link_id), entry);
     }
+    let deadlines = deadlines(pin_root)?;
     let mut links = BTreeMap::new();
     for LinkPin { link, attachment, path } in LinkPin::all(pin_root)? {
         let info = sys::get_pinned(&path).and_then(|fd| sys::link_info(fd.as_fd()));
-        if info.map_err(DatapathError::file("read the link", path))?.ifindex == link.0 {
+        let info = info.map_err(DatapathError::file("read the link", path))?;
+        if info.ifindex == link.0 {
             let mac = macs.get(&link).map(|LinkEntry { mac, .. }| Mac(*mac));
-            links.insert(link, LinkStatus { attachment, mac });
+            let deadline = deadlines.get(&info.prog_id).copied();
+            links.insert(link, LinkStatus { attachment, mac, deadline });
         }
     }
     Ok(links)
+}
+
+/// The deadline that each program goes by, by its id.
+fn deadlines(pin_root: &Path) -> Result<BTreeMap<u32, BootNs>, DatapathError> {
+    let mut deadlines = BTreeMap::new();
+    for folder in generations(pin_root)?.into_iter().map(|number| generation(pin_root, number)) {
+        if let Ok(maps) = Maps::open(&folder)? {
+            let deadline = BootNs(maps.session.deadline());
+            deadlines.extend(program_ids(&folder).into_iter().map(|program| (program, deadline)));
+        }
+    }
+    Ok(deadlines)
 }

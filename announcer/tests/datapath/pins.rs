@@ -1,10 +1,10 @@
 //! The pin directory: one agent at a time, foreign shapes refused, readable for people, gone after uninstall. Root.
 
-use std::{path::Path, thread, time::Duration};
+use std::{ops::ControlFlow, path::Path, thread, time::Duration};
 
 use crate::support::{Lab, begin, link, owning, pin_root, session, sh, try_sh, vip};
 use announcer::{
-    datapath::{Attachment, Config, Datapath, DatapathError, Mode, Role, Status, uninstall},
+    datapath::{Attachment, Config, Datapath, DatapathError, Mode, Role, Status, Step, uninstall},
     vocabulary::BootNs,
 };
 
@@ -42,7 +42,12 @@ fn a_directory_outside_a_bpffs_is_refused_with_the_way_out() {
     let config = Config { pin_root: "/tmp/announcer-not-a-bpffs".into(), ..Lab::config(Mode::Auto) };
     let error = Datapath::open(config).expect_err("no bpffs");
     assert!(matches!(error, DatapathError::NotBpffs { .. }));
-    assert!(error.to_string().contains("mount -t bpf"), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("/tmp/announcer-not-a-bpffs does not exist, and /tmp is not on a bpffs"),
+        "{text}"
+    );
+    assert!(text.contains("mount -t bpf"), "{text}");
     assert!(!Path::new("/tmp/announcer-not-a-bpffs").exists());
 }
 
@@ -147,6 +152,36 @@ fn status_reads_everything_from_the_pins_beside_a_running_agent_and_after_it() {
     let owned = &after.vips[&(vip(VIP4), left.id)];
     assert_eq!((owned.role, owned.epoch, owned.counters.replies), (Role::Owned, 1, 2));
     assert_eq!(after.vips[&(vip(OTHER4), left.id)].role, Role::Elsewhere);
+}
+
+#[test]
+fn status_says_of_each_link_until_when_its_own_generation_answers() {
+    let lab = Lab::new();
+    lab.add_veth("second", "second-far");
+    let (mut datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    let links = [left.clone(), link("second")];
+    datapath.set_links(&links).expect("two links");
+    let deadline = datapath.deadline();
+    drop(datapath);
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    datapath.on_step(Box::new(|step| match step {
+        Step::Swapped(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    }));
+    datapath.establish(&links).expect_err("stopped between the two swaps");
+    drop(datapath);
+    // What the second link still goes by.
+    let zeroes = "0 ".repeat(40);
+    sh(&format!(
+        "bpftool map update pinned /sys/fs/bpf/announcer/gen-1/session key 0 0 0 0 value 5 0 0 0 0 0 0 0 1 0 0 0 1 0 0 0 {zeroes}"
+    ));
+    let status = Status::read(&pin_root()).expect("readable").expect("pinned").expect("of our layout");
+    assert_eq!(status.links[&left.id].deadline, Some(deadline));
+    assert_eq!(status.links[&links[1].id].deadline, Some(BootNs(5)));
+    sh("rm -r /sys/fs/bpf/announcer/gen-1");
+    let status = Status::read(&pin_root()).expect("readable").expect("pinned").expect("of our layout");
+    assert_eq!(status.links[&links[1].id].deadline, None);
+    drop(lab);
 }
 
 #[test]

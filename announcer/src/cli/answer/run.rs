@@ -20,7 +20,7 @@ use super::Args;
 use crate::{
     cli::{
         Usage,
-        kernel::{Kernel, NIL_UID, Whose, uuid_bytes, uuid_text},
+        kernel::{Kernel, NIL_UID_TEXT, Whose, uuid_bytes},
         station::{Station, ticker},
     },
     datapath::{Datapath, DatapathError, LinkChange, LinkReport, Owners, uninstall},
@@ -112,7 +112,7 @@ async fn serve(
     if adopted.deadline > BootNs::now() {
         station.keep_announcing();
     }
-    let session = adopted.session.or_else(|| Some((uuid_text(&NIL_UID), epoch)));
+    let session = adopted.session.or_else(|| Some((NIL_UID_TEXT.to_owned(), epoch)));
     let held = args.vips.iter().copied().collect();
     let mut lease = Lease { span: args.lease, target: Target { session, deadline: BootNs::NONE, held } };
     lease.renew(&mut station, &mut chosen)?;
