@@ -80,7 +80,7 @@ impl Datapath {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_within(config: Config, patience: Duration) -> Result<Self, DatapathError> {
-        privileges::check()?;
+        privileges::check(config.mode)?;
         let root = PinRoot::lock(&config.pin_root, patience)?;
         let found = Found::look(&root)?;
         let inherited = found.inherited.clone();

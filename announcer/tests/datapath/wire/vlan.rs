@@ -85,12 +85,15 @@ fn tags(mut rig: Rig, attachment: Attachment) {
     }
 }
 
-#[test]
-fn a_priority_tag_belongs_to_the_device_itself() {
-    for rig in [Rig::new(Mode::Tcx)] {
-        let mut tcpdump = rig.tcpdump();
-        rig.send([tagged(&Arp::request(VIP4).bytes(), 3 << 13)]);
-        tcpdump.until(&rig.is_at(VIP4));
-        assert_eq!(rig.count(VIP4).replies, 1);
-    }
+in_every_mode!(a_priority_tag_belongs_to_the_device_itself);
+
+fn a_priority_tag_belongs_to_the_device_itself(rig: Rig) {
+    let mut tcpdump = rig.tcpdump();
+    rig.send([tagged(&Arp::request(VIP4).bytes(), 3 << 13)]);
+    let answer = tcpdump.until(&rig.is_at(VIP4));
+    let answer = answer.lines().next_back().expect("the answer");
+    assert!(answer.contains("vlan 0, p 3"), "{answer}");
+    rig.send([tagged(&Ndp::solicitation(VIP6).bytes(), 3 << 13)]);
+    tcpdump.until(&Rig::target_option(rig.left.mac));
+    assert_eq!((rig.count(VIP4).replies, rig.count(VIP6).replies), (1, 1));
 }
