@@ -55,7 +55,7 @@ fn twenty_rollouts_and_twenty_kills_of_the_daemonset_lose_no_answer() -> Result<
         let before = pod(&cluster)?;
         node.exec(&["pkill", "-KILL", "-x", "announcer"])?;
         // The kubelet would wait longer from one crash to the next; a new pod starts at once.
-        cluster.kubectl(&["-n", NAMESPACE, "delete", "pod", &before, "--force", "--grace-period=0"])?;
+        cluster.kubectl(&["-n", NAMESPACE, "delete", "pod", &before, "--wait=false"])?;
         wait::until("another pod", Duration::from_secs(30), || {
             Ok(pod(&cluster).ok().filter(|now| !now.is_empty() && *now != before).map(|_| ()))
         })?;
