@@ -40,17 +40,17 @@ static COUNTERS: PerCpuArray<Counters, { COUNTER_SLOTS as usize }> = PerCpuArray
 static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
 
 /// The maps, for one frame.
-pub(super) struct Maps<IsProof> {
-    /// Where the frame came in.
-    pub ingress: Ingress,
+pub(super) struct Maps<At, IsProof> {
+    /// Where the frame came in. Asked only of frames that may concern us: all others pay for every load.
+    pub ingress: At,
     /// Whether the frame is a proof: counters and events are left alone. Asked only where one would be written.
     pub is_proof: IsProof,
 }
 
-impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
+impl<At: Fn() -> Ingress, IsProof: Fn() -> bool> Node for Maps<At, IsProof> {
     #[inline(always)]
     fn ingress(&self) -> Ingress {
-        self.ingress
+        (self.ingress)()
     }
 
     #[inline(always)]
@@ -137,7 +137,7 @@ impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
     }
 }
 
-impl<IsProof: Fn() -> bool> Maps<IsProof> {
+impl<At, IsProof: Fn() -> bool> Maps<At, IsProof> {
     #[inline(always)]
     fn book(&self, slot: u32, write: impl FnOnce(&mut Counters)) {
         if (self.is_proof)() {

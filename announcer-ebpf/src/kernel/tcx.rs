@@ -43,7 +43,7 @@ pub fn announcer_tcx(context: TcContext) -> i32 {
     let vlan_id = (vlan_present != 0).then_some((vlan_tci & 0x0fff) as u16);
     let mut frame = SkbFrame { skb };
     frame.make_linear();
-    let mut maps = Maps { ingress: Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
+    let mut maps = Maps { ingress: || Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
     match handle(&mut frame, &mut maps) {
         Verdict::Pass => TCX_NEXT,
         Verdict::Drop => TCX_DROP,

@@ -16,7 +16,7 @@ use super::maps::Maps;
 /// Answers for owned VIPs (`frags`: with jumbo frames, drivers demand it; an ARP or ND message is never in fragments).
 #[xdp(frags)]
 pub fn announcer_xdp(context: XdpContext) -> u32 {
-    let ingress = Ingress { ifindex: context.ingress_ifindex() as u32, vlan_id: None };
+    let ingress = || Ingress { ifindex: context.ingress_ifindex() as u32, vlan_id: None };
     let mut maps = Maps { ingress, is_proof: || is_proof(&context) };
     match handle(&mut XdpFrame { md: context.ctx }, &mut maps) {
         Verdict::Pass => xdp_action::XDP_PASS,
