@@ -42,17 +42,17 @@ static COUNTERS: PerCpuArray<Counters, { COUNTER_SLOTS as usize }> = PerCpuArray
 static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
 
 /// The maps, for one frame.
-pub(super) struct Maps<IsProof> {
-    /// Where the frame came in.
-    pub ingress: Ingress,
+pub(super) struct Maps<At, IsProof> {
+    /// Where the frame came in. Asked only of frames that may concern us: all others pay for every load.
+    pub ingress: At,
     /// Whether the frame is a proof: counters and events are left alone. Asked only where one would be written.
     pub is_proof: IsProof,
 }
 
-impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
+impl<At: Fn() -> Ingress, IsProof: Fn() -> bool> Node for Maps<At, IsProof> {
     #[inline(always)]
     fn ingress(&self) -> Ingress {
-        self.ingress
+        (self.ingress)()
     }
 
     #[inline(always)]
@@ -136,25 +136,25 @@ impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
             counters.events_lost += u64::from(lost);
             counters.last_seen_boot_ns = conflict.at_boot_ns;
         });
-        log::conflict(self.ingress.ifindex, &conflict);
+        log::conflict(self.ingress().ifindex, &conflict);
     }
 
     #[inline(always)]
     fn log_request(&self, outcome: Outcome, target: IpAddr, sender: [u8; 6]) {
         if log::tells(outcome) && !(self.is_proof)() {
-            log::request(outcome, self.ingress.ifindex, target, sender);
+            log::request(outcome, self.ingress().ifindex, target, sender);
         }
     }
 
     #[inline(always)]
     fn log_malformed(&self, sender: [u8; 6]) {
         if log::enabled(Level::Debug) && !(self.is_proof)() {
-            log::malformed(self.ingress.ifindex, sender);
+            log::malformed(self.ingress().ifindex, sender);
         }
     }
 }
 
-impl<IsProof: Fn() -> bool> Maps<IsProof> {
+impl<At, IsProof: Fn() -> bool> Maps<At, IsProof> {
     #[inline(always)]
     fn book(&self, slot: u32, write: impl FnOnce(&mut Counters)) {
         if (self.is_proof)() {

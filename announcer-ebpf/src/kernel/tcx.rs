@@ -47,7 +47,7 @@ pub fn announcer_tcx(context: TcContext) -> i32 {
     let mut frame = SkbFrame { skb };
     frame.put_header_back(protocol);
     frame.make_linear();
-    let mut maps = Maps { ingress: Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
+    let mut maps = Maps { ingress: || Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
     match handle(&mut frame, &mut maps) {
         Verdict::Pass => TCX_NEXT,
         Verdict::Drop => TCX_DROP,

@@ -29,7 +29,7 @@ pub fn announcer_xdp_generic(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run(context: XdpContext) -> u32 {
-    let ingress = Ingress { ifindex: context.ingress_ifindex() as u32, vlan_id: None };
+    let ingress = || Ingress { ifindex: context.ingress_ifindex() as u32, vlan_id: None };
     let mut maps = Maps { ingress, is_proof: || is_proof(&context) };
     match handle(&mut XdpFrame { md: context.ctx }, &mut maps) {
         Verdict::Pass => xdp_action::XDP_PASS,

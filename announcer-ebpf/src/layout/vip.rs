@@ -60,6 +60,9 @@ pub struct Counters {
     pub requests: u64,
     /// Requests answered.
     pub replies: u64,
+    /// Nanoseconds of `CLOCK_BOOTTIME` at the last frame counted. Beside what every answer writes as well: a slot may
+    /// lie across two cache lines.
+    pub last_seen_boot_ns: u64,
     /// Requests dropped because the deadline had passed or the epoch was another.
     pub fenced: u64,
     /// Requests dropped because the VIP is owned elsewhere.
@@ -70,8 +73,6 @@ pub struct Counters {
     pub events_lost: u64,
     /// Neighbour Discovery messages passed unread for what RFC 4861 §7.1 forbids; only in [`NODE_SLOT`].
     pub malformed: u64,
-    /// Nanoseconds of `CLOCK_BOOTTIME` at the last frame counted.
-    pub last_seen_boot_ns: u64,
 }
 
 /// A record of `EVENTS`: another host said that an owned VIP is its own.

@@ -62,9 +62,10 @@ impl Ip6 {
         Some(Self { high: word(frame, offset)?, low: word(frame, offset + 8)? })
     }
 
+    /// Its bytes, in two halves.
     #[inline(always)]
-    pub(super) fn write<F: Frame>(self, frame: &mut F, offset: usize) -> Option<()> {
-        frame.write(offset, &self.bytes())
+    pub(super) fn halves(self) -> [[u8; 8]; 2] {
+        [self.high.to_ne_bytes(), self.low.to_ne_bytes()]
     }
 
     #[inline(always)]

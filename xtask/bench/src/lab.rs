@@ -127,7 +127,7 @@ impl Live {
         vips: impl IntoIterator<Item = IpAddr>,
     ) -> Result<Self> {
         let pins = Path::new("/sys/fs/bpf").join(name);
-        let config = Config { pin_root: pins.clone(), mode, suppress: true };
+        let config = Config { pin_root: pins.clone(), mode, ..Config::default() };
         let mut datapath = Datapath::open(config)?;
         let reports = datapath.establish(std::slice::from_ref(link))?;
         ensure!(datapath.attachments().contains_key(&link.id), "{name} can't be attached: {reports:?}");

@@ -36,7 +36,7 @@ pub fn of(sections: &[Section]) -> Vec<Target> {
         "",
         &|of| of >= 0.9,
     );
-    let tail = |row| median("wire", row, "busier_p999_us");
+    let tail = |row| median("wire_busy", row, "p999_us");
     let better = tail(packet).zip(tail(native)).map(|(packet, native)| packet / native);
     add("p99.9 at 4 busy loops per CPU ≥ 50 × better than AF_PACKET", better, " ×", &|times| {
         times >= 50.0

@@ -44,10 +44,13 @@ const SETTINGS: [Setting; 3] = [
     Setting { loops_per_cpu: 4, paced: true },
 ];
 
+/// The percentiles that are told.
+const SHARES: [f64; 3] = [0.5, 0.99, 0.999];
+
 /// Microseconds of answered questions, and how many were not.
 struct Asked {
     took: Vec<f64>,
-    lost: usize,
+    lost: u32,
 }
 
 impl Effort {
@@ -62,14 +65,14 @@ impl Effort {
 }
 
 /// Runs all of it.
-pub fn run(effort: Effort) -> Result<Section> {
+pub fn run(effort: Effort) -> Result<Vec<Section>> {
     let progress = Progress::start("wire", effort.rounds);
     let far = Far::new()?;
     let responders = Responder::start_all(&far)?;
     let _far_end = let_pass(&far, &responders[0].there)?;
     // By responder, setting and round: p50, p99 and p99.9.
     let mut figures = vec![vec![Vec::new(); SETTINGS.len()]; responders.len()];
-    let mut lost = vec![0; responders.len()];
+    let mut lost = vec![0_u32; responders.len()];
     for round in 0..effort.rounds {
         progress.round(round);
         for (number, setting) in SETTINGS.iter().enumerate() {
@@ -82,39 +85,45 @@ pub fn run(effort: Effort) -> Result<Section> {
                 let asked = far.run(move || ask(ifindex, mac, count, paced))?;
                 ensure!(!asked.took.is_empty(), "{} has answered nothing", responder.who.name());
                 let took = sorted(asked.took);
-                figures[index][number].push([0.5, 0.99, 0.999].map(|share| percentile(&took, share)));
+                figures[index][number].push(SHARES.map(|share| percentile(&took, share)));
                 lost[index] += asked.lost;
             }
         }
     }
-    let rows = responders.iter().zip(&figures).zip(&lost).map(|((responder, figures), lost)| {
-        let cell = |key, setting: usize, at: usize| {
-            Cell::spread(key, Spread::of(figures[setting].iter().map(|all: &[f64; 3]| all[at])), 1)
-        };
-        let cells = vec![
-            cell("idle_p50_us", 0, 0),
-            cell("idle_p99_us", 0, 1),
-            cell("busy_p50_us", 1, 0),
-            cell("busy_p99_us", 1, 1),
-            cell("busier_p99_us", 2, 1),
-            cell("busier_p999_us", 2, 2),
-            Cell::number("lost", *lost as f64, 0),
-        ];
-        (responder.who.name(), cells)
-    });
-    let rows = rows.collect();
-    Ok(Section {
-        id: "wire",
-        title: "Round trip on a veth, µs".to_owned(),
-        notes: vec![
-            "idle: back to back; busy: a busy loop per CPU, paced; busier: four busy loops per CPU, paced."
-                .to_owned(),
-        ],
-        columns: ["answered by", "idle p50", "p99", "busy p50", "p99", "busier p99", "p99.9", "lost"]
-            .map(str::to_owned)
-            .to_vec(),
-        rows,
-    })
+    let table = |id, title: &str, note: &str, columns: &[(&'static str, &str, usize, usize)]| {
+        let rows = responders.iter().zip(&figures).zip(&lost).map(|((responder, figures), lost)| {
+            let cell = |&(key, _, setting, share): &(&'static str, &str, usize, usize)| {
+                let rounds: &Vec<[f64; SHARES.len()]> = &figures[setting];
+                Cell::spread(key, Spread::of(rounds.iter().map(|all| all[share])), 1)
+            };
+            let lost = Cell::number("lost", f64::from(*lost), 0);
+            (responder.who.name(), columns.iter().map(cell).chain([lost]).collect())
+        });
+        let heads = columns.iter().map(|(_, head, ..)| (*head).to_owned());
+        Section {
+            id,
+            title: title.to_owned(),
+            notes: vec![note.to_owned()],
+            columns: std::iter::once("answered by".to_owned()).chain(heads).collect(),
+            rows: rows.collect(),
+        }
+    };
+    let few = [
+        ("idle_p50_us", "idle p50", 0, 0),
+        ("idle_p99_us", "idle p99", 0, 1),
+        ("busy_p50_us", "busy p50", 1, 0),
+        ("busy_p99_us", "busy p99", 1, 1),
+    ];
+    let many = [("p50_us", "p50", 2, 0), ("p99_us", "p99", 2, 1), ("p999_us", "p99.9", 2, 2)];
+    Ok(vec![
+        table(
+            "wire",
+            "Round trip on a veth, µs",
+            "Idle: back to back. Busy: one busy loop per CPU, paced.",
+            &few,
+        ),
+        table("wire_busy", "Round trip with four busy loops per CPU, µs", "Paced.", &many),
+    ])
 }
 
 fn ask(ifindex: u32, mac: [u8; 6], count: usize, paced: bool) -> Result<Asked> {

@@ -82,12 +82,13 @@ pub fn run(effort: Effort) -> Result<Section> {
             Spread::of(pairs.map(|(over, under)| over.per_cpu_second() / under.per_cpu_second()))
         };
         let cells = vec![
-            Cell::spread("replies_k", thousands(&|flooded| flooded.answered, &lane.one), 0),
-            Cell::spread("cpu", Spread::of(lane.one.iter().map(|flooded| flooded.cpu)), 2),
+            Cell::number("replies_k", thousands(&|flooded| flooded.answered, &lane.one).median, 0),
             Cell::spread("replies_k_per_cpu", thousands(&Flooded::per_cpu_second, &lane.one), 0),
             Cell::spread("over_kernel", quotient(&lane.one, &kernel.one), 1),
             Cell::spread("many_senders_k_per_cpu", thousands(&Flooded::per_cpu_second, &lane.many), 0),
-            Cell::spread("of_one_sender", quotient(&lane.many, &lane.one), 2),
+            Cell::number("of_one_sender", quotient(&lane.many, &lane.one).median, 2),
+            Cell::spread("cpu", Spread::of(lane.one.iter().map(|flooded| flooded.cpu)), 2),
+            Cell::spread("offered_k", thousands(&|flooded| flooded.offered, &lane.one), 0),
         ];
         (lane.responder.who.name(), cells)
     });
@@ -97,7 +98,7 @@ pub fn run(effort: Effort) -> Result<Section> {
         id: "flood",
         title: "Answers by one CPU, thousands per second".to_owned(),
         notes: vec![format!("Offered: {:.0} [{:.0}–{:.0}].", offered.median, offered.p25, offered.p75)],
-        columns: ["answered by", "per second", "CPU", "per CPU second", "× kernel", "5000 senders", "of one"]
+        columns: ["answered by", "per second", "per CPU second", "× kernel", "5000 senders", "of one"]
             .map(str::to_owned)
             .to_vec(),
         rows,

@@ -74,11 +74,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut sections = Vec::new();
     for part in PARTS {
         if arguments.only.is_empty() || arguments.only.contains(&part) {
-            sections.push(match part {
-                Part::Micro => micro::run(micro::Effort::new(arguments.quick))?,
+            sections.extend(match part {
+                Part::Micro => vec![micro::run(micro::Effort::new(arguments.quick))?],
                 Part::Wire => wire::run(wire::Effort::new(arguments.quick))?,
-                Part::Flood => flood::run(flood::Effort::new(arguments.quick))?,
-                Part::Tcp => tcp::run(tcp::Effort::new(arguments.quick))?,
+                Part::Flood => vec![flood::run(flood::Effort::new(arguments.quick))?],
+                Part::Tcp => vec![tcp::run(tcp::Effort::new(arguments.quick))?],
             });
         }
     }

@@ -18,7 +18,7 @@ pub struct Section {
     pub notes: Vec<String>,
     /// The heads of its columns, the first one that of the rows' names.
     pub columns: Vec<String>,
-    /// Its rows: a name, and a cell for every other column.
+    /// Its rows: a name, and a cell for every other column. Further cells are in the JSON only.
     pub rows: Vec<(String, Vec<Cell>)>,
 }
 
@@ -42,9 +42,10 @@ pub struct Target {
 }
 
 impl Cell {
-    /// A median with the middle half of the rounds behind it.
+    /// A median with the middle half of the rounds behind it; so many digits, and none where they say nothing.
     pub fn spread(key: &'static str, spread: Spread, digits: usize) -> Self {
         let Spread { median, p25, p75 } = spread;
+        let digits = if median < 100.0 { digits } else { 0 };
         Self {
             key, text: format!("{median:.digits$} [{p25:.digits$}–{p75:.digits$}]"), value: json!(spread)
         }
