@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod cluster;
 mod demo;
+mod fuzz;
 mod image;
 mod setup;
 mod test;
@@ -31,6 +32,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Runs everything a change has to pass
     Test(test::Arguments),
+    /// Looks for a frame that the packet logic judges wrongly
+    Fuzz(fuzz::Arguments),
     /// A real Kubernetes cluster on network namespaces
     Cluster(cluster::Arguments),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Image(arguments) => image::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),
     };
     match done {
