@@ -21,6 +21,7 @@ mod arp;
 mod builder;
 mod cluster;
 mod control_plane;
+pub mod flood;
 pub mod guard;
 pub mod image;
 mod judge;
@@ -45,6 +46,7 @@ pub mod web;
 
 pub use builder::{Builder, Mode};
 pub use cluster::Cluster;
+pub use flood::Flood;
 pub use judge::Judge;
 pub use machine::Machine;
 pub use node::Node;

@@ -101,8 +101,15 @@ pub(crate) fn packet_socket(ethertype: u16, ifindex: u32) -> io::Result<OwnedFd>
         rustix::net::sockopt::Timeout::Recv,
         Some(Duration::from_millis(5)),
     )?;
-    set_option(&socket, libc::SO_TIMESTAMPNS, 1)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
     Ok(socket)
+}
+
+/// Room for half a million small frames that come in, and none for those that go out.
+pub(crate) fn make_room(packet_socket: &OwnedFd) -> io::Result<()> {
+    const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+    set_option(packet_socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
+    set_option(packet_socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 256 << 20)
 }
 
 /// Takes one frame, with the time that has passed since the kernel received it; `None` if none came
@@ -147,12 +154,17 @@ fn age(stamp: Duration) -> Duration {
     now.saturating_sub(stamp)
 }
 
-fn set_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set_option(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the pointer is to an int and the length is that of one.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
             (&raw const value).cast(),
             mem::size_of::<libc::c_int>() as libc::socklen_t,

@@ -1,5 +1,6 @@
 //! `cargo xtask`: one verb for each thing that is done to this project, one module for each verb.
 
+mod bench;
 mod build_ebpf;
 mod cluster;
 mod demo;
@@ -30,6 +31,9 @@ enum Verb {
     Image(image::Arguments),
     /// Shows the main job on a real cluster, in under two minutes once built
     Demo(demo::Arguments),
+    /// Measures the kernel side beside the kernel's own stack: ns per frame, round trips, floods, TCP
+    #[command(disable_help_flag = true)]
+    Bench(bench::Arguments),
     /// Runs everything a change has to pass
     Test(test::Arguments),
     /// Looks for a frame that the packet logic judges wrongly
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf => build_ebpf::run().map(|()| ExitCode::SUCCESS),
         Verb::Image(arguments) => image::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),

@@ -4,8 +4,9 @@ use core::{net::IpAddr, ptr::addr_of};
 
 use announcer_ebpf::{
     layout::{
-        COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry,
-        LinkKey, MacKey, NODE_SLOT, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry, shown,
+        COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, FILTER_WORDS, FilterBit, LINKS_ARRAY_ENTRIES,
+        LINKS_HASH_ENTRIES, LinkEntry, LinkKey, MacKey, NODE_SLOT, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
+        shown,
     },
     packet::{Ingress, Node, Outcome, SessionView},
 };
@@ -28,6 +29,8 @@ static LINKS: Array<LinkEntry, { LINKS_ARRAY_ENTRIES as usize }> = Array::new();
 static LINKS_BEYOND: HashMap<LinkKey, LinkEntry, { LINKS_HASH_ENTRIES as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static MACS: HashMap<MacKey, u32, { LINKS_HASH_ENTRIES as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static FILTER: Array<u64, { FILTER_WORDS as usize }> = Array::new();
 #[btf_map]
 static VIPS4: HashMap<Vip4Key, shown::VipEntry, { VIPS_ENTRIES as usize }, GROWING> = HashMap::new();
 #[btf_map]
@@ -74,12 +77,12 @@ impl<IsProof: Fn() -> bool> Node for Maps<IsProof> {
 
     #[inline(always)]
     fn vip4(&self, key: Vip4Key) -> Option<VipEntry> {
-        VIPS4.get_ptr(key).map(read_entry)
+        may_be_known(FilterBit::v4(key.address)).then(|| VIPS4.get_ptr(key))?.map(read_entry)
     }
 
     #[inline(always)]
     fn vip6(&self, key: Vip6Key) -> Option<VipEntry> {
-        VIPS6.get_ptr(key).map(read_entry)
+        may_be_known(FilterBit::v6(key.address)).then(|| VIPS6.get_ptr(key))?.map(read_entry)
     }
 
     #[inline(always)]
@@ -163,6 +166,14 @@ impl<IsProof: Fn() -> bool> Maps<IsProof> {
             write(unsafe { &mut *counters });
         }
     }
+}
+
+/// `false` is certain: no entry has an address with that bit.
+#[inline(always)]
+fn may_be_known(bit: FilterBit) -> bool {
+    // SAFETY: an element of an array is there for the life of the map, and takes any value. User space may store at any
+    // time; a bit that an entry needs is set before and after.
+    FILTER.get_ptr(bit.word).is_some_and(|word| unsafe { word.read_volatile() } & bit.mask != 0)
 }
 
 /// Reads an element through its integer twin.

@@ -5,8 +5,11 @@ use announcer_ebpf::{
     packet::{Frame, Ingress, Verdict, handle},
 };
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::{bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes},
+    bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_MAC},
+    helpers::{
+        bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes_relative,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
+    },
     macros::classifier,
     programs::TcContext,
 };
@@ -42,6 +45,7 @@ pub fn announcer_tcx(context: TcContext) -> i32 {
     }
     let vlan_id = (vlan_present != 0).then_some((vlan_tci & 0x0fff) as u16);
     let mut frame = SkbFrame { skb };
+    frame.put_header_back(protocol);
     frame.make_linear();
     let mut maps = Maps { ingress: Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
     match handle(&mut frame, &mut maps) {
@@ -66,6 +70,36 @@ struct SkbFrame {
 }
 
 impl SkbFrame {
+    /// A packet that somebody's generic XDP program has copied comes without its Ethernet header in the data: the
+    /// copy's `mac_len` is 0 (Linux 6.18, programs with `frags`). Neighbour messages get it back, for us and for
+    /// whoever comes behind us.
+    #[inline(always)]
+    fn put_header_back(&mut self, protocol: u32) {
+        let is_protocol = |bytes: [u8; 2]| u32::from(u16::from_ne_bytes(bytes)) == protocol;
+        if self.read::<2>(12).is_none_or(is_protocol) {
+            return;
+        }
+        // Where the header is missing, an IPv6 packet begins at 0.
+        if protocol == ETHERTYPE_IPV6 && self.read::<1>(6) != Some([58]) {
+            return;
+        }
+        let mut header = [0_u8; 14];
+        // SAFETY: the context is the kernel's, and `header` has room for 14 bytes; pointers into the packet are made
+        // after this only.
+        unsafe {
+            let to = header.as_mut_ptr().cast();
+            if bpf_skb_load_bytes_relative(self.skb.cast(), 0, to, 14, BPF_HDR_START_MAC) != 0 {
+                return;
+            }
+            let [.., high, low] = header;
+            if !is_protocol([high, low]) || bpf_skb_change_head(self.skb, 14, 0) != 0 {
+                return;
+            }
+        }
+        // The kernel has zeroed the 14 bytes, which can be written then.
+        self.write(0, &header);
+    }
+
     /// Moves the headers into linear memory, where a driver has left them in fragments.
     #[inline(always)]
     fn make_linear(&mut self) {

@@ -13,9 +13,22 @@ use aya_ebpf::{
 
 use super::maps::Maps;
 
-/// Answers for owned VIPs (`frags`: with jumbo frames, drivers demand it; an ARP or ND message is never in fragments).
+/// Answers for owned VIPs in the driver (`frags`: with jumbo frames, drivers demand it; an ARP or ND message is never in
+/// fragments).
 #[xdp(frags)]
 pub fn announcer_xdp(context: XdpContext) -> u32 {
+    run(context)
+}
+
+/// The same as generic XDP, without `frags`: for those the kernel copies packets, and forgets in the copy where the
+/// Ethernet header is (Linux 6.18). Programs in TCX and clsact would find none.
+#[xdp]
+pub fn announcer_xdp_generic(context: XdpContext) -> u32 {
+    run(context)
+}
+
+#[inline(always)]
+fn run(context: XdpContext) -> u32 {
     let ingress = Ingress { ifindex: context.ingress_ifindex() as u32, vlan_id: None };
     let mut maps = Maps { ingress, is_proof: || is_proof(&context) };
     match handle(&mut XdpFrame { md: context.ctx }, &mut maps) {

@@ -4,6 +4,7 @@
 //! Named `repr(C)` fields, units in their names, plain integers where any bit pattern may be read. Addresses are in
 //! network order, all else in host order. Any change of a size, an order or a meaning raises [`LAYOUT_VERSION`].
 
+mod filter;
 mod link;
 mod session;
 pub mod shown;
@@ -12,6 +13,7 @@ mod user;
 mod vip;
 
 pub use self::{
+    filter::{FILTER_WORDS, FilterBit},
     link::{LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry, LinkKey, MacKey},
     session::{LAYOUT_VERSION, Session, elsewhere},
     vip::{

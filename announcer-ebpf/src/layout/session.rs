@@ -1,7 +1,7 @@
 //! `SESSION`: under which lease this node answers, and until when.
 
 /// The version of everything in [`crate::layout`]. An agent that finds another one never reads the rest.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The one value of `SESSION`, a memory-mappable array: user space stores the deadline with one atomic write.
 ///

@@ -1,11 +1,21 @@
 //! The subcommands, nothing else.
 
 mod agent;
+mod answer;
+mod kernel;
+mod station;
 mod status;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use anyhow::Context as _;
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use tracing::level_filters::LevelFilter;
+
+use crate::datapath::Mode;
 
 /// Answers ARP and Neighbour Discovery for the LoadBalancer addresses of a Kubernetes cluster, in the kernel.
 ///
@@ -22,6 +32,11 @@ struct Cli {
 enum Command {
     /// Run the agent of this node.
     Agent(Box<agent::Args>),
+    /// Answer for addresses given here, without a cluster, until Ctrl-C.
+    ///
+    /// Attaches the program, announces the addresses (gratuitous ARP, unsolicited NA), joins their multicast groups and
+    /// keeps the kernel's deadline ahead. It leaves the interface as it was when it ends.
+    Answer(answer::Args),
     /// Show what this node's kernel answers for, from the pinned maps alone; no agent has to run.
     Status(status::Args),
     /// Remove every program, link and map of Announcer from this node.
@@ -40,8 +55,13 @@ pub(crate) struct Pins {
 
 /// Parses the command line and runs it. Exit status: 0 done, 1 the system refused, 2 wrong usage.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let result = match cli.command {
         Command::Agent(args) => agent::run(*args),
+        Command::Answer(args) => answer::run(args),
         Command::Status(args) => status::run(&args),
         Command::Uninstall(pins) => uninstall(&pins),
     };
@@ -49,9 +69,31 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Exit status of wrong usage, clap's as well.
+const USAGE: u8 = 2;
+
+/// The command line is well formed, and asks for what can't be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Help and version as clap prints them; a mistake in one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if error.exit_code() == 0 {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let told = text.split("\n\nUsage:").next().unwrap_or_default();
+    let told = told.split("\n\nFor more information").next().unwrap_or_default();
+    let words: Vec<&str> = told.trim_start_matches("error: ").split_whitespace().collect();
+    complain(&anyhow::anyhow!("{} (see --help)", words.join(" ")));
+    ExitCode::from(USAGE)
 }
 
 /// One line, on standard error: what is wrong, where, and the way out.
@@ -79,4 +121,31 @@ fn uninstall(pins: &Pins) -> anyhow::Result<()> {
         left.left
     )?;
     Ok(())
+}
+
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(["auto", "native", "tcx", "generic"]).try_map(|text| text.parse::<Mode>())
+}
+
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+        .try_map(|text| text.parse::<LevelFilter>())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= A_DAY => Ok(span),
+        _ => Err("between 0 and 86400 seconds".to_owned()),
+    }
+}
+
+/// Makes nonces and jitter unlike another process's.
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("cannot get random bytes")?;
+    Ok(u64::from_ne_bytes(bytes))
 }

@@ -1,9 +1,6 @@
 //! The generation of this agent: its maps, the links that run it, and what it wrote.
 
-use std::{
-    collections::BTreeSet,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{collections::BTreeSet, os::fd::BorrowedFd};
 
 use announcer_ebpf::layout::{
     Counters, LINKS_ARRAY_ENTRIES, LinkEntry, LinkKey, MacKey, NODE_SLOT, VipEntry, role,
@@ -14,9 +11,9 @@ use aya::{
 };
 
 use super::{
-    Attachment, DatapathError,
+    DatapathError,
     attach::Attached,
-    entries::{Entries, delete_entry, write_entry},
+    entries::{Entries, delete_entry, trim_filter, write_entry},
     generation::Generation,
     shape::counter_slots,
     slots::Slots,
@@ -62,13 +59,20 @@ impl Active {
         self.put(link, vip, VipEntry { epoch: 0, role: role::ELSEWHERE, counter_slot })
     }
 
-    /// Deletes an entry. The caller waits for a grace period before it adds another.
+    /// Deletes an entry. The caller waits for a grace period before it adds another, and ends with
+    /// [`trim`](Self::trim).
     pub(super) fn delete(&mut self, link: LinkId, vip: Vip) -> Result<(), DatapathError> {
         delete_entry(&mut self.generation.maps, link, vip)?;
         if let Some(entry) = self.entries.remove(&(link, vip)) {
             self.slots.free(entry.counter_slot);
         }
         Ok(())
+    }
+
+    /// Takes from `FILTER` what deleted entries have left there. The books hold at least what the kernel has: an entry
+    /// enters them after the kernel has it, and leaves them after it is gone there.
+    pub(super) fn trim(&mut self) -> Result<(), DatapathError> {
+        trim_filter(&mut self.generation.maps, &self.entries)
     }
 
     /// A zeroed slot of `COUNTERS`.
@@ -149,10 +153,7 @@ impl Active {
 
     /// The descriptor of the program that a link of this attachment runs.
     pub(super) fn program(&self, attached: &Attached) -> BorrowedFd<'_> {
-        match attached.pin.attachment {
-            Attachment::Tcx => self.generation.tcx.as_fd(),
-            Attachment::Native | Attachment::Generic => self.generation.xdp.as_fd(),
-        }
+        self.generation.program(attached.pin.attachment)
     }
 }
 

@@ -101,11 +101,7 @@ impl Attached {
 
     /// Gives the link another program, in one step.
     pub(super) fn swap(&self, generation: &Generation) -> io::Result<()> {
-        let program = match self.pin.attachment {
-            Attachment::Native | Attachment::Generic => &generation.xdp,
-            Attachment::Tcx => &generation.tcx,
-        };
-        sys::update_link(self.fd.as_fd(), program.as_fd())
+        sys::update_link(self.fd.as_fd(), generation.program(self.pin.attachment))
     }
 
     /// Another mode by way of TCX, so that one program or the other answers all the time: the new one is attached
@@ -164,10 +160,11 @@ pub(super) fn detach(pin: &LinkPin, fd: OwnedFd) -> Result<(), DatapathError> {
 
 fn create(generation: &Generation, link: &Link, attachment: Attachment) -> io::Result<OwnedFd> {
     let ifindex = link.id.0;
+    let program = generation.program(attachment);
     match attachment {
-        Attachment::Native => sys::create_xdp_link(generation.xdp.as_fd(), ifindex, XdpFlags::Native),
-        Attachment::Generic => sys::create_xdp_link(generation.xdp.as_fd(), ifindex, XdpFlags::Generic),
-        Attachment::Tcx => sys::create_tcx_link(generation.tcx.as_fd(), ifindex),
+        Attachment::Native => sys::create_xdp_link(program, ifindex, XdpFlags::Native),
+        Attachment::Generic => sys::create_xdp_link(program, ifindex, XdpFlags::Generic),
+        Attachment::Tcx => sys::create_tcx_link(program, ifindex),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use announcer_ebpf::layout::{Session, Vip4Key, Vip6Key, VipEntry};
+use announcer_ebpf::layout::{FILTER_WORDS, FilterBit, Session, Vip4Key, Vip6Key, VipEntry};
 use aya::maps::MapError;
 
 use super::{DatapathError, maps::Maps};
@@ -70,6 +70,15 @@ fn key(link: LinkId, vip: Vip) -> Key {
     }
 }
 
+impl Key {
+    fn filter_bit(&self) -> FilterBit {
+        match self {
+            Self::V4(key) => FilterBit::v4(key.address),
+            Self::V6(key) => FilterBit::v6(key.address),
+        }
+    }
+}
+
 /// Every entry of both families.
 pub(super) fn read_entries(maps: &Maps) -> Result<Entries, DatapathError> {
     let mut entries = Entries::new();
@@ -84,9 +93,14 @@ pub(super) fn read_entries(maps: &Maps) -> Result<Entries, DatapathError> {
     Ok(entries)
 }
 
-/// One entry, as the kernel has it.
+/// One entry, as the programs find it: without its bit in `FILTER` it is not there.
 pub(super) fn read_entry(maps: &Maps, link: LinkId, vip: Vip) -> Result<Option<VipEntry>, DatapathError> {
-    let (map, result) = match key(link, vip) {
+    let key = key(link, vip);
+    let bit = key.filter_bit();
+    if read_filter(maps, bit.word)? & bit.mask == 0 {
+        return Ok(None);
+    }
+    let (map, result) = match key {
         Key::V4(key) => ("VIPS4", maps.vips4.get(&key, 0)),
         Key::V6(key) => ("VIPS6", maps.vips6.get(&key, 0)),
     };
@@ -97,21 +111,27 @@ pub(super) fn read_entry(maps: &Maps, link: LinkId, vip: Vip) -> Result<Option<V
     }
 }
 
-/// Replaces or adds one entry, whole, in one step.
+/// Replaces or adds one entry, whole, in one step. Its bit in `FILTER` is set before.
 pub(super) fn write_entry(
     maps: &mut Maps,
     link: LinkId,
     vip: Vip,
     entry: VipEntry,
 ) -> Result<(), DatapathError> {
-    let (map, result) = match key(link, vip) {
+    let key = key(link, vip);
+    let bit = key.filter_bit();
+    let word = read_filter(maps, bit.word)?;
+    if word & bit.mask == 0 {
+        write_filter(maps, bit.word, word | bit.mask)?;
+    }
+    let (map, result) = match key {
         Key::V4(key) => ("VIPS4", maps.vips4.insert(key, entry, 0)),
         Key::V6(key) => ("VIPS6", maps.vips6.insert(key, entry, 0)),
     };
     result.map_err(DatapathError::map("write", map))
 }
 
-/// Removes one entry; one that is not there is as good as removed.
+/// Removes one entry; one that is not there is as good as removed. Its bit in `FILTER` stays: others may need it.
 pub(super) fn delete_entry(maps: &mut Maps, link: LinkId, vip: Vip) -> Result<(), DatapathError> {
     let (map, result) = match key(link, vip) {
         Key::V4(key) => ("VIPS4", maps.vips4.remove(&key)),
@@ -121,6 +141,33 @@ pub(super) fn delete_entry(maps: &mut Maps, link: LinkId, vip: Vip) -> Result<()
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(DatapathError::map("delete from", map)),
     }
+}
+
+/// Clears the bits of `FILTER` that none of `entries` needs. These must be all that the kernel has.
+pub(super) fn trim_filter(maps: &mut Maps, entries: &Entries) -> Result<(), DatapathError> {
+    let mut needed = BTreeMap::<u32, u64>::new();
+    for (link, vip) in entries.keys() {
+        let FilterBit { word, mask } = key(*link, *vip).filter_bit();
+        *needed.entry(word).or_default() |= mask;
+    }
+    for index in 0..FILTER_WORDS {
+        let word = read_filter(maps, index)?;
+        let wanted = word & needed.get(&index).copied().unwrap_or_default();
+        if word != wanted {
+            write_filter(maps, index, wanted)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_filter(maps: &Maps, word: u32) -> Result<u64, DatapathError> {
+    maps.filter.get(&word, 0).map_err(DatapathError::map("read", "FILTER"))
+}
+
+/// Nobody but the one agent writes, and a store that is seen byte by byte is no harm: a bit that is needed is set in
+/// the old word and in the new one.
+fn write_filter(maps: &mut Maps, word: u32, bits: u64) -> Result<(), DatapathError> {
+    maps.filter.set(word, bits, 0).map_err(DatapathError::map("write", "FILTER"))
 }
 
 #[cfg(test)]

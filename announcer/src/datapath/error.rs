@@ -35,7 +35,7 @@ pub enum DatapathError {
         names: Vec<&'static str>,
     },
     /// The kernel is too old for any mode.
-    #[error("Linux {release} is too old: announcer needs 5.18 (6.6 for the TCX mode)")]
+    #[error("Linux {release} is too old: announcer needs 5.18 (6.6 for `--mode tcx`); boot a newer kernel")]
     KernelTooOld {
         /// `uname -r`.
         release: String,

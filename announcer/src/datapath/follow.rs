@@ -19,6 +19,7 @@ impl Takeover<'_> {
             self.report(&link, LinkChange::Detached);
         }
         if some_go {
+            active.trim()?;
             // The entries' memory is free now: no run may still read it when it becomes another VIP's.
             sys::grace_period().map_err(DatapathError::kernel("wait for running programs"))?;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -13,7 +13,7 @@ use aya::{
 };
 
 use super::{
-    DatapathError, KernelLog, KernelLogReader, kernel_log,
+    Attachment, DatapathError, KernelLog, KernelLogReader, kernel_log,
     maps::{Maps, Unreadable},
     pin_root::unpin,
     shape::{MapName, counter_slots},
@@ -22,13 +22,15 @@ use super::{
 };
 
 const XDP: &str = "announcer_xdp";
+const XDP_GENERIC: &str = "announcer_xdp_generic";
 const TCX: &str = "announcer_tcx";
 
 /// The programs and maps of one generation.
 #[derive(Debug)]
 pub(super) struct Generation {
-    pub(super) xdp: OwnedFd,
-    pub(super) tcx: OwnedFd,
+    xdp: OwnedFd,
+    xdp_generic: OwnedFd,
+    tcx: OwnedFd,
     pub(super) maps: Maps,
     /// What the programs tell, if this agent has loaded them and wants to hear it.
     pub(super) log: Option<KernelLogReader>,
@@ -49,6 +51,7 @@ impl Generation {
         let load = |error| DatapathError::Load(Box::new(error));
         let mut object = loader.load(announcer_ebpf::OBJECT).map_err(load)?;
         let xdp = load_program::<Xdp>(&mut object, XDP, Xdp::load)?;
+        let xdp_generic = load_program::<Xdp>(&mut object, XDP_GENERIC, Xdp::load)?;
         let tcx = load_program::<SchedClassifier>(&mut object, TCX, SchedClassifier::load)?;
         let mut all = Vec::new();
         for name in MapName::ALL {
@@ -56,7 +59,7 @@ impl Generation {
             all.push((name, duplicate(map).map_err(DatapathError::kernel("duplicate a map's descriptor"))?));
         }
         let log = (log != KernelLog::Off).then(|| KernelLogReader::new(&mut object)).transpose()?;
-        Ok(Self { xdp, tcx, maps: Maps::new(all)?, log })
+        Ok(Self { xdp, xdp_generic, tcx, maps: Maps::new(all)?, log })
     }
 
     /// Opens a pinned generation, once shape and layout version are known to fit.
@@ -66,8 +69,21 @@ impl Generation {
             sys::get_pinned(&path).map_err(DatapathError::file("open the pin", path))
         };
         match Maps::open(folder)? {
-            Ok(maps) => Ok(Ok(Self { xdp: get(XDP)?, tcx: get(TCX)?, maps, log: None })),
+            Ok(maps) => {
+                // Older agents had one XDP program for both modes.
+                let xdp_generic = get(XDP_GENERIC).or_else(|_| get(XDP))?;
+                Ok(Ok(Self { xdp: get(XDP)?, xdp_generic, tcx: get(TCX)?, maps, log: None }))
+            }
             Err(why) => Ok(Err(why)),
+        }
+    }
+
+    /// The program that a link of this attachment runs.
+    pub(super) fn program(&self, attachment: Attachment) -> BorrowedFd<'_> {
+        match attachment {
+            Attachment::Native => self.xdp.as_fd(),
+            Attachment::Generic => self.xdp_generic.as_fd(),
+            Attachment::Tcx => self.tcx.as_fd(),
         }
     }
 
@@ -76,7 +92,8 @@ impl Generation {
         fs::create_dir(folder).map_err(DatapathError::file("create the folder", folder))?;
         steps.done(Step::FolderMade)?;
         let maps = self.maps.all().map(|(name, map)| (name.pin(), map));
-        for (name, object) in maps.chain([(XDP, &self.xdp), (TCX, &self.tcx)]) {
+        let programs = [(XDP, &self.xdp), (XDP_GENERIC, &self.xdp_generic), (TCX, &self.tcx)];
+        for (name, object) in maps.chain(programs) {
             let path = folder.join(name);
             sys::pin(object.as_fd(), &path).map_err(DatapathError::file("pin", path))?;
             steps.done(Step::Pinned(name))?;
@@ -100,7 +117,7 @@ impl Generation {
 /// The ids of the programs pinned in a folder, whatever else is in it.
 pub(super) fn program_ids(folder: &Path) -> Vec<u32> {
     let id = |name: &str| sys::program_id(sys::get_pinned(&folder.join(name)).ok()?.as_fd()).ok();
-    [XDP, TCX].into_iter().filter_map(id).collect()
+    [XDP, XDP_GENERIC, TCX].into_iter().filter_map(id).collect()
 }
 
 fn load_program<P>(

@@ -23,6 +23,8 @@ pub(super) struct Maps {
     pub(super) links: Array<MapData, LinkEntry>,
     pub(super) links_beyond: HashMap<MapData, LinkKey, LinkEntry>,
     pub(super) macs: HashMap<MapData, MacKey, u32>,
+    /// Written by [`super::entries`] alone.
+    pub(super) filter: Array<MapData, u64>,
     pub(super) vips4: HashMap<MapData, Vip4Key, VipEntry>,
     pub(super) vips6: HashMap<MapData, Vip6Key, VipEntry>,
     pub(super) counters: PerCpuArray<MapData, Counters>,
@@ -53,6 +55,7 @@ impl Maps {
             links: typed(&all, MapName::Links)?,
             links_beyond: typed(&all, MapName::LinksBeyond)?,
             macs: typed(&all, MapName::Macs)?,
+            filter: typed(&all, MapName::Filter)?,
             vips4: typed(&all, MapName::Vips4)?,
             vips6: typed(&all, MapName::Vips6)?,
             counters: typed(&all, MapName::Counters)?,

@@ -80,7 +80,7 @@ impl Datapath {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_within(config: Config, patience: Duration) -> Result<Self, DatapathError> {
-        privileges::check()?;
+        privileges::check(config.mode)?;
         let root = PinRoot::lock(&config.pin_root, patience)?;
         let found = Found::look(&root)?;
         let inherited = found.inherited.clone();
@@ -99,6 +99,18 @@ impl Datapath {
     /// trusted as a whole; then begin a session of a new epoch.
     pub fn inherited(&self) -> Option<&Inherited> {
         self.inherited.as_ref()
+    }
+
+    /// Goes on with nothing of what was found: silent when this returns, every VIP elsewhere after
+    /// [`establish`](Self::establish), no session.
+    ///
+    /// # Errors
+    /// As [`silence`](Self::silence).
+    pub fn disinherit(&mut self) -> Result<(), DatapathError> {
+        self.silence()?;
+        self.found.inherited = None;
+        self.inherited = None;
+        Ok(())
     }
 
     /// The links that carried a program of ours when this agent started; those that are not given to

@@ -52,11 +52,12 @@ impl Active {
     }
 
     fn take_away(&mut self, owners: &Owners, epoch: u64, applied: &mut Applied) -> Result<(), DatapathError> {
-        let mut removed = false;
+        let (mut removed, mut deleted) = (false, false);
         for ((link, vip), entry) in self.entries.clone() {
             let owned = entry.role == role::OWNED;
             if !owners.vips.contains_key(&vip) {
                 self.retry(|active| active.delete(link, vip))?;
+                deleted = true;
             } else if owned && !Self::stays(owners, epoch, link, vip, &entry) {
                 let elsewhere = VipEntry { epoch: 0, role: role::ELSEWHERE, ..entry };
                 self.retry(|active| active.put(link, vip, elsewhere))?;
@@ -67,6 +68,10 @@ impl Active {
             if owned {
                 applied.lost.insert((vip, link));
             }
+        }
+        if deleted && let Err(error) = self.trim() {
+            // It costs time, and nothing else: a bit too many sends a lookup to a table that has no such entry.
+            tracing::warn!(%error, "The filter keeps the bits of VIPs that are gone");
         }
         if removed {
             // Runs in flight may still answer by the old entries; and what they read must not be reused under them.

@@ -1,7 +1,7 @@
 //! The pin directory: that it is on a bpffs, that only one agent works in it, and what its names mean.
 //!
 //! ```text
-//! gen-7/        programs and maps of one agent: announcer_xdp, announcer_tcx, session, links, …
+//! gen-7/        programs and maps of one agent: announcer_xdp, announcer_tcx, …, session, links, …
 //! link-2-native the link of ifindex 2, which keeps its program running while no agent does
 //! session …     the live generation's maps once more, at names that stay, for bpftool and `announcer status`
 //! ```

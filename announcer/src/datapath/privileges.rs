@@ -2,22 +2,28 @@
 
 use std::fs;
 
-use super::DatapathError;
+use super::{DatapathError, Mode};
 
 /// What loading, attaching and pinning need, by bit number of `capabilities(7)`.
 const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
-/// XDP with `frags`.
-const OLDEST: (u32, u32) = (5, 18);
 
-pub(super) fn check() -> Result<(), DatapathError> {
+pub(super) fn check(mode: Mode) -> Result<(), DatapathError> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    if version(&release).is_some_and(|version| version < OLDEST) {
+    if version(&release).is_some_and(|version| version < oldest(mode)) {
         return Err(DatapathError::KernelTooOld { release });
     }
     let status = fs::read_to_string("/proc/thread-self/status")
         .map_err(DatapathError::file("read", "/proc/thread-self/status"))?;
     let names = missing(&status);
     if names.is_empty() { Ok(()) } else { Err(DatapathError::MissingCapabilities { names }) }
+}
+
+/// The first kernel with TCX for a mode that has nothing else; for the others, the first that takes XDP with `frags`.
+fn oldest(mode: Mode) -> (u32, u32) {
+    match mode {
+        Mode::Tcx => (6, 6),
+        Mode::Auto | Mode::Native | Mode::Generic => (5, 18),
+    }
 }
 
 /// Major and minor number of `uname -r`.
@@ -42,7 +48,18 @@ mod tests {
     #[test]
     fn a_release_with_a_suffix_has_its_two_numbers_read() {
         assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
-        assert!(version("5.15.0-105-generic") < Some(OLDEST));
+        assert!(version("5.15.0-105-generic") < Some(oldest(Mode::Auto)));
+        assert!(version("6.1.0-13-amd64") < Some(oldest(Mode::Tcx)));
+        assert!(version("6.1.0-13-amd64") > Some(oldest(Mode::Auto)));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_one_line_with_the_way_out() {
+        let old = DatapathError::KernelTooOld { release: "5.15.0".to_owned() }.to_string();
+        assert!(old.contains("5.18") && old.contains("6.6") && old.contains("boot a newer kernel"), "{old}");
+        let missing = DatapathError::MissingCapabilities { names: vec!["CAP_BPF"] }.to_string();
+        assert!(missing.contains("CAP_BPF") && missing.contains("securityContext.capabilities"), "{missing}");
+        assert!(!old.contains('\n') && !missing.contains('\n'));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::{io, os::fd::BorrowedFd};
 
 use announcer_ebpf::layout::{
-    COUNTER_SLOTS, Counters, EVENTS_BYTES, LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry, LinkKey,
-    MacKey, Session, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
+    COUNTER_SLOTS, Counters, EVENTS_BYTES, FILTER_WORDS, LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry,
+    LinkKey, MacKey, Session, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
 };
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type};
 
@@ -21,6 +21,7 @@ pub(super) enum MapName {
     Links,
     LinksBeyond,
     Macs,
+    Filter,
     Vips4,
     Vips6,
     Counters,
@@ -30,11 +31,12 @@ pub(super) enum MapName {
 // === impl MapName ===
 
 impl MapName {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Session,
         Self::Links,
         Self::LinksBeyond,
         Self::Macs,
+        Self::Filter,
         Self::Vips4,
         Self::Vips6,
         Self::Counters,
@@ -48,6 +50,7 @@ impl MapName {
             Self::Links => "LINKS",
             Self::LinksBeyond => "LINKS_BEYOND",
             Self::Macs => "MACS",
+            Self::Filter => "FILTER",
             Self::Vips4 => "VIPS4",
             Self::Vips6 => "VIPS6",
             Self::Counters => "COUNTERS",
@@ -62,6 +65,7 @@ impl MapName {
             Self::Links => "links",
             Self::LinksBeyond => "links_beyond",
             Self::Macs => "macs",
+            Self::Filter => "filter",
             Self::Vips4 => "vips4",
             Self::Vips6 => "vips6",
             Self::Counters => "counters",
@@ -102,6 +106,7 @@ impl MapName {
             Self::Links => array(size_of::<LinkEntry>(), LINKS_ARRAY_ENTRIES, 0),
             Self::LinksBeyond => hash(size_of::<LinkKey>(), size_of::<LinkEntry>(), LINKS_HASH_ENTRIES),
             Self::Macs => hash(size_of::<MacKey>(), size_of::<u32>(), LINKS_HASH_ENTRIES),
+            Self::Filter => array(size_of::<u64>(), FILTER_WORDS, 0),
             Self::Vips4 => hash(size_of::<Vip4Key>(), size_of::<VipEntry>(), VIPS_ENTRIES),
             Self::Vips6 => hash(size_of::<Vip6Key>(), size_of::<VipEntry>(), VIPS_ENTRIES),
             Self::Counters => {

@@ -88,6 +88,11 @@ pub fn select(interfaces: &Interfaces, view: &LinkView, excludes: &Excludes) -> 
     selection
 }
 
+/// Whether anything can be announced on this link at all, whatever its name and addresses.
+pub fn can_announce(link: LinkId, view: &LinkView) -> bool {
+    view.links.get(&link).is_some_and(|link| unfit(link, view).is_none())
+}
+
 /// Why nothing can be announced on `link`, if that is so. A VRF is no obstacle: its members keep their neighbours.
 fn unfit(link: &Link, view: &LinkView) -> Option<&'static str> {
     if view.mute.contains(&link.id) {

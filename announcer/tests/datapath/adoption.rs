@@ -86,6 +86,20 @@ fn a_change_of_mode_that_was_killed_halfway_leaves_one_link_in_the_end() {
 }
 
 #[test]
+fn a_generation_with_one_xdp_program_for_both_modes_is_adopted() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Native, &[VIP4]);
+    drop(datapath);
+    // As agents left it before generic XDP had a program of its own.
+    sh("rm /sys/fs/bpf/announcer/gen-1/announcer_xdp_generic");
+    let mut datapath = Datapath::open(Lab::config(Mode::Native)).expect("a datapath");
+    assert!(datapath.inherited().is_some());
+    datapath.establish(std::slice::from_ref(&left)).expect("established");
+    assert!(datapath.prove(vip(VIP4), left.id).expect("a proof"));
+    drop(lab);
+}
+
+#[test]
 fn links_that_are_not_wanted_any_more_are_detached() {
     let lab = Lab::new();
     lab.add_veth("second", "second-far");

@@ -2,7 +2,8 @@
 
 use crate::support::{
     bench::{Bench, VIP4},
-    frames::{Arp, BROADCAST, STRANGER, arp_reply, padded},
+    frames::{Arp, STRANGER, arp_reply, padded},
+    odd,
     programs::Said::{Answer, Pass},
 };
 use announcer::vocabulary::BootNs;
@@ -31,7 +32,9 @@ fn a_unicast_arp_request_to_our_mac_is_answered_and_to_another_is_passed() {
 fn an_rfc_5227_probe_is_answered() {
     let bench = Bench::new();
     let probe = Arp { sender: "0.0.0.0", ..Arp::request(VIP4) };
-    assert_eq!(bench.said(&probe.bytes()), Answer(arp_reply(&probe, bench.mac())));
+    for probe in [probe.clone(), Arp { to: bench.mac(), ..probe }] {
+        assert_eq!(bench.said(&probe.bytes()), Answer(arp_reply(&probe, bench.mac())));
+    }
 }
 
 #[test]
@@ -44,25 +47,7 @@ fn the_answer_goes_to_the_sender_hardware_address() {
 #[test]
 fn arp_that_is_not_a_plain_request_is_passed() {
     let bench = Bench::new();
-    let request = Arp::request(VIP4);
-    let with = |offset: usize, bytes: &[u8]| {
-        let mut frame = request.bytes();
-        frame[offset..offset + bytes.len()].copy_from_slice(bytes);
-        frame
-    };
-    for (what, frame) in [
-        ("reply", Arp { opcode: 2, ..request.clone() }.bytes()),
-        ("reverse request", Arp { opcode: 3, ..request.clone() }.bytes()),
-        ("hardware type", with(14, &[0, 6])),
-        ("protocol type", with(16, &[0x86, 0xdd])),
-        ("hardware length", with(18, &[8])),
-        ("protocol length", with(19, &[16])),
-        ("group source", Arp { from: [3, 0, 0, 0, 0, 1], ..request.clone() }.bytes()),
-        ("group sender", Arp { sender_mac: BROADCAST, ..request.clone() }.bytes()),
-        ("no sender", Arp { sender_mac: [0; 6], ..request.clone() }.bytes()),
-        ("ours", Arp { from: bench.mac(), sender_mac: bench.mac(), ..request.clone() }.bytes()),
-        ("unknown", Arp::request("10.9.0.102").bytes()),
-    ] {
+    for (what, frame) in odd::other_arp(bench.mac()) {
         assert_eq!(bench.said(&frame), Pass, "{what}");
     }
     assert_eq!(bench.count(VIP4).requests, 0);

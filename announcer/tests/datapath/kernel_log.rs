@@ -18,7 +18,9 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{
-    Asker, Lab, begin,
+    Lab,
+    asker::Asker,
+    begin,
     frames::{Arp, CLIENT, Ndp, STRANGER},
     link, owning, pin_root,
     programs::{

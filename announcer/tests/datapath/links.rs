@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::support::{
-    Asker, Lab,
+    Lab,
+    asker::Asker,
     frames::{Arp, BROADCAST, STRANGER, arp_reply},
     ip, link, owning, pin_root,
     programs::{

@@ -3,9 +3,12 @@
 
 mod adoption;
 mod arp;
+mod beside;
 mod conflicts;
+mod filter;
 mod kernel_log;
 mod links;
+mod modes;
 mod ndp;
 mod pins;
 mod restart;

@@ -109,7 +109,7 @@ fn bpftool_prints_named_fields_and_words() {
         &["\"address\": [253,0,0,9,0,0,0,0,0,0,0,0,0,0,1,0", "\"role\": \"Owned\"", "\"link_id\": "],
     );
     let deadline = format!("\"deadline_boot_ns\": {}", datapath.deadline().0);
-    has("session", &[&deadline, "\"layout_version\": 1", "\"elsewhere\": \"Dropped\"", "\"epoch\": 1"]);
+    has("session", &[&deadline, "\"layout_version\": 2", "\"elsewhere\": \"Dropped\"", "\"epoch\": 1"]);
     let [a, b, c, d, e, f] = left.mac.0;
     has("links", &[&format!("\"link_id\": {}, \"mac\": [{a},{b},{c},{d},{e},{f}", left.id)]);
     has("macs", &[&format!("\"mac\": [{a},{b},{c},{d},{e},{f}")]);
@@ -128,7 +128,7 @@ fn the_object_can_be_loaded_with_nothing_but_bpftool() {
     ));
     assert_eq!(
         sh("ls /sys/fs/bpf/programs").split_whitespace().collect::<Vec<_>>(),
-        ["announcer_tcx", "announcer_xdp"]
+        ["announcer_tcx", "announcer_xdp", "announcer_xdp_generic"]
     );
 }
 

@@ -6,7 +6,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::support::{Asked, Asker, Lab, link, owning, pin_root, programs::Foreign, sh, vip};
+use crate::support::{
+    Lab,
+    asker::{Asked, Asker},
+    foreign::Foreign,
+    link, owning, pin_root, sh, vip,
+};
 use announcer::{
     datapath::{Attachment, Datapath, DatapathError, LinkChange, Mode, Step},
     vocabulary::Link,

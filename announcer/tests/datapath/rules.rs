@@ -50,9 +50,10 @@ fn a_passed_deadline_silences_at_once_and_is_counted() {
     bench.datapath.set_deadline(BootNs::now()).expect("a deadline");
     assert_eq!(bench.said(&Arp::request(VIP4).bytes()), Drop);
     assert_eq!(bench.said(&Ndp::solicitation(VIP6).bytes()), Drop);
-    assert_eq!(bench.count(VIP4).fenced, 2);
+    assert_eq!((bench.count(VIP4).fenced, bench.count(VIP6).fenced), (2, 2));
     bench.datapath.set_deadline(BootNs::now() + Duration::from_secs(60)).expect("a deadline");
     assert!(matches!(bench.said(&Arp::request(VIP4).bytes()), Answer(_)));
+    assert!(matches!(bench.said(&Ndp::solicitation(VIP6).bytes()), Answer(_)));
 }
 
 #[test]
@@ -60,6 +61,7 @@ fn entries_of_another_epoch_are_not_answered() {
     let mut bench = Bench::new();
     begin(&mut bench.datapath, 2);
     assert_eq!(bench.said(&Arp::request(VIP4).bytes()), Drop);
+    assert_eq!(bench.said(&Ndp::solicitation(VIP6).bytes()), Drop);
     assert_eq!(bench.count(VIP4).suppressed, 2, "a new session begins with nothing owned");
     assert!(!bench.datapath.entry_live(vip(VIP4), bench.left.id));
     bench.datapath.apply(&owning(&[VIP4], &[bench.left.id])).expect("applied");
@@ -84,9 +86,49 @@ fn a_tagged_request_is_answered_with_its_tag_only_where_the_vlan_is_announced() 
     let said = |frame: &[u8]| live.both(left.id.0, frame);
     assert_eq!(said(&tagged(&arp.bytes(), 5)), Answer(tagged(&arp_reply(&arp, vlan.mac.0), 5)));
     assert_eq!(said(&tagged(&ndp.bytes(), 5)), Answer(tagged(&advertised(&ndp, vlan.mac.0, CLIENT), 5)));
-    assert_eq!(said(&arp.bytes()), Drop, "on the untagged link it is owned elsewhere");
-    assert_eq!(said(&tagged(&arp.bytes(), 6)), Pass);
-    assert_eq!(said(&tagged(&tagged(&arp.bytes(), 5), 5)), Pass);
+    let urgent = 5 | 0x6000;
+    let answer = tagged(&arp_reply(&arp, vlan.mac.0), urgent);
+    assert_eq!(said(&tagged(&arp.bytes(), urgent)), Answer(answer), "the priority is kept, too");
+    for (request, family) in [(arp.bytes(), "ARP"), (ndp.bytes(), "ND")] {
+        assert_eq!(said(&request), Drop, "{family}: on the untagged link it is owned elsewhere");
+        assert_eq!(said(&tagged(&request, 0)), Drop, "{family}: a priority tag is of the untagged link");
+        assert_eq!(said(&tagged(&request, 6)), Pass, "{family}: another VLAN");
+        assert_eq!(said(&tagged(&tagged(&request, 5), 5)), Pass, "{family}: two tags");
+        let mut service = tagged(&request, 5);
+        service[12..14].copy_from_slice(&[0x88, 0xa8]);
+        assert_eq!(said(&service), Pass, "{family}: an 802.1ad tag");
+    }
+    drop(lab);
+}
+
+#[test]
+fn a_vlan_device_s_frames_are_answered_where_its_program_runs() {
+    let lab = Lab::new();
+    ip("link add left.5 type bridge");
+    ip("link set left.5 up");
+    let left = link("left");
+    let vlan = Link { vlan: Some((left.id, 5)), ..link("left.5") };
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    // The device below carries no program: the tag is gone when the VLAN device's own program runs.
+    datapath.establish(std::slice::from_ref(&vlan)).expect("established");
+    begin(&mut datapath, 1);
+    datapath.apply(&owning(&[VIP4], &[vlan.id])).expect("applied");
+    let arp = Arp::request(VIP4);
+    let (untagged, with_tag) = (arp.bytes(), tagged(&arp.bytes(), 5));
+    let said = |index, frame: &[u8]| Live::open(&pin_root()).both(index, frame);
+    assert_eq!(said(vlan.id.0, &untagged), Answer(arp_reply(&arp, vlan.mac.0)));
+    // It does: then its program answers, with the tag, and both ways stay open.
+    datapath.set_links(&[left.clone(), vlan.clone()]).expect("followed");
+    assert_eq!(said(left.id.0, &with_tag), Answer(tagged(&arp_reply(&arp, vlan.mac.0), 5)));
+    assert_eq!(said(vlan.id.0, &untagged), Answer(arp_reply(&arp, vlan.mac.0)));
+    // The device below goes and comes again; then the VLAN device goes.
+    datapath.set_links(std::slice::from_ref(&vlan)).expect("followed");
+    assert_eq!(said(left.id.0, &untagged), Pass, "nothing is announced there");
+    datapath.set_links(&[vlan.clone(), left.clone()]).expect("followed");
+    assert_eq!(said(left.id.0, &with_tag), Answer(tagged(&arp_reply(&arp, vlan.mac.0), 5)));
+    datapath.set_links(std::slice::from_ref(&left)).expect("followed");
+    assert_eq!(said(left.id.0, &with_tag), Pass);
+    assert_eq!(said(vlan.id.0, &untagged), Pass);
     drop(lab);
 }
 
@@ -110,7 +152,9 @@ fn without_suppression_the_stack_gets_what_is_owned_elsewhere() {
     let mut datapath = Datapath::open(config).expect("a datapath");
     datapath.establish(std::slice::from_ref(&left)).expect("established");
     begin(&mut datapath, 1);
-    datapath.apply(&owning(&[OTHER4], &[])).expect("applied");
-    assert_eq!(Live::open(&pin_root()).both(left.id.0, &Arp::request(OTHER4).bytes()), Pass);
+    datapath.apply(&owning(&[OTHER4, OTHER6], &[])).expect("applied");
+    let live = Live::open(&pin_root());
+    assert_eq!(live.both(left.id.0, &Arp::request(OTHER4).bytes()), Pass);
+    assert_eq!(live.both(left.id.0, &Ndp::solicitation(OTHER6).bytes()), Pass);
     drop(lab);
 }

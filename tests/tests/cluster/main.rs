@@ -2,6 +2,7 @@
 //! Run by `cargo xtask test cluster`, which builds the image.
 
 mod processes;
+mod restarts;
 mod scenario;
 mod untouched_base;
 

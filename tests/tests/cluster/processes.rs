@@ -1,9 +1,9 @@
 //! Agents as plain processes on many nodes, against a real API server: what a DaemonSet cannot be made to do.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use announcer_tests::{
-    Cluster, Mode, Node, Process,
+    Answer, Cluster, Mode, Node, Process,
     product::{self, BARE_ADVERTISEMENT_YAML, FIRST_VIP, NAMESPACE, POOL_YAML},
     wait,
 };
@@ -152,6 +152,51 @@ fn without_an_api_server_the_kernel_falls_silent_and_answers_again_under_the_sam
     let verdict = judge.finish()?;
     assert_one_owner_at_a_time(&verdict, FIRST_VIP, &[owner.mac()]);
     Ok(())
+}
+
+#[test]
+fn a_standalone_session_is_not_gone_on_with_by_an_agent() -> Result<()> {
+    let lab = Lab::without_agents(1)?;
+    let node = &lab.cluster.nodes()[0];
+    let other: IpAddr = "10.4.11.99".parse()?;
+    let standalone = node.spawn(
+        "answer",
+        &[&lab.program, "answer", "--interface", "eth0", "--vip", "10.4.11.99", "--lease", "600", "--keep"],
+    )?;
+    let judge = lab.cluster.judge(&[FIRST_VIP, other])?;
+    judge.wait_answer(other, Duration::from_secs(10))?;
+    standalone.signal(Signal::KILL)?;
+    judge.wait_answer(other, Duration::from_secs(1))?;
+    let _agent = lab.agent(node)?;
+    judge.wait_answer(FIRST_VIP, Duration::from_secs(20))?;
+    let verdict = judge.finish()?;
+    let first = verdict.answered(FIRST_VIP).next().context("an answer")?.at;
+    let late = verdict.answered(other).filter(|answer| answer.at > first).count();
+    assert_eq!(late, 0, "the standalone session's address is answered no more: {}", verdict.summary());
+    Ok(())
+}
+
+#[test]
+fn a_changed_mac_and_a_flap_of_the_link_are_announced_by_the_agent_at_once() -> Result<()> {
+    let lab = Lab::start(1)?;
+    let node = lab.owner()?;
+    let judge = lab.cluster.judge(&[FIRST_VIP])?;
+    judge.wait_answer(FIRST_VIP, Duration::from_secs(20))?;
+    let new = [2, 0, 0, 0, 0x77, 1];
+    let announced = |since: Duration| {
+        let by_new = |answer: &&Answer| answer.mac == new && answer.at > since;
+        let heard = || Ok(judge.so_far().announcements.iter().find(by_new).map(|_| ()));
+        wait::until("an announcement of the new MAC", Duration::from_secs(10), heard)?;
+        let answered = || Ok(judge.so_far().answered(FIRST_VIP).any(|answer| by_new(&answer)).then_some(()));
+        wait::until("an answer with the new MAC", Duration::from_secs(10), answered)
+    };
+    let changed = judge.now();
+    node.exec(&["ip", "link", "set", "eth0", "address", "02:00:00:00:77:01"])?;
+    announced(changed)?;
+    let old = judge.so_far().owners(FIRST_VIP).len();
+    assert_eq!(old, 2, "from the old MAC to the new one, and no way back");
+    node.exec(&["sh", "-c", "ip link set eth0 down && ip link set eth0 up"])?;
+    announced(judge.now())
 }
 
 #[test]

@@ -93,6 +93,12 @@ impl Need {
         [&CXX[..], &[Self::CargoFuzz]].concat()
     }
 
+    /// What the bench needs besides.
+    pub fn bench() -> Vec<Self> {
+        let ip = PACKAGES.iter().filter(|need| need.name() == "iproute2").copied();
+        [Self::Root, Self::Kernel, Self::Bpffs].into_iter().chain(ip).collect()
+    }
+
     /// What a cluster of the lab needs, each before those that depend on it.
     pub fn lab() -> Vec<Self> {
         [&[Self::Root, Self::Kernel, Self::Bpffs][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]]

@@ -1,22 +1,20 @@
 //! `announcer agent`: its flags, and the order in which it starts.
 
-mod kernel;
 mod node;
 mod run;
 mod state;
 mod turn;
 
-use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{error::Error as _, net::SocketAddr, path::PathBuf};
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use tracing::level_filters::LevelFilter;
 
-use crate::{
-    datapath::{KernelLog, Mode},
-    election::Failback,
-    report::log::LogFormat,
-    wire::select::Excludes,
+use super::{
+    level,
+    station::{Announcing, Attaching},
 };
+use crate::{election::Failback, report::log::LogFormat, wire::select::Excludes};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,10 +39,8 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_IGNORE_EXCLUDE_LB", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     ignore_exclude_lb: bool,
 
-    /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
-    /// generic XDP.
-    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = mode())]
-    mode: Mode,
+    #[command(flatten)]
+    attaching: Attaching,
 
     /// Let this node's own stack answer for an address that another node owns, as MetalLB does.
     #[arg(long, env = "ANNOUNCER_NO_SUPPRESS", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -62,14 +58,8 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', value_parser = pattern, default_values = crate::wire::select::DEFAULT_EXCLUDES)]
     exclude_interfaces: Vec<String>,
 
-    /// Announce each owned address again this often, in seconds, ± 10 %; 0 = only when something changes. Keep it
-    /// below the 300 s after which switches forget a MAC.
-    #[arg(long, env = "ANNOUNCER_ANNOUNCE_INTERVAL", value_name = "SECONDS", default_value = "120", value_parser = seconds)]
-    announce_interval: Duration,
-
-    /// Announcement frames per second at most, over all links.
-    #[arg(long, env = "ANNOUNCER_ANNOUNCE_RATE", value_name = "FRAMES/S", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
-    announce_rate: u32,
+    #[command(flatten)]
+    announcing: Announcing,
 
     /// Address of the Prometheus metrics (`/metrics`).
     #[arg(long, env = "ANNOUNCER_METRICS_ADDRESS", value_name = "ADDR:PORT", default_value = "[::]:9474")]
@@ -91,11 +81,6 @@ pub(crate) struct Args {
     /// Least important level that is logged.
     #[arg(long, env = "ANNOUNCER_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
     log_level: LevelFilter,
-
-    /// What the kernel programs log of their decisions, whatever `--log-level` says: at `debug` every request answered,
-    /// fenced or suppressed, at `trace` those passed as well. For looking for a fault: a line costs more than an answer.
-    #[arg(long, env = "ANNOUNCER_KERNEL_LOG", value_name = "LEVEL", value_enum, default_value_t = KernelLog::Off)]
-    kernel_log: KernelLog,
 
     #[command(flatten)]
     pins: super::Pins,
@@ -120,29 +105,10 @@ enum Fencing {
     Strict,
 }
 
-const A_DAY: Duration = Duration::from_secs(86_400);
-
-fn mode() -> impl TypedValueParser<Value = Mode> {
-    PossibleValuesParser::new(["auto", "native", "tcx", "generic"]).try_map(|text| text.parse::<Mode>())
-}
-
-fn level() -> impl TypedValueParser<Value = LevelFilter> {
-    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
-        .try_map(|text| text.parse::<LevelFilter>())
-}
-
 fn pattern(text: &str) -> Result<String, String> {
     match Excludes::new([text]) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(span) if span <= A_DAY => Ok(span),
-        _ => Err("between 0 and 86400 seconds".to_owned()),
     }
 }
 

@@ -1,22 +1,23 @@
 //! How the agent starts: everything that can be wrong is found before anything is changed.
 
 use std::{
-    num::NonZeroU32,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{
-    Args, Fencing,
-    kernel::{Kernel, PauseWatch, uuid_bytes},
-    node,
+    Args, Fencing, node,
     state::Said,
-    turn::{Agent, SharedCounts, keep_groups},
+    turn::{Agent, SharedCounts},
 };
 use crate::{
+    cli::{
+        kernel::{Kernel, PauseWatch, Whose, uuid_bytes},
+        station::Station,
+    },
     datapath::{Config, Datapath},
     election::{Identity, Leases, Machine, Settings},
     kube, policy,
@@ -28,7 +29,7 @@ use crate::{
         metrics::Metrics,
     },
     vocabulary::{BootNs, Link},
-    wire::{announcements::Schedule, groups::Groups, links::LinkWatch, select::Excludes, sender::Sender},
+    wire::{links::LinkWatch, select::Excludes},
 };
 
 /// How long an agent waits for another one on its node to end, as in a rolling update.
@@ -61,11 +62,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let changes = Changes::new(&args.node_name, ten_minutes_ago.unwrap_or_else(Instant::now));
     changes.started(rustix::system::uname().release().to_str().unwrap_or("unknown"));
 
-    let sender = Sender::new().context("cannot open a packet socket: the agent needs CAP_NET_RAW")?;
     let link_watch = LinkWatch::start().await.context("cannot follow the links of this node")?;
-    let groups = Groups::open()?;
-    let (groups_wanted, keep) = watch::channel(Default::default());
-    tokio::spawn(keep_groups(groups, keep));
     let counts = SharedCounts::default();
     let shared = counts.clone();
     let scraped = move || shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -73,13 +70,8 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let health = Arc::new(Health::new(WEDGED, BootNs::now()));
     let links = link_watch.view();
     let view = links.borrow().clone();
-    let config = Config {
-        pin_root: args.pins.pin_root.clone(),
-        mode: args.mode,
-        suppress: !args.no_suppress,
-        kernel_log: args.kernel_log,
-    };
-    let mut datapath = tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE))
+    let config = Config { suppress: !args.no_suppress, ..args.attaching.config(&args.pins.pin_root) };
+    let datapath = tokio::task::spawn_blocking(move || Datapath::open_within(config, PATIENCE))
         .await
         .context("datapath")??;
     // The ports are free once the lock is: an agent before us has ended.
@@ -93,49 +85,32 @@ async fn start(args: Args) -> anyhow::Result<()> {
     // What carries the program already goes on doing so; more links come with the first view of the cluster.
     let kept = datapath.pinned_links();
     let carrying: Vec<Link> = view.links.values().filter(|link| kept.contains(&link.id)).cloned().collect();
-    let reports = datapath.establish(&carrying)?;
-    if let Some(log) = datapath.kernel_log() {
-        log.spawn().context("cannot read the kernel's log")?;
-    }
-    let (kernel, target) = Kernel::new(datapath, uuid_bytes(&holder.boot_id))?;
+    let boot_id = uuid_bytes(&holder.boot_id);
+    let (kernel, target, reports) = Kernel::take_over(datapath, Whose::Agent, boot_id, &carrying)?;
 
-    let seed = random()?;
+    let seed = crate::cli::random()?;
     let identity = Identity { holder, seed, agent: env!("CARGO_PKG_VERSION").to_owned() };
     let settings = Settings { failback: args.failback, strict: args.fencing == Fencing::Strict };
-    let rate = NonZeroU32::new(args.announce_rate).unwrap_or(NonZeroU32::MIN);
+    let mut station = Station::new(&args.node_name, kernel, changes, view, &args.announcing, seed)?;
+    station.tell_links(&reports);
+    station.keep_announcing();
     let (outcomes, came_back) = mpsc::unbounded_channel();
     let (snapshots, _watching) = kube::watch(clients.watch, &args.namespace);
-    let mut agent = Agent {
+    let agent = Agent {
         node: args.node_name,
         options: policy::Options { lb_class: args.lb_class, ignore_exclude_lb: args.ignore_exclude_lb },
         excludes,
         machine: Machine::new(identity, settings, target),
-        kernel,
         leases: Leases::new(clients.leases, &args.namespace),
-        schedule: Schedule::new(rate, args.announce_interval, seed),
-        sender,
-        groups: groups_wanted,
-        changes,
         metrics,
         counts,
         health,
         outcomes,
-        view,
+        station,
         snapshot: None,
         demand: None,
         said: Said::default(),
         pauses: PauseWatch::new(),
-        unanswered: Default::default(),
     };
-    agent.tell_links(&reports);
-    agent.keep_announcing();
     agent.run(links, snapshots, came_back).await
-}
-
-/// Makes nonces unique to this process.
-fn random() -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .context("cannot get random bytes")?;
-    Ok(u64::from_ne_bytes(bytes))
 }

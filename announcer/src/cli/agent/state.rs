@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::turn::Agent;
 use crate::{
-    datapath::{DatapathError, LinkChange, LinkReport},
+    datapath::DatapathError,
     election::{Change, Input},
     kube::Snapshot,
     policy::{self, Demand},
@@ -19,17 +19,18 @@ use crate::{
         health::Readiness,
         metrics::{KernelCounts, Ownership},
     },
-    vocabulary::{BootNs, LinkId, Vip},
-    wire::{groups::wanted, links::LinkView, select::select},
+    vocabulary::{BootNs, Vip},
+    wire::{
+        links::LinkView,
+        select::{can_announce, select},
+    },
 };
 
 /// What was last said of things that last, so that each is said once.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     clashes: BTreeSet<Vip>,
-    failed: BTreeSet<(LinkId, String)>,
     nobody: BTreeSet<(Vip, &'static str)>,
-    attached: bool,
     ran_out: bool,
 }
 
@@ -37,7 +38,7 @@ impl Agent {
     pub(super) fn snapshot_changed(&mut self, snapshot: Option<Arc<Snapshot>>) -> Result<(), DatapathError> {
         let Some(snapshot) = snapshot else { return Ok(()) };
         if self.snapshot.is_none() {
-            self.changes.synced(snapshot.services.len(), snapshot.nodes.len());
+            self.station.changes.synced(snapshot.services.len(), snapshot.nodes.len());
             if snapshot.own_node(&self.node).is_none() {
                 warn!(
                     node = self.node,
@@ -78,33 +79,13 @@ impl Agent {
 
     /// A link that refused the program may take it by now: whoever held its hook may be gone.
     pub(super) fn attach_again(&mut self) -> Result<(), DatapathError> {
-        if self.said.failed.is_empty() { Ok(()) } else { self.attach() }
+        if self.station.has_failed_links() { self.attach() } else { Ok(()) }
     }
 
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
-        let before = std::mem::replace(&mut self.view, view);
+        let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
-        let carrying = self.kernel.datapath.attachments();
-        for id in carrying.keys() {
-            match (before.links.get(id), self.view.links.get(id)) {
-                (Some(old), Some(new)) if old.carrier && !new.carrier => self.changes.link_down(&new.name),
-                (Some(old), Some(new)) if !old.carrier && new.carrier => {
-                    self.changes.link_up(&new.name, new.mac)
-                }
-                _ => {}
-            }
-        }
-        let started = self.view.started_since(&before);
-        for link in started.iter().filter(|id| carrying.contains_key(id)) {
-            self.schedule.link_up(*link, Instant::now());
-        }
-        for gone in before.links.keys().filter(|id| !self.view.links.contains_key(id)) {
-            self.schedule.link_gone(*gone);
-        }
-        if !started.is_empty() {
-            // Look again even if the same are wanted: a link that was made anew has none.
-            self.groups.send_modify(|_| ());
-        }
+        self.station.restart_links(&before);
         self.follow()
     }
 
@@ -114,110 +95,25 @@ impl Agent {
     fn attach(&mut self) -> Result<(), DatapathError> {
         let Some(snapshot) = self.snapshot.clone() else { return Ok(()) };
         let plan = policy::link_plan(&snapshot, &self.node);
-        let mut wanted = select(&plan.attach, &self.view, &self.excludes).links;
-        wanted.extend(
-            self.kernel.datapath.attachments().into_keys().filter(|id| self.view.links.contains_key(id)),
-        );
-        let links: Vec<_> = wanted.iter().filter_map(|id| self.view.links.get(id)).cloned().collect();
-        let reports = self.kernel.datapath.set_links(&links)?;
-        self.tell_links(&reports);
+        let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
+        wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
+        self.station.carry(&wanted)?;
 
-        let announcing = select(&plan.announce, &self.view, &self.excludes);
+        let announcing = select(&plan.announce, &self.station.view, &self.excludes);
         let missing =
             announcing.missing.into_iter().map(|name| (name, "no such interface; waiting for it".to_owned()));
         let unfit = announcing.unfit.into_iter().map(|(name, why)| (name, why.to_owned()));
-        self.changes.unusable(missing.chain(unfit).collect());
-        let carrying = self.carrying();
+        self.station.changes.unusable(missing.chain(unfit).collect());
+        let carrying = self.station.carrying();
         let up = announcing.links.iter().filter_map(|id| carrying.get(id)).filter(|link| link.carrier);
         let up = up.map(|link| link.name.clone()).collect();
         self.turn(Input::Links(up))
     }
 
-    pub(super) fn tell_links(&mut self, reports: &[LinkReport]) {
-        let mut failed = BTreeSet::new();
-        for LinkReport { link, name, change } in reports {
-            match change {
-                LinkChange::Failed(error) => {
-                    let key = (*link, error.to_string());
-                    if !self.said.failed.contains(&key) {
-                        error!(node = self.node, interface = name, %error, "cannot attach the program");
-                    }
-                    failed.insert(key);
-                }
-                LinkChange::MacChanged { mac } => self.changes.link_mac_changed(name, *mac),
-                LinkChange::Detached => self.changes.link_gone(name),
-                LinkChange::Attached { .. } | LinkChange::Adopted { .. } => {}
-            }
-        }
-        self.said.failed = failed;
-        let attached: Vec<String> = reports
-            .iter()
-            .filter_map(|report| match &report.change {
-                LinkChange::Attached { attachment, why } => Some(match why {
-                    Some(why) => format!("{} ({attachment}: {why})", report.name),
-                    None => format!("{} ({attachment})", report.name),
-                }),
-                LinkChange::Adopted { attachment } => {
-                    Some(format!("{} ({attachment}, adopted)", report.name))
-                }
-                _ => None,
-            })
-            .collect();
-        if !attached.is_empty() {
-            self.said.attached = true;
-            self.changes.attached(&attached);
-        }
-    }
-
-    /// What was adopted is not new, but goes on being announced from time to time.
-    pub(super) fn keep_announcing(&mut self) {
-        for (vip, link) in self.kernel.owned() {
-            self.schedule.keep(vip, link, Instant::now());
-        }
-        self.groups.send_modify(|groups| *groups = wanted(self.kernel.owned()));
-    }
-
-    /// Runs the live program on a request for each held VIP, on each of its links.
-    pub(super) fn prove(&mut self) {
-        if !self.machine.is_live(BootNs::now()) {
-            return;
-        }
-        let owned: Vec<(Vip, LinkId)> = self.kernel.owned().collect();
-        let mut unanswered = BTreeSet::new();
-        for (vip, link) in owned {
-            let name = self.view.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone());
-            let reason = match self.kernel.datapath.prove(vip, link) {
-                Ok(true) => {
-                    if self.unanswered.contains(&(vip, link)) {
-                        self.changes.answered_again(vip, &name);
-                    }
-                    continue;
-                }
-                Ok(false) => "the program did not answer a synthetic request".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            if !self.unanswered.contains(&(vip, link)) {
-                self.changes.unanswered(vip, &name, &reason);
-            }
-            unanswered.insert((vip, link));
-        }
-        self.unanswered = unanswered;
-    }
-
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.
     pub(super) fn beat(&mut self) -> Result<(), DatapathError> {
         let now = BootNs::now();
-        for seen in self.kernel.drain_conflicts() {
-            let name = self
-                .view
-                .links
-                .get(&seen.link)
-                .map_or_else(|| seen.link.to_string(), |link| link.name.clone());
-            self.changes.conflict(seen.vip, &name, seen.mac, Instant::now());
-            if self.kernel.datapath.entry_live(seen.vip, seen.link) {
-                self.schedule.defend(seen.vip, seen.link, Instant::now());
-            }
-        }
+        self.station.defend();
         self.publish(now)?;
         self.turn(Input::Tick)
     }
@@ -227,8 +123,8 @@ impl Agent {
         let (live, held) = (self.machine.is_live(now), target.held.len());
         let ran_out = target.session.is_some() && held > 0 && target.deadline <= now;
         match (self.said.ran_out, ran_out) {
-            (false, true) => self.changes.lease_ran_out(held),
-            (true, false) if held > 0 => self.changes.lease_renewed(held),
+            (false, true) => self.station.changes.lease_ran_out(held),
+            (true, false) if held > 0 => self.station.changes.lease_renewed(held),
             _ => {}
         }
         self.said.ran_out = ran_out;
@@ -237,7 +133,7 @@ impl Agent {
             let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
             wanted.map(|wanted| wanted.services.iter().cloned().collect()).unwrap_or_default()
         };
-        let unanswered: BTreeSet<Vip> = self.unanswered.iter().map(|(vip, _)| *vip).collect();
+        let unanswered: BTreeSet<Vip> = self.station.unanswered.iter().map(|(vip, _)| *vip).collect();
         self.metrics.set_ownership(Ownership {
             held: target.held.iter().map(|vip| (*vip, services(vip))).collect(),
             unanswered: unanswered.len(),
@@ -252,17 +148,13 @@ impl Agent {
             live,
             epoch,
         };
-        self.changes.summary(Instant::now(), &summary);
+        self.station.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
         self.health.turned(now, Readiness { synced, deadline: target.deadline, unanswered });
         let counts =
-            self.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
+            self.station.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
                 vip,
-                interface: self
-                    .view
-                    .links
-                    .get(&link)
-                    .map_or_else(|| link.to_string(), |link| link.name.clone()),
+                interface: self.station.name(link),
                 requests: counted.requests,
                 replies: counted.replies,
                 fenced: counted.fenced,
@@ -278,8 +170,8 @@ impl Agent {
         let wanted = |vip: &Vip| self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
         let services = |vip: &Vip| wanted(vip).map(|wanted| wanted.services.clone()).unwrap_or_default();
         match change {
-            Change::SessionLive { epoch, adopted } => self.changes.joined(*epoch, *adopted),
-            Change::Fenced { epoch, held } => self.changes.fenced_here(*epoch, *held),
+            Change::SessionLive { epoch, adopted } => self.station.changes.joined(*epoch, *adopted),
+            Change::Fenced { epoch, held } => self.station.changes.fenced_here(*epoch, *held),
             Change::Restored(wait) => {
                 let seconds = wait.as_secs();
                 error!(
@@ -299,7 +191,7 @@ impl Agent {
             }
             Change::FencedPeer { node, epoch, claims, silence } => {
                 let reason = format!("silent for {:.1} s, its whole lease", silence.as_secs_f64());
-                self.changes.fenced_other(node, *epoch, *claims, &reason);
+                self.station.changes.fenced_other(node, *epoch, *claims, &reason);
             }
             Change::Gained { vip, epoch, why } => {
                 let why = match why {
@@ -308,10 +200,13 @@ impl Agent {
                     crate::election::Why::HandedOver(from) => Gain::HandedOver { from: from.clone() },
                     crate::election::Why::Own => Gain::Adopted,
                 };
-                let owned = self.kernel.owners().vips.get(vip).cloned().unwrap_or_default();
-                let names =
-                    owned.iter().filter_map(|id| self.view.links.get(id)).map(|l| l.name.clone()).collect();
-                self.changes.gained(*vip, &services(vip), &names, &why, *epoch);
+                let owned = self.station.kernel.owners().vips.get(vip).cloned().unwrap_or_default();
+                let names = owned
+                    .iter()
+                    .filter_map(|id| self.station.view.links.get(id))
+                    .map(|l| l.name.clone())
+                    .collect();
+                self.station.changes.gained(*vip, &services(vip), &names, &why, *epoch);
             }
             Change::Lost { vip, why, to } => {
                 let because = (*why).to_owned();
@@ -319,7 +214,7 @@ impl Agent {
                     Some(to) => Loss::HandedOver { to: to.clone(), because },
                     None => Loss::NotWanted { because },
                 };
-                self.changes.lost(*vip, &services(vip), &loss);
+                self.station.changes.lost(*vip, &services(vip), &loss);
             }
             Change::InUse(vip, mac) => {
                 warn!(ip = %vip, node = self.node, mac = %mac, "another host answers for this address: not taking it");

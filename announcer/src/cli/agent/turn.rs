@@ -4,7 +4,7 @@
 //! applied: a wedged loop cannot renew. Everything that is slow (requests, probes, multicast groups) runs beside it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,32 +13,29 @@ use futures::StreamExt;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::sleep_until,
 };
 use tracing::{info, warn};
 
-use super::{
-    kernel::{Kernel, PauseWatch, owner_table},
-    state::Said,
-};
+use super::state::Said;
 use crate::{
+    cli::{
+        kernel::{PauseWatch, owner_table},
+        station::{Station, ticker},
+    },
     datapath::DatapathError,
     election::{Answer, Input, Leases, Machine, Probed, Request, Token},
     kube::Snapshot,
     policy::{Demand, Interfaces, Options},
     report::{
-        changes::Changes,
         health::Health,
         metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
     },
     vocabulary::{BootNs, Link, LinkId, Vip},
     wire::{
-        announcements::Schedule,
-        groups::{Groups, Membership, wanted},
         links::LinkView,
         probe::{Plan, probe},
         select::{Excludes, select},
-        sender::{Sender, send_due},
     },
 };
 
@@ -50,8 +47,6 @@ const PROOFS: Duration = Duration::from_secs(10);
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
 const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
-/// Nothing is due: look again then.
-const IDLE: Duration = Duration::from_secs(3600);
 
 /// Kernel counters by VIP and interface, as the metrics server gets them.
 pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
@@ -71,24 +66,16 @@ pub(super) struct Agent {
     pub(super) options: Options,
     pub(super) excludes: Excludes,
     pub(super) machine: Machine,
-    pub(super) kernel: Kernel,
     pub(super) leases: Leases,
-    pub(super) schedule: Schedule,
-    pub(super) sender: Sender,
-    /// The solicited-node memberships wanted, for the task that keeps them.
-    pub(super) groups: watch::Sender<BTreeSet<Membership>>,
-    pub(super) changes: Changes,
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: SharedCounts,
     pub(super) health: Arc<Health>,
     pub(super) outcomes: mpsc::UnboundedSender<Outcome>,
-    pub(super) view: Arc<LinkView>,
+    pub(super) station: Station,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
     pub(super) pauses: PauseWatch,
-    /// Held, but the last proof failed.
-    pub(super) unanswered: BTreeSet<(Vip, LinkId)>,
 }
 
 impl Agent {
@@ -122,12 +109,13 @@ impl Agent {
                 }
                 _ = proofs.tick() => {
                     self.attach_again()?;
-                    self.prove();
+                    self.station.prove();
                 }
                 _ = heartbeat.tick() => self.beat()?,
                 () = sleep_until(due.into()) => self.turn(Input::Tick)?,
             }
-            self.announce();
+            let sent = self.station.announce();
+            self.metrics.gratuitous_sent(&sent);
             if leaving.is_some_and(|by| self.may_go(by)) {
                 info!(node = self.node, held = self.machine.target().held.len(), "announcer stopped");
                 return Ok(());
@@ -167,40 +155,15 @@ impl Agent {
             self.demand.as_deref(),
             &self.node,
             |interfaces| self.on(interfaces),
-            self.kernel.owners(),
+            self.station.kernel.owners(),
         );
-        let Some(applied) = self.kernel.follow(&target, owners)? else { return Ok(()) };
-        let now = Instant::now();
-        for (vip, link) in applied.lost {
-            self.schedule.withdraw(vip, link);
-            self.unanswered.remove(&(vip, link));
-        }
-        let gained = !applied.gained.is_empty();
-        for (vip, link) in applied.gained {
-            self.schedule.announce(vip, link, now);
-        }
-        self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
-        if gained {
-            self.prove();
-        }
-        Ok(())
-    }
-
-    /// The links that carry the program.
-    pub(super) fn carrying(&self) -> BTreeMap<LinkId, Link> {
-        let attached = self.kernel.datapath.attachments();
-        self.view
-            .links
-            .iter()
-            .filter(|(id, _)| attached.contains_key(id))
-            .map(|(id, l)| (*id, l.clone()))
-            .collect()
+        self.station.follow(&target, owners)
     }
 
     /// The links that carry the program and on which such a VIP is announced.
     fn on(&self, interfaces: &Interfaces) -> BTreeSet<LinkId> {
-        let attached = self.kernel.datapath.attachments();
-        select(interfaces, &self.view, &self.excludes)
+        let attached = self.station.kernel.datapath.attachments();
+        select(interfaces, &self.station.view, &self.excludes)
             .links
             .into_iter()
             .filter(|id| attached.contains_key(id))
@@ -210,7 +173,7 @@ impl Agent {
     fn send(&mut self, token: Token, request: Request) {
         let outcomes = self.outcomes.clone();
         if let Request::Probe(vip) = request {
-            let (links, own) = (self.links_for(vip), self.view.macs());
+            let (links, own) = (self.links_for(vip), self.station.view.macs());
             tokio::spawn(async move {
                 let probed = match probe(vip, &links, &own, PROBES).await {
                     Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
@@ -242,7 +205,7 @@ impl Agent {
             return Vec::new();
         };
         let on = self.on(&candidate.interfaces);
-        on.iter().filter_map(|id| self.view.links.get(id)).cloned().collect()
+        on.iter().filter_map(|id| self.station.view.links.get(id)).cloned().collect()
     }
 
     fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
@@ -262,27 +225,10 @@ impl Agent {
         }
     }
 
-    /// Sends the announcements that are due, each only if entry, epoch and deadline still allow it.
-    fn announce(&mut self) {
-        let (kernel, links) = (&self.kernel, &self.view.links);
-        let may = |vip, link| kernel.datapath.entry_live(vip, link);
-        let sent = send_due(&self.sender, &mut self.schedule, Instant::now(), links, may);
-        self.metrics.gratuitous_sent(&sent.frames);
-        for (vip, link) in sent.first {
-            if let Some(link) = links.get(&link) {
-                self.changes.announced(vip, &link.name, link.mac);
-            }
-        }
-        for (vip, link, error) in sent.failed {
-            warn!(ip = %vip, link = link.0, %error, "cannot announce");
-        }
-    }
-
     /// When something is to be done without anything having happened.
     fn next_due(&self) -> Instant {
         let now = Instant::now();
-        let election = self.machine.wake_at().map(|at| now + at.until(BootNs::now()));
-        election.into_iter().chain(self.schedule.next_due()).fold(now + IDLE, Instant::min)
+        self.station.next_due(self.machine.wake_at().map(|at| now + at.until(BootNs::now())))
     }
 
     /// A signal: hand over if the node is going away, else keep everything for the next agent.
@@ -298,31 +244,4 @@ impl Agent {
     fn may_go(&self, by: Instant) -> bool {
         !self.machine.is_busy() || by <= Instant::now()
     }
-}
-
-fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
-    let changed = *place != value;
-    *place = value;
-    changed
-}
-
-/// Keeps the memberships as wanted, beside the loop: netlink may take its time.
-pub(super) async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Membership>>) {
-    while wanted.changed().await.is_ok() {
-        let now = wanted.borrow_and_update().clone();
-        match groups.reconcile(&now).await {
-            Ok(done) => {
-                for ((link, group), error) in done.failed {
-                    warn!(link = link.0, %group, %error, "cannot join the solicited-node group: IPv6 questions may not arrive");
-                }
-            }
-            Err(error) => warn!(%error, "cannot keep multicast groups"),
-        }
-    }
-}
-
-fn ticker(every: Duration) -> tokio::time::Interval {
-    let mut ticker = interval(every);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticker
 }

@@ -2,13 +2,18 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-mod asker;
+pub mod agent;
+pub mod asker;
 pub mod bench;
+pub mod foreign;
 pub mod frames;
+pub mod odd;
+pub mod offload;
 pub mod programs;
+pub mod rig;
 pub mod socket;
+pub mod tcpdump;
 
-pub use self::asker::{Asked, Asker};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -16,7 +21,7 @@ use std::{
     process::Command,
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use announcer::{
@@ -127,8 +132,28 @@ fn enter_namespaces(bpffs: bool) {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).expect("private mounts");
     mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).expect("a sysfs");
+    // Addresses can be used at once, and nobody looks for routers.
+    sysctl("net/ipv6/conf/default/accept_dad", "0");
+    sysctl("net/ipv6/conf/default/router_solicitations", "0");
     if bpffs {
         mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None).expect("a bpffs");
+    }
+}
+
+/// Sets a sysctl of this thread's network namespace.
+pub fn sysctl(name: &str, value: &str) {
+    fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+/// Asks until the answer is good: for state of the kernel that no event tells of.
+pub fn wait_for<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        match ask() {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() > deadline => panic!("no {what}; at last: {seen}"),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
     }
 }
 

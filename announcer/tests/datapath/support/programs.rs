@@ -1,10 +1,6 @@
-//! Programs: the live ones run on one frame, and a foreign one that passes everything.
+//! The live programs, run on one frame.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    path::Path,
-};
+use std::path::Path;
 
 use aya::{
     TestRun, TestRunOptions,
@@ -95,52 +91,4 @@ fn said(verdict: u32, verdicts: &[u32; 3], before: &[u8], after: Vec<u8>) -> Sai
         verdict if verdict == answer => Said::Answer(after),
         other => panic!("verdict {other}"),
     }
-}
-
-/// A program of somebody else's that says one thing of every frame. Attached until dropped.
-pub struct Foreign {
-    _link: OwnedFd,
-}
-
-impl Foreign {
-    /// Native XDP that passes everything: what the far end of a veth needs to take up what native XDP sends.
-    pub fn passing_xdp(ifindex: u32) -> Self {
-        let (program_type, attach_type, driver_mode, xdp_pass) = (6, 37, 4, 2);
-        Self::attach(program_type, xdp_pass, ifindex, attach_type, driver_mode)
-    }
-
-    /// At the end of the TCX ingress chain; it drops all that comes so far.
-    pub fn dropping_tcx(ifindex: u32) -> Self {
-        let (program_type, attach_type, tcx_drop) = (3, 46, 2);
-        Self::attach(program_type, tcx_drop, ifindex, attach_type, 0)
-    }
-
-    fn attach(kind: u32, verdict: u32, ifindex: u32, attach_type: u32, flags: u32) -> Self {
-        // mov r0, verdict; exit
-        let instructions: [u64; 2] = [0xb7 | u64::from(verdict) << 32, 0x95];
-        let license = c"GPL";
-        let mut load = [0_u32; 32];
-        (load[0], load[1]) = (kind, 2);
-        put(&mut load, 2, instructions.as_ptr() as u64);
-        put(&mut load, 4, license.as_ptr() as u64);
-        let program = bpf(5, &mut load).expect("a program");
-        let mut create = [program.as_raw_fd() as u32, ifindex, attach_type, flags, 0, 0, 0, 0];
-        Self { _link: bpf(28, &mut create).expect("a link") }
-    }
-}
-
-fn put(words: &mut [u32], at: usize, value: u64) {
-    words[at] = value as u32;
-    words[at + 1] = (value >> 32) as u32;
-}
-
-fn bpf(command: libc::c_int, attribute: &mut [u32]) -> io::Result<OwnedFd> {
-    let bytes = size_of_val(attribute) as libc::c_ulong;
-    // SAFETY: the attribute is readable for its length, and the pointers in it outlive the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attribute.as_mut_ptr(), bytes) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor, for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

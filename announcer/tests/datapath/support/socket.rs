@@ -1,6 +1,6 @@
 //! A packet socket on one interface: every frame out, every frame in.
 
-use std::{io, mem, time::Duration};
+use std::{io, mem, os::fd::AsRawFd, time::Duration};
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
@@ -12,7 +12,35 @@ pub struct Wire {
 impl Wire {
     /// On the interface with that index, in this thread's namespace.
     pub fn open(ifindex: u32) -> Self {
-        let all = u16::to_be(libc::ETH_P_ALL as u16);
+        Self::of_protocol(ifindex, libc::ETH_P_ALL as u16)
+    }
+
+    /// Frames of one EtherType that come in, and room for a lot of them.
+    pub fn listening(ifindex: u32, ethertype: u16) -> Self {
+        const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+        let wire = Self::of_protocol(ifindex, ethertype);
+        for (level, option, value) in [
+            (libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1),
+            (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20),
+        ] {
+            let value: libc::c_int = value;
+            // SAFETY: an option of one integer, which outlives the call.
+            let done = unsafe {
+                libc::setsockopt(
+                    wire.socket.as_raw_fd(),
+                    level,
+                    option,
+                    (&raw const value).cast(),
+                    mem::size_of_val(&value) as u32,
+                )
+            };
+            assert_eq!(done, 0, "{}", io::Error::last_os_error());
+        }
+        wire
+    }
+
+    fn of_protocol(ifindex: u32, ethertype: u16) -> Self {
+        let all = u16::to_be(ethertype);
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(all))))
             .expect("a packet socket");
         let mut storage = SockAddrStorage::zeroed();

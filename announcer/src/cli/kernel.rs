@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    datapath::{Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, Owners, SessionRecord},
+    datapath::{
+        Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, LinkReport, Owners, SessionRecord,
+    },
     election::Target,
     policy::{Demand, Interfaces},
-    vocabulary::{BootNs, LinkId, Vip},
+    vocabulary::{BootNs, Link, LinkId, Vip},
 };
 
 /// The datapath and what it was last told.
@@ -21,24 +23,54 @@ pub(super) struct Kernel {
     conflicts: Option<ConflictReader>,
 }
 
+/// Who began a session: an agent never goes on with a standalone one, nor the reverse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Whose {
+    /// The agent's, under the UID of a Lease.
+    Agent,
+    /// That of `announcer answer`, under the nil UID.
+    Standalone,
+}
+
+/// The session UID of `announcer answer`: no object of a cluster has it (RFC 9562 §5.9).
+const NIL_UID: [u8; 16] = [0; 16];
+/// The same in text.
+pub(super) const NIL_UID_TEXT: &str = "00000000-0000-0000-0000-000000000000";
+
+impl Whose {
+    /// Whose a session of this UID is.
+    pub(super) fn of(uid: &[u8; 16]) -> Self {
+        if *uid == NIL_UID { Self::Standalone } else { Self::Agent }
+    }
+}
+
 impl Kernel {
-    /// Takes over what the kernel holds, and says what the election may adopt: nothing if it was written by
-    /// another boot.
-    pub(super) fn new(mut datapath: Datapath, boot_id: [u8; 16]) -> Result<(Self, Target), DatapathError> {
+    /// Takes over what the kernel holds, on `links`, and says what may be gone on with: the session that it goes by, if
+    /// `whose` and this boot began it. Of anything else nothing is answered any more when this returns.
+    pub(super) fn take_over(
+        mut datapath: Datapath,
+        whose: Whose,
+        boot_id: [u8; 16],
+        links: &[Link],
+    ) -> Result<(Self, Target, Vec<LinkReport>), DatapathError> {
         let mut target = Target::default();
         let mut owners = Owners::default();
-        if let Some(inherited) = datapath.inherited() {
+        if let Some(inherited) = datapath.inherited().cloned() {
             owners.vips = inherited.known.iter().map(|vip| (*vip, BTreeSet::new())).collect();
-            if inherited.session.boot_id == boot_id && inherited.session.epoch > 0 {
-                target.session = Some((inherited.session.uid_text(), inherited.session.epoch));
+            let session = &inherited.session;
+            if Whose::of(&session.uid) == whose && session.boot_id == boot_id && session.epoch > 0 {
+                target.session = Some((session.uid_text(), session.epoch));
                 target.deadline = inherited.deadline;
                 target.held = inherited.owned.keys().copied().collect();
-                owners.vips.extend(inherited.owned.clone());
+                owners.vips.extend(inherited.owned);
+            } else {
+                datapath.disinherit()?;
             }
         }
+        let reports = datapath.establish(links)?;
         let conflicts = datapath.events()?;
         let kernel = Self { datapath, boot_id, target: target.clone(), owners, conflicts };
-        Ok((kernel, target))
+        Ok((kernel, target, reports))
     }
 
     /// Makes the kernel match `target`: whatever is to stop has stopped, a grace period included, when this

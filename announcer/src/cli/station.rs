@@ -1,0 +1,332 @@
+//! This node on its links: the kernel's programs and entries, announcements, multicast groups, proofs, and the words for
+//! them. What `agent` and `answer` have in common; who owns what, and why, is decided by them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, warn};
+
+use super::kernel::Kernel;
+use crate::{
+    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Owners},
+    election::Target,
+    report::changes::Changes,
+    vocabulary::{BootNs, Link, LinkId, Vip},
+    wire::{
+        announcements::Schedule,
+        groups::{Groups, Membership, wanted},
+        links::LinkView,
+        sender::{Sender, send_due},
+    },
+};
+
+/// Nothing is due: look again then.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// How often and how fast to announce.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Announcing {
+    /// Announce each owned address again this often, in seconds, ± 10 %; 0 = only when something changes. Keep it
+    /// below the 300 s after which switches forget a MAC.
+    #[arg(long, env = "ANNOUNCER_ANNOUNCE_INTERVAL", value_name = "SECONDS", default_value = "120", value_parser = super::seconds)]
+    announce_interval: Duration,
+
+    /// Announcement frames per second at most, over all links.
+    #[arg(long, env = "ANNOUNCER_ANNOUNCE_RATE", value_name = "FRAMES/S", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    announce_rate: u32,
+}
+
+/// Where the program runs, and what it tells.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Attaching {
+    /// Where the program is attached: `auto` takes native XDP where it helps (never on a veth), else TCX, else
+    /// generic XDP.
+    #[arg(long, env = "ANNOUNCER_MODE", value_name = "MODE", default_value_t = Mode::Auto, value_parser = super::mode())]
+    mode: Mode,
+
+    /// What the kernel programs log of their decisions, whatever `--log-level` says: at `debug` every request answered,
+    /// fenced or suppressed, at `trace` those passed as well. For looking for a fault: a line costs more than an answer.
+    #[arg(long, env = "ANNOUNCER_KERNEL_LOG", value_name = "LEVEL", value_enum, default_value_t = KernelLog::Off)]
+    kernel_log: KernelLog,
+}
+
+impl Attaching {
+    /// With these pins; requests for what is owned elsewhere are dropped.
+    pub(super) fn config(&self, pin_root: &Path) -> Config {
+        Config {
+            pin_root: pin_root.to_owned(),
+            mode: self.mode,
+            kernel_log: self.kernel_log,
+            ..Config::default()
+        }
+    }
+}
+
+/// Everything between an owner table and the wire.
+pub(super) struct Station {
+    pub(super) node: String,
+    pub(super) kernel: Kernel,
+    pub(super) changes: Changes,
+    /// This node's links as last seen.
+    pub(super) view: Arc<LinkView>,
+    /// Held, but the last proof failed.
+    pub(super) unanswered: BTreeSet<(Vip, LinkId)>,
+    schedule: Schedule,
+    sender: Sender,
+    /// The solicited-node memberships wanted, for the task that keeps them.
+    groups: watch::Sender<BTreeSet<Membership>>,
+    keeper: JoinSet<()>,
+    /// Links that refused the program and why, so that each is said once.
+    failed: BTreeSet<(LinkId, String)>,
+}
+
+impl Station {
+    /// `seed` of the announcements' jitter. Needs a tokio runtime.
+    pub(super) fn new(
+        node: &str,
+        mut kernel: Kernel,
+        changes: Changes,
+        view: Arc<LinkView>,
+        announcing: &Announcing,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let sender = Sender::new().context("cannot open a packet socket: CAP_NET_RAW is needed")?;
+        if let Some(log) = kernel.datapath.kernel_log() {
+            log.spawn().context("cannot read the kernel's log")?;
+        }
+        let (groups, keep) = watch::channel(BTreeSet::new());
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep_groups(Groups::open()?, keep));
+        let rate = NonZeroU32::new(announcing.announce_rate).unwrap_or(NonZeroU32::MIN);
+        Ok(Self {
+            node: node.to_owned(),
+            kernel,
+            changes,
+            view,
+            unanswered: BTreeSet::new(),
+            schedule: Schedule::new(rate, announcing.announce_interval, seed),
+            sender,
+            groups,
+            keeper,
+            failed: BTreeSet::new(),
+        })
+    }
+
+    /// What an older process announced is not new, but goes on being announced from time to time.
+    pub(super) fn keep_announcing(&mut self) {
+        for (vip, link) in self.kernel.owned() {
+            self.schedule.keep(vip, link, Instant::now());
+        }
+        self.groups.send_modify(|groups| *groups = wanted(self.kernel.owned()));
+    }
+
+    /// Makes the kernel match `target` and `owners`, and starts or ends announcing what that changed.
+    pub(super) fn follow(&mut self, target: &Target, owners: Owners) -> Result<(), DatapathError> {
+        let Some(applied) = self.kernel.follow(target, owners)? else { return Ok(()) };
+        let now = Instant::now();
+        for (vip, link) in applied.lost {
+            self.schedule.withdraw(vip, link);
+            self.unanswered.remove(&(vip, link));
+        }
+        let gained = !applied.gained.is_empty();
+        for (vip, link) in applied.gained {
+            self.schedule.announce(vip, link, now);
+        }
+        self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
+        if gained {
+            self.prove();
+        }
+        Ok(())
+    }
+
+    /// Puts the program on these links and takes it off all others.
+    pub(super) fn carry(&mut self, links: &BTreeSet<LinkId>) -> Result<(), DatapathError> {
+        let links: Vec<_> = links.iter().filter_map(|id| self.view.links.get(id)).cloned().collect();
+        let reports = self.kernel.datapath.set_links(&links)?;
+        self.tell_links(&reports);
+        Ok(())
+    }
+
+    /// The links that carry the program.
+    pub(super) fn carrying(&self) -> BTreeMap<LinkId, Link> {
+        let attached = self.kernel.datapath.attachments();
+        self.view
+            .links
+            .iter()
+            .filter(|(id, _)| attached.contains_key(id))
+            .map(|(id, l)| (*id, l.clone()))
+            .collect()
+    }
+
+    /// After the view has changed from `before`, and the program is where it belongs: what is announced on a link that
+    /// has started anew is announced again at once, and its groups are joined again.
+    pub(super) fn restart_links(&mut self, before: &LinkView) {
+        let carrying = self.kernel.datapath.attachments();
+        for id in carrying.keys() {
+            match (before.links.get(id), self.view.links.get(id)) {
+                (Some(old), Some(new)) if old.carrier && !new.carrier => self.changes.link_down(&new.name),
+                (Some(old), Some(new)) if !old.carrier && new.carrier => {
+                    self.changes.link_up(&new.name, new.mac)
+                }
+                _ => {}
+            }
+        }
+        let started = self.view.started_since(before);
+        for link in started.iter().filter(|id| carrying.contains_key(id)) {
+            self.schedule.link_up(*link, Instant::now());
+        }
+        for gone in before.links.keys().filter(|id| !self.view.links.contains_key(id)) {
+            self.schedule.link_gone(*gone);
+        }
+        if !started.is_empty() {
+            // Look again even if the same are wanted: a link that was made anew has none.
+            self.groups.send_modify(|_| ());
+        }
+    }
+
+    /// Whether a link refused the program: whoever held its hook may be gone by now.
+    pub(super) fn has_failed_links(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// Says what happened to links, a refusal once.
+    pub(super) fn tell_links(&mut self, reports: &[LinkReport]) {
+        let mut failed = BTreeSet::new();
+        let mut attached = Vec::new();
+        for LinkReport { link, name, change } in reports {
+            match change {
+                LinkChange::Failed(error) => {
+                    let key = (*link, error.to_string());
+                    if !self.failed.contains(&key) {
+                        error!(node = self.node, interface = name, %error, "cannot attach the program");
+                    }
+                    failed.insert(key);
+                }
+                LinkChange::MacChanged { mac } => self.changes.link_mac_changed(name, *mac),
+                LinkChange::Detached => self.changes.link_gone(name),
+                LinkChange::Attached { attachment, why: Some(why) } => {
+                    attached.push(format!("{name} ({attachment}: {why})"));
+                }
+                LinkChange::Attached { attachment, why: None } => {
+                    attached.push(format!("{name} ({attachment})"))
+                }
+                LinkChange::Adopted { attachment } => {
+                    attached.push(format!("{name} ({attachment}, adopted)"))
+                }
+            }
+        }
+        self.failed = failed;
+        if !attached.is_empty() {
+            self.changes.attached(&attached);
+        }
+    }
+
+    /// Runs the live program on a request for each held VIP, on each of its links, while the deadline is ahead.
+    pub(super) fn prove(&mut self) {
+        if self.kernel.datapath.deadline() <= BootNs::now() {
+            return;
+        }
+        let mut unanswered = BTreeSet::new();
+        for (vip, link) in self.kernel.owned().collect::<Vec<_>>() {
+            let name = self.name(link);
+            let reason = match self.kernel.datapath.prove(vip, link) {
+                Ok(true) => {
+                    if self.unanswered.contains(&(vip, link)) {
+                        self.changes.answered_again(vip, &name);
+                    }
+                    continue;
+                }
+                Ok(false) => "the program did not answer a synthetic request".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if !self.unanswered.contains(&(vip, link)) {
+                self.changes.unanswered(vip, &name, &reason);
+            }
+            unanswered.insert((vip, link));
+        }
+        self.unanswered = unanswered;
+    }
+
+    /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)).
+    pub(super) fn defend(&mut self) {
+        for seen in self.kernel.drain_conflicts() {
+            let name = self.name(seen.link);
+            self.changes.conflict(seen.vip, &name, seen.mac, Instant::now());
+            if self.kernel.datapath.entry_live(seen.vip, seen.link) {
+                self.schedule.defend(seen.vip, seen.link, Instant::now());
+            }
+        }
+    }
+
+    /// Sends the announcements that are due, each only if entry, epoch and deadline still allow it; returns frames sent
+    /// per VIP.
+    pub(super) fn announce(&mut self) -> BTreeMap<Vip, u32> {
+        let (kernel, links) = (&self.kernel, &self.view.links);
+        let may = |vip, link| kernel.datapath.entry_live(vip, link);
+        let sent = send_due(&self.sender, &mut self.schedule, Instant::now(), links, may);
+        for (vip, link) in sent.first {
+            if let Some(link) = links.get(&link) {
+                self.changes.announced(vip, &link.name, link.mac);
+            }
+        }
+        for (vip, link, error) in sent.failed {
+            warn!(ip = %vip, link = link.0, %error, "cannot announce");
+        }
+        sent.frames
+    }
+
+    /// Lets go of the kernel, which goes on as it was told, once no membership is being changed any more.
+    pub(super) async fn close(mut self) {
+        drop(self.groups);
+        self.keeper.join_next().await;
+    }
+
+    /// When something is due without anything having happened; `also`: what its owner waits for.
+    pub(super) fn next_due(&self, also: Option<Instant>) -> Instant {
+        also.into_iter().chain(self.schedule.next_due()).fold(Instant::now() + IDLE, Instant::min)
+    }
+
+    /// The interface's name, or its ifindex if it is gone.
+    pub(super) fn name(&self, link: LinkId) -> String {
+        self.view.links.get(&link).map_or_else(|| link.to_string(), |link| link.name.clone())
+    }
+}
+
+fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let changed = *place != value;
+    *place = value;
+    changed
+}
+
+/// Keeps the memberships as wanted, beside the loop: netlink may take its time.
+async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Membership>>) {
+    while wanted.changed().await.is_ok() {
+        let now = wanted.borrow_and_update().clone();
+        match groups.reconcile(&now).await {
+            Ok(done) => {
+                for ((link, group), error) in done.failed {
+                    warn!(link = link.0, %group, %error, "cannot join the solicited-node group: IPv6 questions may not arrive");
+                }
+            }
+            Err(error) => warn!(%error, "cannot keep multicast groups"),
+        }
+    }
+}
+
+/// A ticker that does not hurry to make up for what it missed.
+pub(super) fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(every);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}

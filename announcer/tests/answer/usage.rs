@@ -1,0 +1,122 @@
+//! What is asked wrongly, or can't be done here, ends in one clear line and leaves the host as it was.
+
+use rustix::process::Signal;
+
+use crate::{
+    process::{Announcer, run},
+    support::{Lab, foreign::Foreign, link, pin_root, sh, try_sh},
+};
+
+const VIP4: &str = "10.9.0.100";
+
+/// Ends with this status and exactly one line on standard error that holds `words`.
+fn refused(arguments: &str, status: i32, words: &str) {
+    let ended = run(&format!("answer {arguments}"));
+    assert_eq!(ended.status, Some(status), "{arguments}: {ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{arguments}: {ended:?}");
+    assert!(
+        ended.stderr.starts_with("announcer: ") && ended.stderr.contains(words),
+        "{arguments}: {ended:?}"
+    );
+}
+
+/// Everything of the interface that `answer` may touch.
+fn state_of_left() -> String {
+    sh(
+        "ip -d addr show dev left | grep -v valid_lft; ip maddr show dev left; ls -A /sys/fs/bpf/announcer 2>/dev/null; true",
+    )
+}
+
+#[test]
+fn wrong_usage_ends_in_one_line_and_status_2() {
+    let _lab = Lab::new();
+    refused("--interface nic9 --vip 10.9.0.9", 2, "no interface nic9 (Ethernet interfaces here: left)");
+    refused("--interface lo --vip 10.9.0.9", 2, "lo: it is no Ethernet interface");
+    refused(
+        "--interface left --vip 10.9.0.900",
+        2,
+        "'10.9.0.900' for '--vip <ADDR>': not an IPv4 or IPv6 address",
+    );
+    refused("--interface left --vip 224.0.0.5", 2, "a multicast address");
+    refused("--interface left --vip 10.9.0.9 --vip ::ffff:10.9.0.9", 2, "--vip 10.9.0.9 is given twice");
+    refused("--interface left --interface left --vip 10.9.0.9", 2, "--interface left is given twice");
+    refused("--interface left", 2, "--vip <ADDR>");
+    refused("--interface left --vip 10.9.0.9 --lease 0", 2, "between 1 and 3600 seconds");
+    refused("--interface left --vip 10.9.0.9 --mode xdp", 2, "[possible values: auto, native, tcx, generic]");
+}
+
+#[test]
+fn a_bridge_port_is_refused_by_its_reason() {
+    let _lab = Lab::new();
+    sh("ip link add br0 type bridge && ip link set left master br0");
+    refused(&format!("--interface left --vip {VIP4}"), 2, "left: it is a port of a bridge; name the bridge");
+}
+
+#[test]
+fn a_missing_privilege_ends_in_one_line_and_status_1() {
+    let _lab = Lab::new();
+    let program = env!("CARGO_BIN_EXE_announcer");
+    let (ok, said) = try_sh(&format!(
+        "capsh --drop=cap_bpf,cap_perfmon -- -c '{program} answer --interface left --vip {VIP4}; exit $?'; test $? = 1"
+    ));
+    assert!(ok && said.contains("announcer: missing CAP_BPF, CAP_PERFMON: run as root"), "{said}");
+}
+
+#[test]
+fn a_directory_outside_a_bpffs_ends_in_one_line_and_status_1() {
+    let _lab = Lab::new();
+    refused(&format!("--interface left --vip {VIP4} --pin-root /tmp/announcer"), 1, "mount -t bpf");
+}
+
+#[test]
+fn another_program_on_the_hook_ends_in_one_line_and_leaves_everything_as_it_was() {
+    let _lab = Lab::new();
+    let _foreign = Foreign::passing_xdp(link("left").id.0);
+    let before = state_of_left();
+    refused(
+        &format!("--interface left --vip {VIP4} --vip fd00:9::100 --mode native"),
+        1,
+        "cannot answer on left: another XDP program is attached; it is left alone",
+    );
+    assert_eq!(state_of_left(), before);
+}
+
+#[test]
+fn a_second_one_is_refused_while_the_first_lives() {
+    let _lab = Lab::new();
+    let first = Announcer::answer(&format!("--interface left --vip {VIP4}"));
+    refused("--interface left --vip 10.9.0.101", 1, "another announcer runs on this node");
+    drop(first);
+}
+
+#[test]
+fn when_it_ends_the_interface_is_as_it_was() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let lab = Lab::new();
+        let before = state_of_left();
+        let answer = Announcer::answer(&format!("--interface left --vip {VIP4} --vip fd00:9::100"));
+        assert!(lab.client.run(|| try_sh(&format!("arping -c 1 -w 2 -I right {VIP4}")).0), "it answers");
+        assert_ne!(state_of_left(), before);
+        assert!(answer.end(signal).success());
+        assert_eq!(state_of_left(), before, "{signal:?}");
+        assert!(!lab.client.run(|| try_sh(&format!("arping -c 1 -w 1 -I right {VIP4}")).0), "and is silent");
+        assert!(!pin_root().exists());
+    }
+}
+
+#[test]
+fn it_says_in_words_what_it_attached_where_and_how() {
+    let _lab = Lab::new();
+    let mut answer = Announcer::answer(&format!(
+        "--interface left --vip {VIP4} --vip fd00:9::100 --mode generic --lease 7"
+    ));
+    let _ = answer.wait_for("gratuitous ARP sent");
+    let said = answer.said();
+    for words in [
+        "programs attached node=",
+        "interfaces=\"left (generic)\"",
+        "answering for 10.9.0.100, fd00:9::100 on left; the kernel goes silent 7 s after this process",
+    ] {
+        assert!(said.iter().any(|line| line.contains(words)), "{words}: {said:#?}");
+    }
+}

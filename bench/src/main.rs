@@ -1,0 +1,90 @@
+//! Measures the kernel side: ns per frame, and on the wire beside the kernel's own stack and a plain responder.
+//!
+//! `cargo xtask bench` runs it. Everything is a comparison within one run: cases take turns, round by round, and a
+//! figure is the median over rounds with the middle half of them.
+
+mod asm;
+mod busy;
+mod calm;
+mod flood;
+mod frames;
+mod lab;
+mod machine;
+mod micro;
+mod programs;
+mod progress;
+mod report;
+mod responders;
+mod stats;
+mod sys;
+mod targets;
+mod tcp;
+mod wire;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+use machine::Machine;
+
+/// Measures the kernel side of Announcer, side by side with what else could do its job
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Arguments {
+    /// Only these parts
+    #[arg(value_enum)]
+    only: Vec<Part>,
+    /// A few seconds for each part, and figures that say little
+    #[arg(long)]
+    quick: bool,
+    /// Where to write bench.md and bench.json
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Nanoseconds per frame over an empty program
+    Micro,
+    /// Round trips, idle and with busy CPUs
+    Wire,
+    /// Answers per second of one CPU
+    Flood,
+    /// A TCP stream through the interface
+    Tcp,
+}
+
+const PARTS: [Part; 4] = [Part::Micro, Part::Wire, Part::Flood, Part::Tcp];
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the bench makes namespaces: run it as root");
+    let machine = Machine::this();
+    lab::enter()?;
+    let mut sections = Vec::new();
+    for part in PARTS {
+        if arguments.only.is_empty() || arguments.only.contains(&part) {
+            sections.push(match part {
+                Part::Micro => micro::run(micro::Effort::new(arguments.quick))?,
+                Part::Wire => wire::run(wire::Effort::new(arguments.quick))?,
+                Part::Flood => flood::run(flood::Effort::new(arguments.quick))?,
+                Part::Tcp => tcp::run(tcp::Effort::new(arguments.quick))?,
+            });
+        }
+    }
+    let markdown = report::markdown(&machine, &sections, &targets::of(&sections));
+    print!("{markdown}");
+    report::write(&arguments.out, &markdown, &machine, &sections)?;
+    println!("\nwritten to {}", arguments.out.join("bench.{md,json}").display());
+    Ok(())
+}

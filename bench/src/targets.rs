@@ -1,0 +1,54 @@
+//! What was to be reached, beside what was measured in this run.
+
+use crate::report::{Section, Target};
+
+/// The targets that the measured parts say something of.
+pub fn of(sections: &[Section]) -> Vec<Target> {
+    let median = |id: &str, row: &str, key: &str| {
+        let section = sections.iter().find(|section| section.id == id)?;
+        Some(section.median(row, key)).filter(|median| median.is_finite())
+    };
+    let mut targets = Vec::new();
+    let mut add = |wanted, found: Option<f64>, unit: &str, holds: &dyn Fn(f64) -> bool| {
+        let target = |found: f64| Target { wanted, found: format!("{found:.2}{unit}"), holds: holds(found) };
+        targets.extend(found.map(target));
+    };
+    let micro = |row| median("micro", row, "over_empty_ns");
+    add("a non-ARP frame ≤ 1 ns over an empty program", micro("XDP: UDP over IPv4, passed"), " ns", &|ns| {
+        ns <= 1.0
+    });
+    add(
+        "an answered ARP, 10 000 VIPs at random, ≤ 100 ns",
+        micro("XDP: ARP, answered, 10000 VIPs"),
+        " ns",
+        &|ns| ns <= 100.0,
+    );
+    let (native, packet) = ("ours, native", "AF_PACKET process");
+    add(
+        "native ≥ 4.5 × the kernel's answers on one CPU",
+        median("flood", native, "over_kernel"),
+        " ×",
+        &|times| times >= 4.5,
+    );
+    add(
+        "unmoved by 5000 senders: ≥ 0.9 of one sender's",
+        median("flood", native, "of_one_sender"),
+        "",
+        &|of| of >= 0.9,
+    );
+    let tail = |row| median("wire", row, "busier_p999_us");
+    let better = tail(packet).zip(tail(native)).map(|(packet, native)| packet / native);
+    add("p99.9 at 4 busy loops per CPU ≥ 50 × better than AF_PACKET", better, " ×", &|times| {
+        times >= 50.0
+    });
+    let tcp = sections.iter().find(|section| section.id == "tcp");
+    let within = tcp.and_then(|tcp| tcp.spread("nothing", "gbit_s").zip(tcp.spread("ours, tcx", "gbit_s")));
+    if let Some((none, tcx)) = within {
+        targets.push(Target {
+            wanted: "TCP through TCX within the spread of none",
+            found: format!("{:.1} Gbit/s in {:.1}–{:.1}", tcx.median, none.p25, none.p75),
+            holds: tcx.median >= none.p25,
+        });
+    }
+    targets
+}
