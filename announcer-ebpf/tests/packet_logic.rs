@@ -6,9 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use announcer_ebpf::{
     layout::{LinkEntry, Vip4Key, Vip6Key, VipEntry, elsewhere},
-    packet::{Ingress, SessionView, SliceFrame, Verdict, handle},
+    packet::{Ingress, SessionView, Verdict},
 };
-use oracle::{FakeNode, NOW};
+use oracle::{
+    FakeNode, NOW,
+    build::{Arp, Ndp, option as option_bytes, tag},
+    run,
+};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 const OWN: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -58,20 +62,17 @@ fn v6_of(text: &str) -> [u8; 16] {
 fn arp() -> impl Strategy<Value = Vec<u8>> {
     let opcode = prop_oneof![6 => Just(1_u16), 2 => Just(2), 1 => any::<u16>()];
     let sender = prop_oneof![3 => Just([10, 4, 0, 9]), 1 => v4()];
-    (to(), from(), opcode, from(), sender, mac(), v4()).prop_map(|(to, from, opcode, sha, spa, tha, tpa)| {
-        let opcode = opcode.to_be_bytes();
-        [&to[..], &from, &[8, 6, 0, 1, 8, 0, 6, 4], &opcode, &sha, &spa, &tha, &tpa].concat()
-    })
+    (to(), from(), opcode, from(), sender, mac(), v4()).prop_map(
+        |(to, from, opcode, sender_mac, sender, target_mac, target)| {
+            Arp { to, from, opcode, sender_mac, sender, target_mac, target }.bytes()
+        },
+    )
 }
 
 fn ndp_option() -> impl Strategy<Value = Vec<u8>> {
     let kind = select(vec![1_u8, 1, 2, 2, 3, 14, 200]);
     let units = prop_oneof![12 => Just(1_u8), 1 => 0_u8..4];
-    (kind, units, from()).prop_map(|(kind, units, mac)| {
-        let mut bytes = [&[kind, units][..], &mac].concat();
-        bytes.resize(usize::from(units.max(1)) * 8, 0x5a);
-        bytes
-    })
+    (kind, units, from()).prop_map(|(kind, units, mac)| option_bytes(kind, units, mac))
 }
 
 fn ndp() -> impl Strategy<Value = Vec<u8>> {
@@ -83,24 +84,8 @@ fn ndp() -> impl Strategy<Value = Vec<u8>> {
     let spoilt = prop::bool::weighted(0.05);
     (to(), from(), source, v6(), hop_limit, kind, code, target, vec(ndp_option(), 0..3), spoilt).prop_map(
         |(to, from, source, destination, hop_limit, kind, code, target, options, spoilt)| {
-            let body = [&target[..], &options.concat()].concat();
-            let length = u16::try_from(body.len() + 8).expect("short");
-            let mut words = [
-                &source[..],
-                &destination,
-                &length.to_be_bytes(),
-                &[0, 58, kind, code, 0, 0, 0x60, 0, 0, 0],
-                &body,
-            ]
-            .concat();
-            words.resize(words.len().next_multiple_of(2), 0);
-            let sum: u32 = words.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
-            let folded = (sum & 0xffff) + (sum >> 16);
-            let checksum = !((folded & 0xffff) + (folded >> 16)) as u16 ^ u16::from(spoilt);
-            let ip = [&[0x60, 0, 0, 0], &length.to_be_bytes()[..], &[58, hop_limit], &source, &destination]
-                .concat();
-            let message = [&[kind, code], &checksum.to_be_bytes()[..], &[0x60, 0, 0, 0], &body].concat();
-            [&to[..], &from, &[0x86, 0xdd], &ip, &message].concat()
+            let options = options.concat();
+            Ndp { to, from, source, destination, hop_limit, kind, code, target, options, spoilt }.bytes()
         },
     )
 }
@@ -113,11 +98,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     let changed = option::weighted(0.15, (any::<prop::sample::Index>(), any::<u8>()));
     let cut = option::weighted(0.1, any::<prop::sample::Index>());
     (sound, tags, 0_usize..40, changed, cut).prop_map(|(mut frame, tags, padding, changed, cut)| {
-        if frame.len() >= 12 {
-            for tag in tags.unwrap_or_default() {
-                frame.splice(12..12, [&[0x81, 0], &tag.to_be_bytes()[..]].concat());
-            }
-        }
+        tags.unwrap_or_default().into_iter().for_each(|control| tag(&mut frame, control));
         frame.resize(frame.len() + padding.saturating_sub(20), 0);
         if let Some((at, byte)) = changed.filter(|_| !frame.is_empty()) {
             let at = at.index(frame.len());
@@ -158,15 +139,6 @@ prop_compose! {
             ..FakeNode::default()
         }
     }
-}
-
-/// Runs the logic on a copy of `frame`; `room` bytes may be added to it.
-fn run(node: &mut FakeNode, frame: &[u8], room: usize) -> (Verdict, Vec<u8>) {
-    let mut buffer = frame.to_vec();
-    buffer.resize(frame.len() + room, 0xee);
-    let mut slice = SliceFrame::new(&mut buffer, frame.len());
-    let verdict = handle(&mut slice, node);
-    (verdict, slice.bytes().to_vec())
 }
 
 proptest! {

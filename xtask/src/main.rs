@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod cluster;
 mod demo;
+mod fuzz;
 mod image;
 mod setup;
 mod test;
@@ -35,6 +36,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Runs everything a change has to pass
     Test(test::Arguments),
+    /// Looks for a frame that the packet logic judges wrongly
+    Fuzz(fuzz::Arguments),
     /// A real Kubernetes cluster on network namespaces
     Cluster(cluster::Arguments),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),
     };
     match done {

@@ -62,7 +62,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn perform(stage: Stage) -> Result<()> {
     match stage {
-        Stage::Format => cargo(&["fmt", "--all", "--check"]),
+        Stage::Format => {
+            cargo(&["fmt", "--all", "--check"])?;
+            // A workspace of its own.
+            cargo(&["fmt", "--manifest-path", "announcer-ebpf/fuzz/Cargo.toml", "--check"])
+        }
         Stage::Lint => {
             cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
             build_ebpf::lint()

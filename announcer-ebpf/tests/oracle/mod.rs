@@ -1,10 +1,12 @@
 //! What DESIGN's frame table demands, said a second time: frames are read and answers are built by etherparse.
 
+pub mod build;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use announcer_ebpf::{
     layout::{Conflict, LinkEntry, Vip4Key, Vip6Key, VipEntry, claim, elsewhere, role},
-    packet::{Ingress, Node, Outcome, SessionView, Verdict},
+    packet::{Ingress, Node, Outcome, SessionView, SliceFrame, Verdict, handle},
 };
 use etherparse::{
     ArpEthIpv4Packet, ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType, Ethernet2Header,
@@ -69,6 +71,15 @@ impl Node for FakeNode {
     fn report(&mut self, slot: u32, conflict: Conflict) {
         self.conflicts.push((slot, conflict));
     }
+}
+
+/// What the packet logic says of a copy of `frame`, to which `room` bytes may be added.
+pub fn run(node: &mut FakeNode, frame: &[u8], room: usize) -> (Verdict, Vec<u8>) {
+    let mut buffer = frame.to_vec();
+    buffer.resize(frame.len() + room, 0xee);
+    let mut slice = SliceFrame::new(&mut buffer, frame.len());
+    let verdict = handle(&mut slice, node);
+    (verdict, slice.bytes().to_vec())
 }
 
 /// The verdict on `frame` and the frame afterwards; `node`'s books are written.

@@ -7,7 +7,6 @@ use announcer::{
     datapath::{Attachment, Config, Datapath, DatapathError, Mode, Role, Status, Step, uninstall},
     vocabulary::BootNs,
 };
-use announcer_ebpf::layout::LAYOUT_VERSION;
 
 const VIP4: &str = "10.9.0.100";
 const VIP6: &str = "fd00:9::100";
@@ -172,9 +171,9 @@ fn status_says_of_each_link_until_when_its_own_generation_answers() {
     datapath.establish(&links).expect_err("stopped between the two swaps");
     drop(datapath);
     // What the second link still goes by.
-    let zeroes = "0 ".repeat(40);
+    let (layout, zeroes) = (announcer_ebpf::layout::LAYOUT_VERSION, "0 ".repeat(44));
     sh(&format!(
-        "bpftool map update pinned /sys/fs/bpf/announcer/gen-1/session key 0 0 0 0 value 5 0 0 0 0 0 0 0 {LAYOUT_VERSION} 0 0 0 1 0 0 0 {zeroes}"
+        "bpftool map update pinned /sys/fs/bpf/announcer/gen-1/session key 0 0 0 0 value 5 0 0 0 0 0 0 0 {layout} 0 0 0 {zeroes}"
     ));
     let status = Status::read(&pin_root()).expect("readable").expect("pinned").expect("of our layout");
     assert_eq!(status.links[&left.id].deadline, Some(deadline));

@@ -30,6 +30,8 @@ pub enum Need {
     RustSource,
     /// The linker for eBPF.
     BpfLinker,
+    /// The driver of libFuzzer.
+    CargoFuzz,
     /// rustfmt and clippy.
     Linters,
     /// The standard library for static programs.
@@ -53,6 +55,11 @@ macro_rules! packages {
 /// What a static program needs of C.
 const MUSL: [Need; 1] = packages! {
     "musl-gcc" "musl-tools" "compiles the C parts of the static agent for the image";
+};
+
+/// What libFuzzer is compiled with.
+const CXX: [Need; 1] = packages! {
+    "c++" "g++" "compiles libFuzzer, which is C++";
 };
 
 /// In the order in which they are listed.
@@ -79,6 +86,11 @@ impl Need {
     /// What the agent's image needs.
     pub fn image() -> Vec<Self> {
         [&Self::EBPF[..], &MUSL, &[Self::StaticTarget]].concat()
+    }
+
+    /// What fuzzing needs.
+    pub fn fuzz() -> Vec<Self> {
+        [&CXX[..], &[Self::CargoFuzz]].concat()
     }
 
     /// What the bench needs besides.
@@ -111,6 +123,7 @@ impl Need {
             Self::Images => "lab images".into(),
             Self::RustSource => "rust-src".into(),
             Self::BpfLinker => format!("bpf-linker {}", toolchain::BPF_LINKER_VERSION),
+            Self::CargoFuzz => format!("cargo-fuzz {}", toolchain::CARGO_FUZZ_VERSION),
             Self::Linters => "rustfmt, clippy".into(),
             Self::StaticTarget => toolchain::static_target(),
         }
@@ -133,6 +146,7 @@ impl Need {
             Self::Linters => "cargo xtask test checks format and lints",
             Self::StaticTarget => "the image holds one static program and nothing else",
             Self::BpfLinker => "links the eBPF programs (compiled once: 2 to 4 minutes)",
+            Self::CargoFuzz => "runs the fuzz targets (compiled once: about 2 minutes)",
         }
     }
 
@@ -156,6 +170,7 @@ impl Need {
             }
             Self::RustSource => toolchain::RUST_SOURCE_REMEDY.into(),
             Self::BpfLinker => "cargo xtask setup compiles it from crates.io".into(),
+            Self::CargoFuzz => "cargo xtask fuzz compiles it from crates.io".into(),
             Self::Linters => "rustup component add rustfmt clippy".into(),
             Self::StaticTarget => format!("rustup target add {}", toolchain::static_target()),
         }
@@ -170,6 +185,7 @@ impl Need {
             | Self::Images
             | Self::RustSource
             | Self::BpfLinker
+            | Self::CargoFuzz
             | Self::Linters
             | Self::StaticTarget => true,
         }
@@ -229,6 +245,7 @@ impl Need {
             }
             Self::RustSource => toolchain::rust_source(),
             Self::BpfLinker => toolchain::bpf_linker().map(|path| path.display().to_string()),
+            Self::CargoFuzz => toolchain::cargo_fuzz().map(|path| path.display().to_string()),
             Self::Linters => find("cargo-fmt").and_then(|_| toolchain::linters()),
             Self::StaticTarget => toolchain::static_library(&toolchain::static_target()),
         }
@@ -241,6 +258,7 @@ impl Need {
             Self::Images => build::images(),
             Self::RustSource => toolchain::install_rust_source(),
             Self::BpfLinker => toolchain::install_bpf_linker(),
+            Self::CargoFuzz => toolchain::install_cargo_fuzz(),
             Self::Linters => toolchain::rustup(&["component", "add", "rustfmt", "clippy"]),
             Self::StaticTarget => toolchain::rustup(&["target", "add", &toolchain::static_target()]),
             Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Package(_) | Self::Go => {

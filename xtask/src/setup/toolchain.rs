@@ -10,6 +10,9 @@ use super::build::run;
 /// The release of bpf-linker that is known to work.
 pub const BPF_LINKER_VERSION: &str = "0.10.4";
 
+/// The release of cargo-fuzz that is known to work.
+pub const CARGO_FUZZ_VERSION: &str = "0.13.2";
+
 /// What to do where rustup cannot reach its server.
 pub const RUST_SOURCE_REMEDY: &str = "rustup component add rust-src; where rustup cannot reach its server, unpack \
     `library/` of Debian's package rust-src of rustc's own version anywhere and set \
@@ -105,6 +108,27 @@ pub fn install_bpf_linker() -> Result<()> {
         // The workspace's target folder and flags are none of its business.
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTFLAGS"))
+}
+
+/// The driver of libFuzzer, from the cache.
+pub fn cargo_fuzz() -> Result<PathBuf> {
+    let program = cargo_fuzz_root()?.join("bin/cargo-fuzz");
+    ensure!(program.is_file(), "not built");
+    Ok(program)
+}
+
+/// Compiles it.
+pub fn install_cargo_fuzz() -> Result<()> {
+    run(Command::new("cargo")
+        .args(["install", "cargo-fuzz", "--version", CARGO_FUZZ_VERSION, "--locked", "--root"])
+        .arg(cargo_fuzz_root()?)
+        // The workspace's target folder and flags are none of its business.
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS"))
+}
+
+fn cargo_fuzz_root() -> Result<PathBuf> {
+    Ok(parts::cache_dir()?.join(format!("cargo-fuzz-{CARGO_FUZZ_VERSION}")))
 }
 
 fn bpf_linker_root(rustc: &Rustc) -> Result<PathBuf> {
