@@ -1,6 +1,6 @@
 //! On what it was measured.
 
-use std::fs;
+use std::{fs, sync::OnceLock};
 
 use serde::Serialize;
 
@@ -50,7 +50,8 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// How many processors this process may run on.
+/// How many processors this process might run on when it began; a thread that is pinned sees fewer.
 pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }

@@ -23,10 +23,11 @@ mod wire;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 
 use machine::Machine;
+use report::Section;
 
 /// Measures the kernel side of Announcer, side by side with what else could do its job
 #[derive(Parser)]
@@ -67,6 +68,17 @@ fn main() -> ExitCode {
     }
 }
 
+impl Part {
+    fn run(self, quick: bool) -> Result<Vec<Section>> {
+        match self {
+            Self::Micro => Ok(vec![micro::run(micro::Effort::new(quick))?]),
+            Self::Wire => wire::run(wire::Effort::new(quick)),
+            Self::Flood => Ok(vec![flood::run(flood::Effort::new(quick))?]),
+            Self::Tcp => Ok(vec![tcp::run(tcp::Effort::new(quick))?]),
+        }
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "the bench makes namespaces: run it as root");
     let machine = Machine::this();
@@ -74,12 +86,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut sections = Vec::new();
     for part in PARTS {
         if arguments.only.is_empty() || arguments.only.contains(&part) {
-            sections.extend(match part {
-                Part::Micro => vec![micro::run(micro::Effort::new(arguments.quick))?],
-                Part::Wire => wire::run(wire::Effort::new(arguments.quick))?,
-                Part::Flood => vec![flood::run(flood::Effort::new(arguments.quick))?],
-                Part::Tcp => vec![tcp::run(tcp::Effort::new(arguments.quick))?],
-            });
+            // In a thread of its own: parts pin themselves to CPUs.
+            let measured = std::thread::scope(|scope| scope.spawn(|| part.run(arguments.quick)).join());
+            sections.extend(measured.map_err(|_| anyhow!("{part:?} has panicked"))??);
         }
     }
     let markdown = report::markdown(&machine, &sections, &targets::of(&sections));

@@ -75,7 +75,7 @@ struct Plan {
 impl Effort {
     /// A minute, or a few seconds.
     pub fn new(quick: bool) -> Self {
-        if quick { Self { rounds: 9, repeat: 30_000 } } else { Self { rounds: 25, repeat: 30_000 } }
+        if quick { Self { rounds: 9, repeat: 30_000 } } else { Self { rounds: 21, repeat: 30_000 } }
     }
 }
 
