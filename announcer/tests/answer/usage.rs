@@ -57,7 +57,7 @@ fn a_missing_privilege_ends_in_one_line_and_status_1() {
     let _lab = Lab::new();
     let program = env!("CARGO_BIN_EXE_announcer");
     let (ok, said) = try_sh(&format!(
-        "capsh --drop=cap_bpf,cap_perfmon -- -c '{program} answer --interface left --vip {VIP4}; exit $?'; test $? = 1"
+        "setpriv --bounding-set -bpf,-perfmon {program} answer --interface left --vip {VIP4}; test $? = 1"
     ));
     assert!(ok && said.contains("announcer: missing CAP_BPF, CAP_PERFMON: run as root"), "{said}");
 }
