@@ -21,6 +21,8 @@ pub(super) struct Kernel {
     target: Target,
     owners: Owners,
     conflicts: Option<ConflictReader>,
+    /// The links that carried a program when this process started.
+    pub(super) carried: BTreeSet<LinkId>,
 }
 
 /// Who began a session: an agent never goes on with a standalone one, nor the reverse.
@@ -67,9 +69,10 @@ impl Kernel {
                 datapath.disinherit()?;
             }
         }
+        let carried = datapath.pinned_links();
         let reports = datapath.establish(links)?;
         let conflicts = datapath.events()?;
-        let kernel = Self { datapath, boot_id, target: target.clone(), owners, conflicts };
+        let kernel = Self { datapath, boot_id, target: target.clone(), owners, conflicts, carried };
         Ok((kernel, target, reports))
     }
 

@@ -15,7 +15,10 @@ use clap::{
 };
 use tracing::level_filters::LevelFilter;
 
-use crate::datapath::Mode;
+use crate::{
+    datapath::{Mode, Remains},
+    wire::groups::Groups,
+};
 
 /// Answers ARP and Neighbour Discovery for the LoadBalancer addresses of a Kubernetes cluster, in the kernel.
 ///
@@ -111,16 +114,22 @@ fn complain(error: &anyhow::Error) {
 
 fn uninstall(pins: &Pins) -> anyhow::Result<()> {
     use std::io::Write;
-    let links = crate::datapath::uninstall(&pins.pin_root)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let left = runtime.block_on(async { crate::wire::groups::Groups::open()?.leave_all().await })?;
-    writeln!(
-        std::io::stdout(),
-        "removed the program from {} links, and {} multicast groups",
-        links.len(),
-        left.left
-    )?;
+    let (mut links, mut groups) = (0, 0);
+    if let Some(remains) = Remains::lock(&pins.pin_root)? {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        (links, groups) = runtime.block_on(remove(remains))?;
+    }
+    writeln!(std::io::stdout(), "removed the program from {links} links, and {groups} multicast groups")?;
     Ok(())
+}
+
+/// Leaves the host as it was, under the lock to the end: whoever starts next joins groups of its own. Says how many
+/// links carried a program, and how many groups were left.
+async fn remove(remains: Remains) -> anyhow::Result<(usize, usize)> {
+    let links = remains.links()?;
+    let left = async { Groups::open(links)?.leave_all().await }.await;
+    let removed = remains.remove()?;
+    Ok((removed.len(), left?.left))
 }
 
 const A_DAY: Duration = Duration::from_secs(86_400);

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use super::kernel::Kernel;
 use crate::{
-    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Owners},
+    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Owners, Remains},
     election::Target,
     report::changes::Changes,
     vocabulary::{BootNs, Link, LinkId, Vip},
@@ -98,16 +98,16 @@ impl Station {
         mut kernel: Kernel,
         changes: Changes,
         view: Arc<LinkView>,
+        sender: Sender,
         announcing: &Announcing,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let sender = Sender::new().context("cannot open a packet socket: CAP_NET_RAW is needed")?;
         if let Some(log) = kernel.datapath.kernel_log() {
             log.spawn().context("cannot read the kernel's log")?;
         }
         let (groups, keep) = watch::channel(BTreeSet::new());
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep_groups(Groups::open()?, keep));
+        keeper.spawn(keep_groups(Groups::open(kernel.carried.clone())?, keep));
         let rate = NonZeroU32::new(announcing.announce_rate).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
             node: node.to_owned(),
@@ -286,10 +286,12 @@ impl Station {
         sent.frames
     }
 
-    /// Lets go of the kernel, which goes on as it was told, once no membership is being changed any more.
-    pub(super) async fn close(mut self) {
+    /// Lets go of the kernel, which goes on as it was told, once no membership is being changed any more. What is pinned
+    /// stays locked.
+    pub(super) async fn close(mut self) -> Remains {
         drop(self.groups);
         self.keeper.join_next().await;
+        self.kernel.datapath.into_remains()
     }
 
     /// When something is due without anything having happened; `also`: what its owner waits for.
@@ -322,6 +324,11 @@ async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Me
             Err(error) => warn!(%error, "cannot keep multicast groups"),
         }
     }
+}
+
+/// What announcements leave by; opened before anything is changed.
+pub(super) fn sender() -> anyhow::Result<Sender> {
+    Sender::new().context("cannot open a packet socket: CAP_NET_RAW is needed")
 }
 
 /// A ticker that does not hurry to make up for what it missed.

@@ -47,7 +47,7 @@ pub use self::{
     owners::{Applied, Owners},
     status::{LinkStatus, Role, Status, VipStatus},
     step::{Step, StepHook},
-    uninstall::uninstall,
+    uninstall::{Remains, uninstall},
 };
 use crate::vocabulary::{BootNs, Link, LinkId};
 
@@ -215,6 +215,11 @@ impl Datapath {
     /// Not established; or a map refused: if it was a removal, the deadline is 0 now.
     pub fn apply(&mut self, owners: &Owners) -> Result<Applied, DatapathError> {
         self.active.as_mut().ok_or(DatapathError::NotEstablished)?.apply(owners)
+    }
+
+    /// Ends, but keeps the lock: for whoever removes what is pinned.
+    pub fn into_remains(self) -> Remains {
+        Remains::of(self.root)
     }
 
     /// Calls `hook` after each step of [`establish`](Self::establish): a test stops there, as a kill would.

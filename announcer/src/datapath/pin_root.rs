@@ -85,6 +85,11 @@ impl Drop for PinRoot {
     }
 }
 
+/// A number beyond 32 bits was not counted up to by us.
+fn generation_number(name: &str) -> Option<u64> {
+    name.strip_prefix("gen-")?.parse::<u32>().ok().map(u64::from)
+}
+
 // === impl LinkPin ===
 
 impl LinkPin {
@@ -109,8 +114,7 @@ pub(super) fn generation(root: &Path, number: u64) -> PathBuf {
 
 /// The numbers of all generations under `root`, in ascending order.
 pub(super) fn generations(root: &Path) -> Result<Vec<u64>, DatapathError> {
-    let mut numbers: Vec<u64> =
-        names(root)?.iter().filter_map(|name| name.strip_prefix("gen-")?.parse().ok()).collect();
+    let mut numbers: Vec<u64> = names(root)?.iter().filter_map(|name| generation_number(name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

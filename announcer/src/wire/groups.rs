@@ -45,6 +45,8 @@ pub type Membership = (LinkId, Ipv6Addr);
 pub struct Groups {
     netlink: Handle,
     sockets: Sockets,
+    /// Where memberships with our mark are ours to remove; another instance may have its own on other links.
+    links: BTreeSet<LinkId>,
     _task: JoinSet<()>,
 }
 
@@ -83,12 +85,14 @@ pub fn wanted(held: impl IntoIterator<Item = (Vip, LinkId)>) -> BTreeSet<Members
 }
 
 impl Groups {
-    /// Opens netlink; joins nothing yet. Needs CAP_NET_ADMIN for [`Self::reconcile`].
-    pub fn open() -> Result<Self, GroupsError> {
+    /// Opens netlink; joins nothing yet. `links` are those on which an agent before this one may have left memberships:
+    /// there, and wherever some are wanted later, those that are not wanted are removed. Needs CAP_NET_ADMIN for
+    /// [`Self::reconcile`].
+    pub fn open(links: BTreeSet<LinkId>) -> Result<Self, GroupsError> {
         let (connection, netlink, _) = new_connection().map_err(GroupsError::Open)?;
         let mut task = JoinSet::new();
         task.spawn(connection);
-        Ok(Self { netlink, sockets: Sockets::default(), _task: task })
+        Ok(Self { netlink, sockets: Sockets::default(), links, _task: task })
     }
 
     /// Makes the memberships `wanted` and no others, but for those that are not ours. To be called when VIPs come or
@@ -98,9 +102,10 @@ impl Groups {
     pub async fn reconcile(&mut self, wanted: &BTreeSet<Membership>) -> Result<Reconciled, GroupsError> {
         let present = self.present().await.map_err(GroupsError::List)?;
         let mut done = Reconciled::default();
-        for (membership, _) in
-            present.iter().filter(|(membership, ours)| **ours && !wanted.contains(membership))
-        {
+        self.links.extend(wanted.iter().map(|(link, _)| *link));
+        let unwanted =
+            |membership: &Membership| self.links.contains(&membership.0) && !wanted.contains(membership);
+        for (membership, _) in present.iter().filter(|(membership, ours)| **ours && unwanted(membership)) {
             // It may have gone with its link meanwhile.
             done.left +=
                 usize::from(self.netlink.address().del(address(*membership)).execute().await.is_ok());
@@ -129,7 +134,7 @@ impl Groups {
         Ok(done)
     }
 
-    /// Removes every membership that this or an earlier agent added.
+    /// Removes every membership that this or an earlier agent added on its links.
     pub async fn leave_all(&mut self) -> Result<Reconciled, GroupsError> {
         self.reconcile(&BTreeSet::new()).await
     }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::{
     process::{Announcer, run},
-    support::{Lab, UID, frames::Arp, link, pin_root, socket::Wire, try_sh},
+    support::{Lab, UID, foreign::Foreign, frames::Arp, link, pin_root, sh, socket::Wire, try_sh},
 };
 
 const VIP4: &str = "10.9.0.100";
@@ -83,4 +83,55 @@ fn the_next_one_answers_for_its_own_addresses_only() {
     assert!(first.end(Signal::KILL).code().is_none());
     let _second = Announcer::answer(&format!("--interface left --vip {OTHER4}"));
     assert!(answered(&lab, OTHER4) && !answered(&lab, VIP4));
+}
+
+#[test]
+fn a_refused_start_leaves_what_was_kept_as_it_was() {
+    let lab = Lab::new();
+    lab.add_veth("other", "far");
+    let _foreign = Foreign::passing_xdp(link("other").id.0);
+    let kept = Announcer::answer(&format!("--interface left --vip {VIP4} --mode native --keep"));
+    assert!(kept.end(Signal::TERM).success());
+    let ended = run(&format!("answer --interface left --interface other --vip {VIP4} --mode native"));
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("cannot answer on other: another XDP program is attached"), "{ended:?}");
+    let status = run("status").stdout;
+    assert!(
+        status.starts_with("answering for") && status.contains("left") && !status.contains("other"),
+        "{status}"
+    );
+}
+
+#[test]
+fn one_that_ends_as_the_next_one_starts_takes_nothing_from_it() {
+    let lab = Lab::new();
+    let arguments = format!("answer --interface left --vip {VIP4} --vip fd00:9::100");
+    for _ in 0..5 {
+        let first = Announcer::answer(arguments.trim_start_matches("answer "));
+        let mut second = Announcer::start(&arguments);
+        assert!(first.end(Signal::INT).success(), "an ordinary end");
+        second.wait_for("answering for");
+        assert!(answered(&lab, VIP4));
+        let joined = || sh("ip -6 maddr show dev left").contains("ff02::1:ff00:100");
+        let in_time = (0..200).any(|_| {
+            joined() || {
+                std::thread::sleep(Duration::from_millis(10));
+                false
+            }
+        });
+        assert!(in_time, "the group is the second one's now");
+        assert!(second.end(Signal::INT).success());
+    }
+}
+
+#[test]
+fn what_others_put_beside_our_pins_is_left_alone_and_ours_go_nevertheless() {
+    let lab = Lab::new();
+    let answer = Announcer::answer(&format!("--interface left --vip {VIP4} --vip fd00:9::100"));
+    sh("mkdir -p /sys/fs/bpf/announcer/foreign/sub /sys/fs/bpf/announcer/gen-18446744073709551615");
+    assert!(answer.end(Signal::TERM).success());
+    assert_eq!(sh("ls /sys/fs/bpf/announcer"), "foreign\ngen-18446744073709551615\n");
+    assert!(!answered(&lab, VIP4) && !sh("ip -6 maddr show dev left").contains("ff02::1:ff00:100"));
+    let _again = Announcer::answer(&format!("--interface left --vip {VIP4}"));
+    assert!(answered(&lab, VIP4));
 }

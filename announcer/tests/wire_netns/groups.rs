@@ -26,8 +26,9 @@ fn memberships(link: LinkId, vips: &[&str]) -> BTreeSet<Membership> {
 
 /// One agent's life: it opens, reconciles once, and ends, with all its sockets.
 fn agent(namespace: &Namespace, wanted: BTreeSet<Membership>) -> Reconciled {
+    let link = namespace.link("eth0").id;
     namespace.run_async(move || async move {
-        let mut groups = Groups::open().expect("netlink");
+        let mut groups = Groups::open(BTreeSet::from([link])).expect("netlink");
         groups.reconcile(&wanted).await.expect("addresses")
     })
 }
@@ -121,7 +122,7 @@ fn what_the_kernel_loses_as_a_link_goes_down_is_held_again() {
     let wanted = memberships(link, &vips.iter().map(String::as_str).collect::<Vec<_>>());
     let again = wanted.clone();
     let listed = lan.node.run_async(move || async move {
-        let mut groups = Groups::open().expect("netlink");
+        let mut groups = Groups::open(BTreeSet::from([link])).expect("netlink");
         groups.reconcile(&wanted).await.expect("addresses");
         groups.reconcile(&again).await.expect("addresses");
         list()
@@ -162,7 +163,7 @@ fn past_the_kernels_limit_sockets_hold_the_rest() {
     let counts = lan.node.run_async(move || async move {
         // Some 290 memberships instead of 2 340; of this namespace alone since Linux 6.7.
         std::fs::write("/proc/sys/net/core/optmem_max", "16384").expect("Linux 6.7");
-        let mut groups = Groups::open().expect("netlink");
+        let mut groups = Groups::open(BTreeSet::from([link])).expect("netlink");
         let all = groups.reconcile(&many).await.expect("addresses");
         assert_eq!((all.joined + all.by_socket, all.failed.len()), (1000, 0));
         assert!(all.joined > 200 && all.by_socket > 600, "{} and {}", all.joined, all.by_socket);
@@ -208,4 +209,16 @@ fn joining_is_reported_to_switches_by_mld() {
     let seen = printed.map(|line| line.expect("text")).any(|line| line.contains("ff02::1:ff0b:1"));
     tcpdump.kill().and_then(|()| tcpdump.wait()).expect("ended");
     assert!(seen);
+}
+
+#[test]
+fn memberships_on_links_of_another_instance_are_left_alone() {
+    let lan = Lan::new();
+    let link = lan.node.link("eth0").id;
+    agent(&lan.node, memberships(link, &["fd00:4::b:1"]));
+    let left = lan.node.run_async(|| async {
+        let mut groups = Groups::open(BTreeSet::new()).expect("netlink");
+        groups.leave_all().await.expect("addresses")
+    });
+    assert_eq!((left, kernels(&lan.node)), (done(0, 0), vec!["0001".to_owned()]));
 }

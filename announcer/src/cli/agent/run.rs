@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cli::{
         kernel::{Kernel, PauseWatch, Whose, uuid_bytes},
-        station::Station,
+        station::{self, Station},
     },
     datapath::{Config, Datapath},
     election::{Identity, Leases, Machine, Settings},
@@ -62,6 +62,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let changes = Changes::new(&args.node_name, ten_minutes_ago.unwrap_or_else(Instant::now));
     changes.started(rustix::system::uname().release().to_str().unwrap_or("unknown"));
 
+    let sender = station::sender()?;
     let link_watch = LinkWatch::start().await.context("cannot follow the links of this node")?;
     let counts = SharedCounts::default();
     let shared = counts.clone();
@@ -91,7 +92,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let seed = crate::cli::random()?;
     let identity = Identity { holder, seed, agent: env!("CARGO_PKG_VERSION").to_owned() };
     let settings = Settings { failback: args.failback, strict: args.fencing == Fencing::Strict };
-    let mut station = Station::new(&args.node_name, kernel, changes, view, &args.announcing, seed)?;
+    let mut station = Station::new(&args.node_name, kernel, changes, view, sender, &args.announcing, seed)?;
     station.tell_links(&reports);
     station.keep_announcing();
     let (outcomes, came_back) = mpsc::unbounded_channel();

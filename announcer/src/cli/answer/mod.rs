@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long)]
     wait: bool,
 
-    /// Seconds for which the kernel goes on answering when this process is gone or stuck; renewed at a third.
+    /// Seconds for which the kernel goes on answering when this process is gone or stuck, 1 to 3600; renewed at a third.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = lease)]
     lease: Duration,
 
@@ -62,6 +62,7 @@ fn address(text: &str) -> Result<Vip, String> {
         ip if ip.is_unspecified() => "the unspecified address",
         ip if ip.is_multicast() => "a multicast address",
         ip if ip.is_loopback() => "a loopback address",
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => "an address of \"this network\" (RFC 1122)",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
         _ => return Ok(vip),
     };
@@ -69,8 +70,8 @@ fn address(text: &str) -> Result<Vip, String> {
 }
 
 fn lease(text: &str) -> Result<Duration, String> {
-    match super::seconds(text)? {
-        span if span >= Duration::from_secs(1) && span <= Duration::from_secs(3600) => Ok(span),
+    match super::seconds(text) {
+        Ok(span) if span >= Duration::from_secs(1) && span <= Duration::from_secs(3600) => Ok(span),
         _ => Err("between 1 and 3600 seconds".to_owned()),
     }
 }
@@ -107,6 +108,7 @@ mod tests {
         for (text, named) in [
             ("0.0.0.0", "unspecified"),
             ("::", "unspecified"),
+            ("0.1.2.3", "this network"),
             ("224.0.0.1", "multicast"),
             ("ff02::1", "multicast"),
             ("127.0.0.1", "loopback"),
@@ -120,7 +122,9 @@ mod tests {
 
     #[test]
     fn a_lease_is_between_a_second_and_an_hour() {
-        assert!(lease("0.9").is_err() && lease("3601").is_err() && lease("soon").is_err());
+        for text in ["0.9", "3601", "90000", "-1", "nan", "soon"] {
+            assert_eq!(lease(text), Err("between 1 and 3600 seconds".to_owned()), "{text}");
+        }
         assert_eq!(lease("1"), Ok(Duration::from_secs(1)));
     }
 }

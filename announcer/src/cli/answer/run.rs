@@ -21,15 +21,15 @@ use crate::{
     cli::{
         Usage,
         kernel::{Kernel, NIL_UID_TEXT, Whose, uuid_bytes},
-        station::{Station, ticker},
+        remove,
+        station::{self, Station, ticker},
     },
-    datapath::{Datapath, DatapathError, LinkChange, LinkReport, Owners, uninstall},
+    datapath::{Datapath, DatapathError, LinkChange, LinkReport, Owners},
     election::Target,
     policy::Interfaces,
     report::{changes::Changes, log},
     vocabulary::{BootNs, Link, LinkId},
     wire::{
-        groups::Groups,
         links::{LinkView, LinkWatch},
         select::{Excludes, can_announce, select},
     },
@@ -64,49 +64,32 @@ async fn start(args: &Args) -> anyhow::Result<()> {
         chosen.complain(&view)?;
     }
 
+    let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
+    let (sender, seed) = (station::sender()?, crate::cli::random()?);
     let datapath = Datapath::open_within(args.attaching.config(&args.pins.pin_root), PATIENCE)?;
     let mut epoch = 1;
     if let Some(inherited) = datapath.inherited() {
         let left = inherited.deadline.until(BootNs::now());
         if Whose::of(&inherited.session.uid) == Whose::Agent && !left.is_zero() {
             bail!(
-                "the kernel answers for a cluster's agent for {:.0} s more (pinned under {}): wait for that, run \
-                 `announcer uninstall`, or name another --pin-root",
+                "the kernel answers for a cluster's agent for {:.0} s more (pinned under {}): wait for that, or run \
+                 `announcer uninstall`",
                 left.as_secs_f64(),
                 args.pins.pin_root.display()
             );
         }
-        epoch = inherited.session.epoch + 1;
+        epoch = inherited.session.epoch.saturating_add(1);
     }
-    // What can fail from here on must not leave a program behind on a link that had none.
-    let result = serve(args, signals, links, view, chosen, &ids, datapath, epoch).await;
-    if result.is_err() || !args.keep {
-        clean(&args.pins.pin_root).await.or_else(|error| if result.is_ok() { Err(error) } else { Ok(()) })?;
-    }
-    say_goodbye(args, result?);
-    Ok(())
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call, each a part of the start")]
-async fn serve(
-    args: &Args,
-    mut signals: Signals,
-    mut links: watch::Receiver<Arc<LinkView>>,
-    view: Arc<LinkView>,
-    mut chosen: Chosen,
-    ids: &BTreeSet<LinkId>,
-    datapath: Datapath,
-    epoch: u64,
-) -> anyhow::Result<&'static str> {
-    let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
     let on: Vec<Link> = ids.iter().filter_map(|id| view.links.get(id)).cloned().collect();
     let (kernel, adopted, reports) =
         Kernel::take_over(datapath, Whose::Standalone, uuid_bytes(boot_id.trim()), &on)?;
-    refuse_failed(reports.iter())?;
+    if let Err(refused) = refuse_failed(&reports) {
+        give_back(kernel, &view).await?;
+        return Err(refused);
+    }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let changes = Changes::new(&host, Instant::now());
-    let seed = crate::cli::random()?;
-    let mut station = Station::new(&host, kernel, changes, view, &args.announcing, seed)?;
+    let mut station = Station::new(&host, kernel, changes, view, sender, &args.announcing, seed)?;
     station.tell_links(&reports);
     // Announced already, if the kernel never stopped answering.
     if adopted.deadline > BootNs::now() {
@@ -114,10 +97,31 @@ async fn serve(
     }
     let session = adopted.session.or_else(|| Some((NIL_UID_TEXT.to_owned(), epoch)));
     let held = args.vips.iter().copied().collect();
-    let mut lease = Lease { span: args.lease, target: Target { session, deadline: BootNs::NONE, held } };
-    lease.renew(&mut station, &mut chosen)?;
-    say_hello(args, &station, ids);
+    let lease = Lease { span: args.lease, target: Target { session, deadline: BootNs::NONE, held } };
+    let ended = serve(args, signals, links, &mut station, chosen, lease).await;
+    let remains = station.close().await;
+    // With --keep, trouble is like a kill: the lease ends it, or the next start goes on.
+    if !args.keep {
+        let removed = remove(remains).await;
+        if ended.is_ok() {
+            removed?;
+        }
+    }
+    say_goodbye(args, ended?);
+    Ok(())
+}
 
+/// Answers until a signal comes; says which.
+async fn serve(
+    args: &Args,
+    mut signals: Signals,
+    mut links: watch::Receiver<Arc<LinkView>>,
+    station: &mut Station,
+    mut chosen: Chosen,
+    mut lease: Lease,
+) -> anyhow::Result<&'static str> {
+    lease.renew(station, &mut chosen)?;
+    say_hello(args, station, &chosen.links(&station.view));
     let (mut renewal, mut proofs) = (ticker(args.lease / 3), ticker(PROOFS));
     let mut conflicts = ticker(CONFLICTS);
     loop {
@@ -126,21 +130,20 @@ async fn serve(
         tokio::select! {
             biased;
             name = signals.next() => {
-                lease.renew(&mut station, &mut chosen)?;
-                station.close().await;
+                lease.renew(station, &mut chosen)?;
                 return Ok(name);
             }
-            _ = renewal.tick() => lease.renew(&mut station, &mut chosen)?,
+            _ = renewal.tick() => lease.renew(station, &mut chosen)?,
             Ok(()) = links.changed() => {
                 let now = links.borrow_and_update().clone();
                 let before = std::mem::replace(&mut station.view, now);
-                chosen.carry(&mut station)?;
+                chosen.carry(station)?;
                 station.restart_links(&before);
-                lease.renew(&mut station, &mut chosen)?;
+                lease.renew(station, &mut chosen)?;
             }
             _ = proofs.tick() => {
                 if station.has_failed_links() {
-                    chosen.carry(&mut station)?;
+                    chosen.carry(station)?;
                 }
                 station.prove();
             }
@@ -228,8 +231,8 @@ impl Chosen {
 }
 
 /// A link that refuses the program at the start ends it.
-fn refuse_failed<'a>(mut reports: impl Iterator<Item = &'a LinkReport>) -> anyhow::Result<()> {
-    let failed = reports.find_map(|report| match &report.change {
+fn refuse_failed(reports: &[LinkReport]) -> anyhow::Result<()> {
+    let failed = reports.iter().find_map(|report| match &report.change {
         LinkChange::Failed(error) => Some((&report.name, error)),
         _ => None,
     });
@@ -263,10 +266,14 @@ fn say_goodbye(args: &Args, signal: &str) {
     }
 }
 
-/// Leaves the host as it was.
-async fn clean(pin_root: &Path) -> anyhow::Result<()> {
-    uninstall(pin_root)?;
-    Groups::open()?.leave_all().await?;
+/// Undoes a start that was refused: what another process has kept or left goes on as it was, on its own links.
+async fn give_back(mut kernel: Kernel, view: &LinkView) -> anyhow::Result<()> {
+    if kernel.carried.is_empty() {
+        remove(kernel.datapath.into_remains()).await?;
+        return Ok(());
+    }
+    let before: Vec<Link> = kernel.carried.iter().filter_map(|id| view.links.get(id)).cloned().collect();
+    kernel.datapath.set_links(&before)?;
     Ok(())
 }
 
