@@ -62,6 +62,11 @@ pub(super) struct Attaching {
 }
 
 impl Attaching {
+    /// The operator's wish.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// With these pins; requests for what is owned elsewhere are dropped.
     pub(super) fn config(&self, pin_root: &Path) -> Config {
         Config {
@@ -206,10 +211,13 @@ impl Station {
         let mut attached = Vec::new();
         for LinkReport { link, name, change } in reports {
             match change {
+                // The next view of the links will say so.
+                LinkChange::Failed(error) if error.is_gone() => {}
                 LinkChange::Failed(error) => {
                     let key = (*link, error.to_string());
                     if !self.failed.contains(&key) {
-                        error!(node = self.node, interface = name, %error, "cannot attach the program");
+                        let cause = std::error::Error::source(error).map(ToString::to_string);
+                        error!(node = self.node, interface = name, %error, cause, "cannot attach the program");
                     }
                     failed.insert(key);
                 }

@@ -28,6 +28,12 @@ pub enum DatapathError {
         /// The pin directory.
         path: PathBuf,
     },
+    /// A first start was killed before it was done: programs are on links, and no session has begun.
+    #[error("a start was interrupted under {}: nothing is answered until the next one; `announcer uninstall` removes what it left", path.display())]
+    Unfinished {
+        /// The pin directory.
+        path: PathBuf,
+    },
     /// Capabilities are missing.
     #[error("missing {}: run as root, or add them to the container's securityContext.capabilities", names.join(", "))]
     MissingCapabilities {
@@ -152,6 +158,15 @@ pub enum AttachError {
     /// The maps could not be written for this link.
     #[error(transparent)]
     Maps(Box<DatapathError>),
+}
+
+// === impl AttachError ===
+
+impl AttachError {
+    /// Whether the device was gone by then: nothing is wrong with it.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
+    }
 }
 
 // === impl DatapathError ===

@@ -104,7 +104,7 @@ impl Found {
                 Err(why) => {
                     tracing::warn!(
                         generation = number,
-                        ?why,
+                        %why,
                         "The pinned maps are of another build; they are replaced"
                     );
                     self.unreadable.insert(number, why);

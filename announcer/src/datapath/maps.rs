@@ -1,7 +1,7 @@
 //! The maps of one generation, typed, once their shapes are known to be ours.
 
 use std::{
-    fmt,
+    fmt, io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
@@ -67,7 +67,13 @@ impl Maps {
     pub(super) fn open(folder: &Path) -> Result<Result<Self, Unreadable>, DatapathError> {
         let mut all = Vec::new();
         for name in MapName::ALL {
-            let map = sys::get_pinned(&folder.join(name.pin())).ok();
+            let path = folder.join(name.pin());
+            let map = match sys::get_pinned(&path) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(DatapathError::file("open the pin (root may)", path)(error));
+                }
+                map => map.ok(),
+            };
             match map.filter(|map| name.fits(map.as_fd()).is_ok_and(|fits| fits)) {
                 Some(map) => all.push((name, map)),
                 None => return Ok(Err(Unreadable::Shape(name.pin()))),

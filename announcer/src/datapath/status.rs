@@ -11,6 +11,7 @@ use super::{
     generation::program_ids,
     maps::{Maps, Unreadable},
     pin_root::{LinkPin, check_bpffs, generation, generations},
+    shape::MapName,
     sys,
 };
 use crate::vocabulary::{BootNs, LinkId, Mac, Vip};
@@ -75,8 +76,13 @@ impl Status {
     /// No bpffs, no privilege, or maps of another build.
     pub fn read(pin_root: &Path) -> Result<Option<Result<Self, Unreadable>>, DatapathError> {
         check_bpffs(pin_root)?;
-        if !pin_root.join("session").exists() {
-            return Ok(None);
+        if !pin_root.join(MapName::Session.pin()).exists() {
+            let unfinished = !LinkPin::all(pin_root).unwrap_or_default().is_empty();
+            return if unfinished {
+                Err(DatapathError::Unfinished { path: pin_root.to_owned() })
+            } else {
+                Ok(None)
+            };
         }
         let maps = match Maps::open(pin_root)? {
             Ok(maps) => maps,

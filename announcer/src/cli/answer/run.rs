@@ -24,7 +24,7 @@ use crate::{
         remove,
         station::{self, Station, ticker},
     },
-    datapath::{Datapath, DatapathError, LinkChange, LinkReport, Owners},
+    datapath::{Datapath, DatapathError, LinkChange, LinkReport, Mode, Owners},
     election::Target,
     policy::Interfaces,
     report::{changes::Changes, log},
@@ -83,7 +83,7 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     let on: Vec<Link> = ids.iter().filter_map(|id| view.links.get(id)).cloned().collect();
     let (kernel, adopted, reports) =
         Kernel::take_over(datapath, Whose::Standalone, uuid_bytes(boot_id.trim()), &on)?;
-    if let Err(refused) = refuse_failed(&reports) {
+    if let Err(refused) = refuse_failed(&reports, args.attaching.mode()) {
         give_back(kernel, &view).await?;
         return Err(refused);
     }
@@ -231,14 +231,16 @@ impl Chosen {
 }
 
 /// A link that refuses the program at the start ends it.
-fn refuse_failed(reports: &[LinkReport]) -> anyhow::Result<()> {
+fn refuse_failed(reports: &[LinkReport], mode: Mode) -> anyhow::Result<()> {
     let failed = reports.iter().find_map(|report| match &report.change {
         LinkChange::Failed(error) => Some((&report.name, error)),
         _ => None,
     });
     let Some((name, error)) = failed else { return Ok(()) };
     let why = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
-    bail!("cannot answer on {name}: {error}{why}; --mode auto looks for another way")
+    let way_out =
+        if mode == Mode::Auto || error.is_gone() { "" } else { "; --mode auto looks for another way" };
+    bail!("cannot answer on {name}: {error}{why}{way_out}")
 }
 
 fn say_hello(args: &Args, station: &Station, ids: &BTreeSet<LinkId>) {

@@ -55,7 +55,7 @@ struct Address {
 pub(super) fn text(shown: &Shown<'_>) -> serde_json::Result<String> {
     let Shown { status, now, names: _ } = shown;
     let node = Node {
-        answering: status.deadline > *now,
+        answering: status.deadline > *now && !status.links.is_empty(),
         deadline_seconds: status.deadline.until(*now).as_secs_f64(),
         session_uid: status.session.uid_text(),
         epoch: status.session.epoch,

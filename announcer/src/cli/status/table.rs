@@ -18,7 +18,9 @@ enum Side {
 pub(super) fn text(shown: &Shown<'_>) -> String {
     let Shown { status, now, names: _ } = shown;
     let session = &status.session;
-    let state = if status.deadline > *now {
+    let state = if status.links.is_empty() {
+        "silent: no interface carries the program".to_owned()
+    } else if status.deadline > *now {
         format!("answering for {:.1} s more, unless renewed", status.deadline.until(*now).as_secs_f64())
     } else {
         "silent: the lease has run out".to_owned()
