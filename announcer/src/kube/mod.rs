@@ -28,8 +28,8 @@ pub use client::{Clients, ConnectError, connect};
 pub use configuration::Configuration;
 pub use crds::{
     IPAddressPool, InterfaceInfo, IpAddressPoolSpec, IpAddressPoolStatus, L2Advertisement,
-    L2AdvertisementSpec, PreferredNodeSelector, ServiceAllocation, ServiceL2Status, ServiceL2StatusSpec,
-    ServiceL2StatusStatus,
+    L2AdvertisementSpec, L2AdvertisementStatus, PreferredNodeSelector, ServiceAllocation, ServiceL2Status,
+    ServiceL2StatusSpec, ServiceL2StatusStatus, definitions,
 };
 pub use endpoints::Endpoints;
 pub use invalid::{InvalidObject, Problem};
