@@ -89,6 +89,10 @@ pub fn choose(
     for (vip, wanted) in &demand.vips {
         let claim = claims.get(vip).unwrap_or(&unclaimed);
         let eligible = eligible(wanted, live);
+        if stays(claim, &eligible, failback) {
+            verdicts.insert(*vip, Verdict::Keep);
+            continue;
+        }
         let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load);
         let verdict = match claim.owner.as_deref() {
             None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
@@ -115,6 +119,19 @@ pub fn choose(
         verdicts.insert(*vip, verdict);
     }
     verdicts
+}
+
+/// Whether no ranking could move this VIP: the usual case, for which nobody is hashed.
+fn stays(claim: &ClaimState, eligible: &Eligible<'_>, failback: Failback) -> bool {
+    let Some(own) = claim.owner.as_deref().and_then(|owner| eligible.get(owner)) else { return false };
+    let nobody = |better: &dyn Fn(&Candidate) -> bool| !eligible.values().any(|other| better(other));
+    match failback {
+        Failback::Never => nobody(&|other| other.tier < own.tier),
+        Failback::Preferred => {
+            nobody(&|other| other.tier < own.tier || other.tier == own.tier && other.weight > own.weight)
+        }
+        Failback::Always => false,
+    }
 }
 
 type Eligible<'a> = BTreeMap<&'a str, &'a Candidate>;

@@ -91,7 +91,7 @@ impl View {
             there
         });
         for record in records {
-            self.take(now, record, None);
+            self.put(now, record, None);
         }
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
@@ -173,6 +173,12 @@ impl View {
     }
 
     fn take(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
+        self.put(now, record, heard);
+        self.note_absence(now);
+    }
+
+    /// [`Self::take`], for many at once: absence is noted afterwards.
+    fn put(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
         match record {
             Record::Session(session) => {
                 let newer =
@@ -195,7 +201,6 @@ impl View {
                 }
             }
         }
-        self.note_absence(now);
     }
 
     /// Takes a deletion. One that is older than the newest version seen is of an earlier object.

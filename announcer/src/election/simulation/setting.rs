@@ -8,7 +8,7 @@ use super::{
     rng::Rng,
 };
 use crate::{
-    election::{Failback, Settings},
+    election::{Failback, OnApiLoss, Settings},
     policy::{Candidate, Demand, Interfaces, Tier, VipDemand},
     vocabulary::Vip,
 };
@@ -169,7 +169,11 @@ impl Setting {
                     - i64::try_from(drift).unwrap_or_default();
                 let failback = [Failback::Preferred, Failback::Always, Failback::Never];
                 let strict = self.strict || rng.per_mille(300);
-                let settings = Settings { failback: rng.pick(&failback).unwrap_or_default(), strict };
+                let settings = Settings {
+                    failback: rng.pick(&failback).unwrap_or_default(),
+                    strict,
+                    on_api_loss: OnApiLoss::Fence,
+                };
                 Host::new(node, &format!("m{name}"), settings, drift_ppm)
             })
             .collect()
