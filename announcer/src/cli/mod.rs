@@ -2,6 +2,7 @@
 
 mod agent;
 mod answer;
+mod cluster;
 mod kernel;
 mod station;
 mod status;

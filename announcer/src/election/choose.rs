@@ -18,7 +18,8 @@ pub enum Failback {
     /// Only to a node that an advertisement prefers more (`preferredNodeSelectors`).
     #[default]
     Preferred,
-    /// Always to the node MetalLB would choose, as MetalLB does: twice the interruptions.
+    /// Always to the node that MetalLB would choose: by preference and hash alone, however many it holds, and back to
+    /// it whenever it returns. Twice the interruptions.
     Always,
     /// Never while the owner is eligible.
     Never,
@@ -93,7 +94,7 @@ pub fn choose(
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
-        let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load);
+        let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load, failback);
         let verdict = match claim.owner.as_deref() {
             None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
             Some(owner) => {
@@ -151,23 +152,24 @@ fn best_tier(eligible: &Eligible<'_>) -> Option<Tier> {
     eligible.values().map(|candidate| candidate.tier).min()
 }
 
-/// The best non-empty tier, by preference weight, then by fewest VIPs, then by [`tie_break`].
+/// The best non-empty tier, by preference weight, then by fewest VIPs (not where MetalLB's choice is wanted: it would be
+/// moved there at once), then by [`tie_break`].
 fn rank<'a>(
     vip: Vip,
     eligible: &Eligible<'a>,
     preferred: Option<&str>,
     load: &BTreeMap<&str, i64>,
+    failback: Failback,
 ) -> Vec<&'a str> {
+    let held = |name: &str| match failback {
+        Failback::Always => 0,
+        Failback::Preferred | Failback::Never => load.get(name).copied().unwrap_or_default(),
+    };
     let best = best_tier(eligible);
     let mut ranked: Vec<(&str, &Candidate)> =
         eligible.iter().filter(|(_, c)| Some(c.tier) == best).map(|(name, c)| (*name, *c)).collect();
     ranked.sort_by_cached_key(|(name, candidate)| {
-        (
-            Some(*name) != preferred,
-            Reverse(candidate.weight),
-            load.get(name).copied().unwrap_or_default(),
-            tie_break(name, vip),
-        )
+        (Some(*name) != preferred, Reverse(candidate.weight), held(name), tie_break(name, vip))
     });
     ranked.into_iter().map(|(name, _)| name).collect()
 }
