@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Candidate, Demand, Tier, VipDemand},
+    policy::{Candidate, Demand, Interfaces, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -172,6 +172,25 @@ fn rank<'a>(
         (Some(*name) != preferred, Reverse(candidate.weight), held(name), tie_break(name, vip))
     });
     ranked.into_iter().map(|(name, _)| name).collect()
+}
+
+/// The node that would own this VIP if it had one of the interfaces that advertisements name; `None` while some live
+/// candidate has one, or none is named.
+pub fn stranded<'a>(vip: Vip, wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Option<&'a str> {
+    let alive = || {
+        let node = |name: &str| live.get(name).filter(|node| !node.draining);
+        wanted.candidates.iter().filter_map(move |(name, candidate)| Some((name, candidate, node(name)?)))
+    };
+    let somewhere = |(_, candidate, node): (_, &Candidate, &LiveNode)| {
+        candidate.interfaces == Interfaces::All || has_link(candidate, node)
+    };
+    if alive().any(somewhere) {
+        return None;
+    }
+    let order = |(name, candidate, _): &(&String, &Candidate, &LiveNode)| {
+        (candidate.tier, Reverse(candidate.weight), tie_break(name, vip))
+    };
+    alive().min_by_key(order).map(|(name, ..)| name.as_str())
 }
 
 fn judge(

@@ -101,7 +101,8 @@ impl Machine {
         owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
+    /// The nodes with a session that is not fenced, as far as we have heard.
+    pub fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions

@@ -1,5 +1,6 @@
 //! `announcer agent`: its flags, and the order in which it starts.
 
+mod beside;
 mod node;
 mod run;
 mod state;
@@ -30,6 +31,14 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     cluster: Cluster,
+
+    /// Name of the agent's Pod; what the agent writes about Services goes with it.
+    #[arg(long, env = "ANNOUNCER_POD_NAME", value_name = "NAME", requires = "pod_uid")]
+    pod_name: Option<String>,
+
+    /// UID of that Pod.
+    #[arg(long, env = "ANNOUNCER_POD_UID", value_name = "UID", requires = "pod_name")]
+    pod_uid: Option<String>,
 
     #[command(flatten)]
     attaching: Attaching,

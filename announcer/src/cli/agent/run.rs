@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::{
-    Args, Fencing, node,
+    Args, Fencing,
+    beside::Beside,
+    node,
     state::Said,
     turn::{Agent, SharedCounts},
 };
@@ -25,6 +27,7 @@ use crate::{
         changes::Changes,
         health::Health,
         http::{Pages, Server},
+        l2_status::Author,
         log,
         metrics::Metrics,
     },
@@ -101,7 +104,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
     station.keep_announcing();
     let (outcomes, came_back) = mpsc::unbounded_channel();
     let (snapshots, _watching) = kube::watch(clients.watch.clone(), &args.cluster.namespace);
+    let author = Author { node: args.node_name.clone(), pod: args.pod_name.zip(args.pod_uid) };
     let agent = Agent {
+        beside: Beside::new(&clients, &args.cluster.namespace, author),
         node: args.node_name,
         options: args.cluster.options(),
         excludes,

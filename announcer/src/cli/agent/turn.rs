@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{OnShutdown, state::Said};
+use super::{OnShutdown, beside::Beside, state::Said};
 use crate::{
     cli::{
         kernel::{PauseWatch, owner_table},
@@ -79,6 +79,7 @@ pub(super) struct Agent {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
+    pub(super) beside: Beside,
     pub(super) pauses: PauseWatch,
 }
 
