@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -45,14 +44,19 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
-        let claims = self.claim_states(&demand, now);
+        let (claims, due) = self.claim_states(&demand, now);
         let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        let mine = |(vip, claim): (&Vip, &ClaimState<'_>)| self.is_bound_to_us(*vip, claim).then_some(*vip);
+        let mine: BTreeSet<Vip> = claims.iter().filter_map(mine).collect();
+        if let Some(at) = due {
+            self.wake(at);
+        }
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         for (vip, verdict) in verdicts {
-            let mine = self.is_bound_to_us(vip, &claims);
+            let mine = mine.contains(&vip);
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.hand_over(now, vip, to, why),
@@ -88,8 +92,7 @@ impl Machine {
 
     /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
     /// never held may still be answered by another machine of our name.
-    fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
-        let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+    fn is_bound_to_us(&self, vip: Vip, claim: &ClaimState<'_>) -> bool {
         let current = self.target.session.as_ref().map(|(uid, _)| uid);
         let bound = |claim: &Claim| {
             // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
@@ -98,11 +101,11 @@ impl Machine {
             }
             self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
         };
-        owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
+        claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    /// The nodes with a session that is not fenced, as far as we have heard.
-    pub fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
+    fn live_nodes(&mut self, now: BootNs) -> BTreeMap<String, LiveNode> {
+        let mut due = None;
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions
@@ -110,7 +113,11 @@ impl Machine {
             .filter_map(|seen| {
                 let holder = seen.session.holder.as_ref()?;
                 let session = &seen.session;
-                let heard = seen.heard.is_some_and(|at| at + session.lease / 2 > now);
+                let heard_until = seen.heard_until();
+                let heard = heard_until > now;
+                if heard {
+                    due = Some(due.map_or(heard_until, |earlier: BootNs| earlier.min(heard_until)));
+                }
                 let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
             })
@@ -118,10 +125,14 @@ impl Machine {
         // Of ourselves we know more than our last renewal said.
         let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true), heard: true };
         live.insert(self.me.holder.node.clone(), own);
+        if let Some(at) = due {
+            self.wake(at);
+        }
         live
     }
 
-    fn claim_states(&mut self, demand: &Arc<Demand>, now: BootNs) -> BTreeMap<Vip, ClaimState> {
+    /// What is known of the claims in demand, and when the next of them becomes void by waiting.
+    fn claim_states(&self, demand: &Demand, now: BootNs) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
         let mut wake = None::<BootNs>;
         let states = demand
             .vips
@@ -132,14 +143,11 @@ impl Machine {
                 if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
                     wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                 }
-                let owner = claim.holder.clone().filter(|_| !void);
-                Some((*vip, ClaimState { owner, preferred: claim.preferred.clone() }))
+                let owner = claim.holder.as_deref().filter(|_| !void);
+                Some((*vip, ClaimState { owner, preferred: claim.preferred.as_deref() }))
             })
             .collect();
-        if let Some(at) = wake {
-            self.wake(at);
-        }
-        states
+        (states, wake)
     }
 
     /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with
@@ -151,7 +159,7 @@ impl Machine {
         let selected: BTreeSet<&String> = demand
             .vips
             .values()
-            .flat_map(|vip| &vip.candidates)
+            .flat_map(|vip| vip.candidates.iter())
             .filter(|(_, candidate)| candidate.tier == Tier::Ready)
             .map(|(node, _)| node)
             .collect();

@@ -121,6 +121,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
         snapshot: None,
         demand: None,
         said: Said::default(),
+        followed: None,
         pauses: PauseWatch::new(),
     };
     agent.run(links, snapshots, came_back).await

@@ -59,6 +59,7 @@ impl Agent {
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
+            self.followed = None;
             self.turn(Input::Demand(demand))?;
         }
         Ok(())
@@ -83,6 +84,7 @@ impl Agent {
     }
 
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
+        self.followed = None;
         let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
         self.station.restart_links(&before);
@@ -98,6 +100,7 @@ impl Agent {
         let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
         wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
         self.station.carry(&wanted)?;
+        self.followed = None;
 
         let announcing = select(&plan.announce, &self.station.view, &self.excludes);
         let missing =

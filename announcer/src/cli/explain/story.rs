@@ -144,24 +144,24 @@ impl<'a> Leases<'a> {
             .collect()
     }
 
-    fn valid_holder(&self, claim: &Claim) -> Option<String> {
-        let holder = claim.holder.as_ref()?;
-        let (session, _) = self.sessions.get(holder.as_str())?;
+    fn valid_holder(&self, claim: &'a Claim) -> Option<&'a str> {
+        let holder = claim.holder.as_deref()?;
+        let (session, _) = self.sessions.get(holder)?;
         let bound = session.uid == claim.session_uid && session.epoch == claim.session_epoch;
-        (bound && session.holder.is_some()).then(|| holder.clone())
+        (bound && session.holder.is_some()).then_some(holder)
     }
 
-    fn states(&self) -> BTreeMap<Vip, ClaimState> {
-        let state = |claim: &Claim| ClaimState {
+    fn states(&self) -> BTreeMap<Vip, ClaimState<'a>> {
+        let state = |claim: &'a Claim| ClaimState {
             owner: self.valid_holder(claim),
-            preferred: claim.preferred.clone(),
+            preferred: claim.preferred.as_deref(),
         };
         self.claims.iter().map(|(vip, (claim, _))| (*vip, state(claim))).collect()
     }
 
     fn owner(&self, vip: Vip) -> Option<Owner> {
         let (claim, since) = self.claims.get(&vip)?;
-        let (node, epoch) = (self.valid_holder(claim)?, claim.session_epoch);
+        let (node, epoch) = (self.valid_holder(claim)?.to_owned(), claim.session_epoch);
         Some(Owner { node, epoch, since: *since, moves: claim.transitions })
     }
 }
@@ -170,14 +170,14 @@ impl<'a> Leases<'a> {
 fn successors(
     demand: &Demand,
     mut live: BTreeMap<String, LiveNode>,
-    claims: &mut BTreeMap<Vip, ClaimState>,
+    claims: &mut BTreeMap<Vip, ClaimState<'_>>,
     failback: Failback,
     vip: Vip,
 ) -> Vec<String> {
     if let Some(claim) = claims.get_mut(&vip)
         && let Some(owner) = claim.owner.take()
     {
-        live.remove(&owner);
+        live.remove(owner);
     }
     match choose(demand, &live, claims, failback).remove(&vip) {
         Some(Verdict::Take(ranked)) => ranked,

@@ -17,7 +17,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
     Demand {
         vips: vips
             .iter()
-            .map(|v| (vip(v), VipDemand { candidates: candidates.clone(), ..VipDemand::default() }))
+            .map(|v| (vip(v), VipDemand { candidates: candidates.clone().into(), ..VipDemand::default() }))
             .collect(),
         nodes: candidates.keys().cloned().collect(),
     }
@@ -28,8 +28,8 @@ fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
     nodes.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 
-fn owned(by: &[(&str, &str)]) -> BTreeMap<Vip, ClaimState> {
-    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some((*n).to_owned()), preferred: None })).collect()
+fn owned<'a>(by: &[(&str, &'a str)]) -> BTreeMap<Vip, ClaimState<'a>> {
+    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some(*n), preferred: None })).collect()
 }
 
 fn take(nodes: &[&str]) -> Verdict {
@@ -148,7 +148,7 @@ fn an_owner_without_carrier_gives_up() {
 #[test]
 fn an_interface_that_only_one_node_has_elects_that_node() {
     let mut demand = demand(&["10.0.0.1"], &[("a", 0, Tier::Ready), ("b", 0, Tier::Ready)]);
-    for candidate in demand.vips.values_mut().flat_map(|v| v.candidates.values_mut()) {
+    for candidate in demand.vips.values_mut().flat_map(|v| Arc::make_mut(&mut v.candidates).values_mut()) {
         candidate.interfaces = Interfaces::Named(BTreeSet::from(["eth1".to_owned()]));
     }
     let mut live = live(&["a", "b"]);
@@ -184,13 +184,13 @@ fn a_vip_whose_interfaces_no_live_node_has_is_stranded_at_the_one_that_would_be_
     let stranded = |demand: &Demand, live| stranded(vip, &demand.vips[&vip], &live).map(str::to_owned);
     assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), None);
     let candidates = demand.vips.values().flat_map(|of| of.candidates.iter());
-    let candidates: BTreeMap<String, Candidate> = candidates
+    let candidates: Candidates = candidates
         .map(|(name, candidate)| {
             let interfaces = Interfaces::Named(BTreeSet::from(["eth9".to_owned()]));
             (name.clone(), Candidate { interfaces, ..candidate.clone() })
         })
         .collect();
-    demand.vips.insert(vip, VipDemand { candidates, ..VipDemand::default() });
+    demand.vips.insert(vip, VipDemand { candidates: Arc::new(candidates), ..VipDemand::default() });
     assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), Some("iris2".to_owned()));
     assert_eq!(stranded(&demand, live(&["iris1"])), Some("iris1".to_owned()));
     let mut there = live(&["iris1", "iris2"]);

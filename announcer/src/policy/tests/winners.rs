@@ -226,9 +226,9 @@ fn a_preferred_node_that_is_gone_gives_way_and_one_that_returns_reclaims() {
     assert_eq!(ranking(&demand, VIP, &names)[0], "node-a");
     assert_eq!(ranking(&demand, VIP, &["node-b", "node-c"])[0], "node-c", "the other preferred one");
     assert_eq!(ranking(&demand, VIP, &["node-b"])[0], "node-b", "none: the hash");
-    let owned = |by: &str| [(vip(VIP), ClaimState { owner: Some(by.to_owned()), preferred: None })].into();
+    let owned = [(vip(VIP), ClaimState { owner: Some("node-c"), preferred: None })].into();
     for failback in [Failback::Always, Failback::Preferred] {
-        let verdicts = choose(&demand, &live(&names), &owned("node-c"), failback);
+        let verdicts = choose(&demand, &live(&names), &owned, failback);
         let Verdict::HandOver { to, .. } = &verdicts[&vip(VIP)] else { panic!("{verdicts:?}") };
         assert_eq!(to, "node-a", "{failback:?}");
     }
