@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Candidate, Candidates, Demand, Tier, VipDemand},
+    policy::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -19,7 +19,8 @@ pub enum Failback {
     /// Only to a node that an advertisement prefers more (`preferredNodeSelectors`).
     #[default]
     Preferred,
-    /// Always to the node MetalLB would choose, as MetalLB does: twice the interruptions.
+    /// Always to the node that MetalLB would choose: by preference and hash alone, however many it holds, and back to
+    /// it whenever it returns. Twice the interruptions.
     Always,
     /// Never while the owner is eligible.
     Never,
@@ -106,7 +107,7 @@ pub fn choose(
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
-        let ranked = rank(*vip, eligible, claim.preferred, &load);
+        let ranked = rank(*vip, eligible, claim.preferred, &load, moves.failback);
         let verdict = match claim.owner {
             None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
             Some(owner) => {
@@ -171,24 +172,44 @@ fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
     node.links.iter().any(|link| candidate.interfaces.select(link))
 }
 
-/// The best non-empty tier, by preference weight, then by fewest VIPs, then by [`tie_break`].
+/// The best non-empty tier, by preference weight, then by fewest VIPs (not where MetalLB's choice is wanted: it would be
+/// moved there at once), then by [`tie_break`].
 fn rank<'a>(
     vip: Vip,
     eligible: &Eligible<'a>,
     preferred: Option<&str>,
     load: &BTreeMap<&str, i64>,
+    failback: Failback,
 ) -> Vec<&'a str> {
+    let held = |name: &str| match failback {
+        Failback::Always => 0,
+        Failback::Preferred | Failback::Never => load.get(name).copied().unwrap_or_default(),
+    };
     let best = eligible.nodes.iter().filter(|(_, c)| Some(c.tier) == eligible.best);
     let mut ranked: Vec<(&str, &Candidate)> = best.map(|(name, c)| (*name, *c)).collect();
     ranked.sort_by_cached_key(|(name, candidate)| {
-        (
-            Some(*name) != preferred,
-            Reverse(candidate.weight),
-            load.get(name).copied().unwrap_or_default(),
-            tie_break(name, vip),
-        )
+        (Some(*name) != preferred, Reverse(candidate.weight), held(name), tie_break(name, vip))
     });
     ranked.into_iter().map(|(name, _)| name).collect()
+}
+
+/// The node that would own this VIP if it had one of the interfaces that advertisements name; `None` while some live
+/// candidate has one, or none is named.
+pub fn stranded<'a>(vip: Vip, wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Option<&'a str> {
+    let alive = || {
+        let node = |name: &str| live.get(name).filter(|node| !node.draining);
+        wanted.candidates.iter().filter_map(move |(name, candidate)| Some((name, candidate, node(name)?)))
+    };
+    let somewhere = |(_, candidate, node): (_, &Candidate, &LiveNode)| {
+        candidate.interfaces == Interfaces::All || has_link(candidate, node)
+    };
+    if alive().any(somewhere) {
+        return None;
+    }
+    let order = |(name, candidate, _): &(&String, &Candidate, &LiveNode)| {
+        (candidate.tier, Reverse(candidate.weight), tie_break(name, vip))
+    };
+    alive().min_by_key(order).map(|(name, ..)| name.as_str())
 }
 
 fn judge(

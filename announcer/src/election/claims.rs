@@ -46,6 +46,10 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
+        let heard = self.view.sessions.values().map(|seen| seen.heard_until()).filter(|until| *until > now);
+        if let Some(until) = heard.min() {
+            self.wake(until);
+        }
         self.watch_readiness(now, &demand, &live);
         let (claims, due) = self.claim_states(&demand, now);
         let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);
@@ -114,8 +118,8 @@ impl Machine {
         claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    fn live_nodes(&mut self, now: BootNs) -> BTreeMap<String, LiveNode> {
-        let mut due = None;
+    /// The nodes with a session that is not fenced, as far as we have heard.
+    pub fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions
@@ -123,11 +127,7 @@ impl Machine {
             .filter_map(|seen| {
                 let holder = seen.session.holder.as_ref()?;
                 let session = &seen.session;
-                let heard_until = seen.heard_until();
-                let heard = heard_until > now;
-                if heard {
-                    due = Some(due.map_or(heard_until, |earlier: BootNs| earlier.min(heard_until)));
-                }
+                let heard = seen.heard_until() > now;
                 let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
             })
@@ -135,9 +135,6 @@ impl Machine {
         // Of ourselves we know more than our last renewal said.
         let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true), heard: true };
         live.insert(self.me.holder.node.clone(), own);
-        if let Some(at) = due {
-            self.wake(at);
-        }
         live
     }
 

@@ -91,6 +91,20 @@ impl Leases {
         })
     }
 
+    /// All Leases as they are, each with the time of its last write by the writer's wall clock: for people alone.
+    ///
+    /// # Errors
+    /// What the API server said, or that it did not answer.
+    pub async fn read(&self) -> Result<Vec<(Record, Option<jiff::Timestamp>)>, kube::Error> {
+        let listed = self.bare.list(&ListParams::default()).await?;
+        let written = |lease: &DynamicObject| lease.data.pointer("/spec/renewTime")?.as_str()?.parse().ok();
+        let read = |lease| {
+            let at = written(&lease);
+            Some((record_of(lease)?, at))
+        };
+        Ok(listed.items.into_iter().filter_map(read).collect())
+    }
+
     /// Everything that happens to the Leases, for ever: a complete list, then each change, then a list again
     /// whenever the watch could not be continued where it stood.
     pub fn observe(&self) -> impl Stream<Item = Input> + Send + use<> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use super::{
     coverage::{Coverage, Reach, on_node},
     demand::{Candidate, Tier},
-    options::Options,
+    options::{NodeHealth, Options},
 };
 use crate::{
     kube::{Node, Service, TrafficPolicy},
@@ -105,7 +105,7 @@ pub(super) fn judge(
         let candidate =
             on_node(reaches, index).ok_or(Refusal::NotSelected).and_then(|(weight, interfaces)| {
                 refusal(coverage.options, service, node)
-                    .map_or(Ok(Candidate { weight, tier: tier(node), interfaces }), Err)
+                    .map_or(Ok(Candidate { weight, tier: tier(coverage.options, node), interfaces }), Err)
             });
         (node.name.clone(), candidate)
     };
@@ -142,10 +142,11 @@ fn refusal(options: &Options, service: &Service, node: &Node) -> Option<Refusal>
 }
 
 /// How good a choice the node is.
-fn tier(node: &Node) -> Tier {
-    if !node.ready || node.network_unavailable {
+fn tier(options: &Options, node: &Node) -> Tier {
+    let counts = options.node_health == NodeHealth::Prefer;
+    if node.network_unavailable || counts && !node.ready {
         Tier::NotReady
-    } else if node.leaving() {
+    } else if counts && node.leaving() {
         Tier::Cordoned
     } else {
         Tier::Ready

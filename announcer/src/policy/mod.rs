@@ -21,7 +21,7 @@ pub use demand::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand};
 pub use explain::{Explanation, ServiceVerdict, explain};
 pub use judge::{Hindrance, Refusal, Verdicts};
 pub use links::{LinkPlan, interfaces_for, link_plan};
-pub use options::Options;
+pub use options::{NodeHealth, Options};
 
 #[cfg(test)]
 mod tests;

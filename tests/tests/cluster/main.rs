@@ -1,6 +1,7 @@
 //! Announcer on real clusters: the user's own manifests and commands, and what must not happen when things break.
 //! Run by `cargo xtask test cluster`, which builds the image.
 
+mod policy;
 mod processes;
 mod restarts;
 mod scenario;

@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::{
-    Args, Fencing, node,
+    Args, Fencing,
+    beside::Beside,
+    node,
     state::Said,
     turn::{Agent, SharedCounts},
 };
@@ -20,11 +22,12 @@ use crate::{
     },
     datapath::{Config, Datapath},
     election::{Identity, Leases, Machine, Settings},
-    kube, policy,
+    kube,
     report::{
         changes::Changes,
         health::Health,
         http::{Pages, Server},
+        l2_status::Author,
         log,
         metrics::Metrics,
     },
@@ -56,7 +59,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let excludes = Excludes::new(args.exclude_interfaces.iter().filter(|pattern| !pattern.is_empty()))
         .context("--exclude-interfaces")?;
     let holder = node::holder(&args.node_name, &args.boot_id_file)?;
-    let clients = kube::connect(args.kubeconfig.as_deref()).await?;
+    let clients = kube::connect(args.cluster.kubeconfig.as_deref()).await?;
     // The first summary comes with the start, so that a new Pod's log says at once what it holds.
     let ten_minutes_ago = Instant::now().checked_sub(SUMMARY_HEADSTART);
     let changes = Changes::new(&args.node_name, ten_minutes_ago.unwrap_or_else(Instant::now));
@@ -100,14 +103,16 @@ async fn start(args: Args) -> anyhow::Result<()> {
     station.tell_links(&reports);
     station.keep_announcing();
     let (outcomes, came_back) = mpsc::unbounded_channel();
-    let (snapshots, _watching) = kube::watch(clients.watch, &args.namespace);
+    let (snapshots, _watching) = kube::watch(clients.watch.clone(), &args.cluster.namespace);
+    let author = Author { node: args.node_name.clone(), pod: args.pod_name.zip(args.pod_uid) };
     let agent = Agent {
+        beside: Beside::new(&clients, &args.cluster.namespace, author),
         node: args.node_name,
-        options: policy::Options { lb_class: args.lb_class, ignore_exclude_lb: args.ignore_exclude_lb },
+        options: args.cluster.options(),
         excludes,
         on_shutdown: args.on_shutdown,
         machine: Machine::new(identity, settings, target),
-        leases: Leases::new(clients.leases, &args.namespace),
+        leases: Leases::new(clients.leases, &args.cluster.namespace),
         metrics,
         counts,
         health,

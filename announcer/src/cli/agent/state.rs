@@ -46,7 +46,7 @@ impl Agent {
                 );
             }
         }
-        self.metrics.set_invalid_objects(snapshot.invalid.len());
+        self.metrics.set_invalid_objects(&snapshot.invalid);
         let clashes = policy::clashes(&snapshot, &self.options);
         for (vip, whose) in clashes.iter().filter(|(vip, _)| !self.said.clashes.contains(vip)) {
             error!(ip = %vip, node = self.node, whose, "a Service has a Node's own address; it is not announced");
@@ -118,7 +118,9 @@ impl Agent {
         let now = BootNs::now();
         self.station.defend();
         self.publish(now)?;
-        self.turn(Input::Tick)
+        self.turn(Input::Tick)?;
+        self.tell_cluster();
+        Ok(())
     }
 
     fn publish(&mut self, now: BootNs) -> Result<(), DatapathError> {
@@ -210,6 +212,9 @@ impl Agent {
                     .map(|l| l.name.clone())
                     .collect();
                 self.station.changes.gained(*vip, &services(vip), &names, &why, *epoch);
+                if why != Gain::Adopted {
+                    self.tell_assigned(*vip);
+                }
             }
             Change::Lost { vip, why, to } => {
                 let because = (*why).to_owned();

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{OnShutdown, state::Said};
+use super::{OnShutdown, beside::Beside, state::Said};
 use crate::{
     cli::{
         kernel::{PauseWatch, owner_table},
@@ -83,6 +83,7 @@ pub(super) struct Agent {
     pub(super) said: Said,
     /// What the kernel matches, for the demand and the links that are known; `None`: one of them has changed.
     pub(super) followed: Option<Target>,
+    pub(super) beside: Beside,
     pub(super) pauses: PauseWatch,
 }
 

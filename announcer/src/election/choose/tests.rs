@@ -197,3 +197,24 @@ fn a_node_that_is_not_ready_keeps_its_vips_until_it_has_been_so_for_a_while() {
     assert_eq!(verdict(false), Verdict::Keep);
     assert_eq!(verdict(true), Verdict::HandOver { to: "b".into(), why: "node is not ready" });
 }
+
+#[test]
+fn a_vip_whose_interfaces_no_live_node_has_is_stranded_at_the_one_that_would_be_first() {
+    let mut demand = demand(&["10.20.30.1"], &[("iris1", 0, Tier::Ready), ("iris2", 0, Tier::Ready)]);
+    let vip = vip("10.20.30.1");
+    let stranded = |demand: &Demand, live| stranded(vip, &demand.vips[&vip], &live).map(str::to_owned);
+    assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), None);
+    let candidates = demand.vips.values().flat_map(|of| of.candidates.iter());
+    let candidates: BTreeMap<String, Candidate> = candidates
+        .map(|(name, candidate)| {
+            let interfaces = Interfaces::Named(BTreeSet::from(["eth9".to_owned()]));
+            (name.clone(), Candidate { interfaces, ..candidate.clone() })
+        })
+        .collect();
+    demand.vips.insert(vip, VipDemand { candidates: candidates.into(), ..VipDemand::default() });
+    assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), Some("iris2".to_owned()));
+    assert_eq!(stranded(&demand, live(&["iris1"])), Some("iris1".to_owned()));
+    let mut there = live(&["iris1", "iris2"]);
+    there.get_mut("iris1").expect("iris1").links.insert("eth9".to_owned());
+    assert_eq!(stranded(&demand, there), None);
+}
