@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    choose::{ClaimState, LiveNode, Verdict, choose},
+    choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
     machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
@@ -19,6 +19,8 @@ use crate::{
 /// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
 pub const CLAIMS_IN_FLIGHT: usize = 32;
 
+/// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
+const UNREADY: Duration = Duration::from_secs(15);
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP may be handed over to the same node once more.
@@ -44,8 +46,15 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
+        let heard = self.view.sessions.values().map(|seen| seen.heard_until()).filter(|until| *until > now);
+        if let Some(until) = heard.min() {
+            self.wake(until);
+        }
+        self.watch_readiness(now, &demand, &live);
         let (claims, due) = self.claim_states(&demand, now);
-        let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);
+        let moves = Moves { failback: self.settings.failback, unready };
+        let verdicts = choose(&demand, &live, &claims, moves);
         let mine = |(vip, claim): (&Vip, &ClaimState<'_>)| self.is_bound_to_us(*vip, claim).then_some(*vip);
         let mine: BTreeSet<Vip> = claims.iter().filter_map(mine).collect();
         if let Some(at) = due {
@@ -55,6 +64,11 @@ impl Machine {
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        // Who took what it was offered may be offered it again.
+        let claims = &self.view.claims;
+        let took =
+            |vip: &Vip, to: &String| claims.get(vip).and_then(|claim| claim.holder.as_ref()) == Some(to);
+        self.handed_over.retain(|vip, (to, _)| !took(vip, to));
         for (vip, verdict) in verdicts {
             let mine = mine.contains(&vip);
             match verdict {
@@ -104,8 +118,8 @@ impl Machine {
         claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    fn live_nodes(&mut self, now: BootNs) -> BTreeMap<String, LiveNode> {
-        let mut due = None;
+    /// The nodes with a session that is not fenced, as far as we have heard.
+    pub fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions
@@ -113,11 +127,7 @@ impl Machine {
             .filter_map(|seen| {
                 let holder = seen.session.holder.as_ref()?;
                 let session = &seen.session;
-                let heard_until = seen.heard_until();
-                let heard = heard_until > now;
-                if heard {
-                    due = Some(due.map_or(heard_until, |earlier: BootNs| earlier.min(heard_until)));
-                }
+                let heard = seen.heard_until() > now;
                 let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
             })
@@ -125,9 +135,6 @@ impl Machine {
         // Of ourselves we know more than our last renewal said.
         let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true), heard: true };
         live.insert(self.me.holder.node.clone(), own);
-        if let Some(at) = due {
-            self.wake(at);
-        }
         live
     }
 
@@ -148,6 +155,25 @@ impl Machine {
             })
             .collect();
         (states, wake)
+    }
+
+    /// A node that is not Ready, though its session lives, gives its VIPs away only if it stays so for a while, and only if
+    /// most nodes are better off: in an incident of the control plane all are found not Ready, one after the other.
+    fn watch_readiness(&mut self, now: BootNs, demand: &Demand, live: &BTreeMap<String, LiveNode>) {
+        let mut tiers: BTreeMap<&String, Tier> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for wanted in
+            demand.vips.values().filter(|wanted| seen.insert(std::sync::Arc::as_ptr(&wanted.candidates)))
+        {
+            let living = wanted.candidates.iter().filter(|(node, _)| live.contains_key(*node));
+            tiers.extend(living.map(|(node, candidate)| (node, candidate.tier)));
+        }
+        let not_ready = tiers.values().filter(|tier| **tier == Tier::NotReady).count();
+        let alone = tiers.get(&self.me.holder.node) == Some(&Tier::NotReady) && 2 * not_ready <= tiers.len();
+        self.unready_since = alone.then(|| self.unready_since.unwrap_or(now));
+        if let Some(due) = self.unready_since.map(|since| since + UNREADY).filter(|due| *due > now) {
+            self.wake(due);
+        }
     }
 
     /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with

@@ -285,6 +285,8 @@ pub struct Machine {
     pub(super) in_use: BTreeMap<Vip, Mac>,
     /// To whom a VIP was last handed over for a soft reason, and when.
     pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
+    /// Since when our Node has been not Ready, while most others were.
+    pub(super) unready_since: Option<BootNs>,
     /// Not to be tried again before.
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
@@ -332,6 +334,7 @@ impl Machine {
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
             handed_over: BTreeMap::new(),
+            unready_since: None,
             not_before: BTreeMap::new(),
             useless_since: BTreeMap::new(),
             outstanding: BTreeMap::new(),

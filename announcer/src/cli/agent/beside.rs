@@ -1,18 +1,14 @@
 //! What the cluster is told: Kubernetes events and `ServiceL2Status`. Everything here is handed over and never waited
 //! for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
 use super::turn::Agent;
 use crate::{
     datapath::Owners,
-    election::{LiveNode, View, stranded},
+    election::{View, stranded},
     kube::{Clients, InvalidObject, ObjectKey, Service},
     policy::{Demand, Interfaces},
     report::{
@@ -118,12 +114,7 @@ impl Agent {
             return;
         };
         self.beside.stranded_due = Instant::now() + STRANDED;
-        let sessions = self.machine.view().sessions.values();
-        let live = sessions.filter_map(|seen| {
-            let (holder, links) = (seen.session.holder.as_ref()?, seen.session.links.clone());
-            Some((holder.node.clone(), LiveNode { links, draining: seen.session.draining, heard: true }))
-        });
-        let live: BTreeMap<String, LiveNode> = live.collect();
+        let live = self.machine.live_nodes(BootNs::now());
         let here = |vip: &Vip| stranded(*vip, &demand.vips[vip], &live) == Some(self.node.as_str());
         let now: BTreeSet<Vip> = demand.vips.keys().copied().filter(here).collect();
         for vip in now.difference(&self.beside.stranded) {

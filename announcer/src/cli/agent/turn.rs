@@ -81,9 +81,9 @@ pub(super) struct Agent {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
-    pub(super) beside: Beside,
     /// What the kernel matches, for the demand and the links that are known; `None`: one of them has changed.
     pub(super) followed: Option<Target>,
+    pub(super) beside: Beside,
     pub(super) pauses: PauseWatch,
 }
 

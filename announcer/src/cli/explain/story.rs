@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     election::{
-        ClaimState, Failback, LiveNode, Verdict, choose,
+        ClaimState, Failback, LiveNode, Moves, Verdict, choose,
         lease::{Claim, Record, Session},
     },
     kube::{ObjectKey, Snapshot},
@@ -89,7 +89,7 @@ pub(super) fn tell(
     let live = leases.live();
     let mut claims = leases.states();
     let owner = leases.owner(vip);
-    let verdict = choose(&demand, &live, &claims, failback).remove(&vip);
+    let verdict = choose(&demand, &live, &claims, Moves { failback, unready: true }).remove(&vip);
     let ranked = successors(&demand, live.clone(), &mut claims, failback, vip);
     let nodes = nodes(snapshot, &explanation, &demand, &leases, owner.as_ref(), &ranked, vip, now);
     let (services, advertisements) = asked_by(&explanation);
@@ -145,8 +145,8 @@ impl<'a> Leases<'a> {
     }
 
     fn valid_holder(&self, claim: &'a Claim) -> Option<&'a str> {
-        let holder = claim.holder.as_deref()?;
-        let (session, _) = self.sessions.get(holder)?;
+        let holder = claim.holder.as_ref()?;
+        let (session, _) = self.sessions.get(holder.as_str())?;
         let bound = session.uid == claim.session_uid && session.epoch == claim.session_epoch;
         (bound && session.holder.is_some()).then_some(holder)
     }
@@ -179,7 +179,7 @@ fn successors(
     {
         live.remove(owner);
     }
-    match choose(demand, &live, claims, failback).remove(&vip) {
+    match choose(demand, &live, claims, Moves { failback, unready: true }).remove(&vip) {
         Some(Verdict::Take(ranked)) => ranked,
         _ => Vec::new(),
     }

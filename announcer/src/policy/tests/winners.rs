@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::election::{ClaimState, Failback, LiveNode, Verdict, choose};
+use crate::election::{ClaimState, Failback, LiveNode, Moves, Verdict, choose};
 
 const OTHER: &str = "10.20.30.2";
 
@@ -15,7 +15,9 @@ fn live(names: &[&str]) -> BTreeMap<String, LiveNode> {
 
 /// Best first; empty: nobody.
 fn ranking(demand: &Demand, address: &str, alive: &[&str]) -> Vec<String> {
-    match choose(demand, &live(alive), &BTreeMap::new(), Failback::Always).remove(&vip(address)) {
+    match choose(demand, &live(alive), &BTreeMap::new(), Moves { failback: Failback::Always, unready: true })
+        .remove(&vip(address))
+    {
         Some(Verdict::Take(ranked)) => ranked,
         _ => Vec::new(),
     }
@@ -125,9 +127,10 @@ fn under_cluster_policy_each_of_255_addresses_has_one_announcer_whoever_asks_and
         // What one node has heard and another not must not make them differ about what nobody owns.
         let mut deaf = live(&["iris1", "iris2"]);
         deaf.values_mut().for_each(|node| node.heard = false);
-        let verdicts = choose(&both, &live(&["iris1", "iris2"]), &BTreeMap::new(), failback);
-        assert_eq!(verdicts, choose(&both, &deaf, &BTreeMap::new(), failback));
-        assert_eq!(verdicts, choose(&one, &deaf, &BTreeMap::new(), failback));
+        let verdicts =
+            choose(&both, &live(&["iris1", "iris2"]), &BTreeMap::new(), Moves { failback, unready: true });
+        assert_eq!(verdicts, choose(&both, &deaf, &BTreeMap::new(), Moves { failback, unready: true }));
+        assert_eq!(verdicts, choose(&one, &deaf, &BTreeMap::new(), Moves { failback, unready: true }));
         let mut count = BTreeMap::<String, usize>::new();
         for verdict in verdicts.into_values() {
             let Verdict::Take(ranked) = verdict else { panic!("{verdict:?}") };
@@ -226,9 +229,9 @@ fn a_preferred_node_that_is_gone_gives_way_and_one_that_returns_reclaims() {
     assert_eq!(ranking(&demand, VIP, &names)[0], "node-a");
     assert_eq!(ranking(&demand, VIP, &["node-b", "node-c"])[0], "node-c", "the other preferred one");
     assert_eq!(ranking(&demand, VIP, &["node-b"])[0], "node-b", "none: the hash");
-    let owned = [(vip(VIP), ClaimState { owner: Some("node-c"), preferred: None })].into();
+    let owned = |by: &'static str| [(vip(VIP), ClaimState { owner: Some(by), preferred: None })].into();
     for failback in [Failback::Always, Failback::Preferred] {
-        let verdicts = choose(&demand, &live(&names), &owned, failback);
+        let verdicts = choose(&demand, &live(&names), &owned("node-c"), Moves { failback, unready: true });
         let Verdict::HandOver { to, .. } = &verdicts[&vip(VIP)] else { panic!("{verdicts:?}") };
         assert_eq!(to, "node-a", "{failback:?}");
     }
