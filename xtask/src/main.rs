@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Arguments),
     /// Looks for a frame that the packet logic judges wrongly
     Fuzz(fuzz::Arguments),
+    /// Simulates clusters through faults by the hour, and looks at every state of small ones
+    Sim(sim::Arguments),
     /// A real Kubernetes cluster on network namespaces
     Cluster(cluster::Arguments),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),
     };
     match done {

@@ -29,6 +29,12 @@ pub struct Host {
     pub links: BTreeSet<String>,
     /// No way to the API server.
     pub cut: bool,
+    /// Its rights were revoked: a definite no to every request.
+    pub refused: bool,
+    /// The part of a split wire that it is on.
+    pub segment: u64,
+    /// A virtual machine that its hypervisor does not run.
+    pub frozen: bool,
     pub settings: Settings,
     /// Counts agents, so that what belongs to a dead one is told apart.
     pub life: u64,
@@ -76,6 +82,9 @@ impl Host {
             kernel: Kernel::default(),
             links: ["eth0", "eth1"].map(str::to_owned).into(),
             cut: false,
+            refused: false,
+            segment: 0,
+            frozen: false,
             settings,
             life: 0,
             agent: None,
@@ -99,7 +108,12 @@ impl Host {
     }
 
     pub fn answers(&self, vip: Vip, now: u64) -> bool {
-        self.up && self.kernel.answers(vip, self.boot(now))
+        self.up && !self.frozen && self.kernel.answers(vip, self.boot(now))
+    }
+
+    /// Its clock stood still for so long.
+    pub fn stood_still(&mut self, span: u64) {
+        self.booted_at += span;
     }
 
     /// Another boot: nothing pinned is left.

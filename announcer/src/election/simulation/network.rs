@@ -41,6 +41,11 @@ impl World {
         } else if self.rng.per_mille(self.weather.loss) {
             return;
         }
+        // Somebody on the way sends it twice.
+        if self.rng.per_mille(self.weather.twice) {
+            let again = delay + self.latency();
+            self.later(again, host, Event::Arrives(token, request.clone()));
+        }
         self.later(delay, host, Event::Arrives(token, request));
     }
 
@@ -49,7 +54,7 @@ impl World {
             return;
         }
         let before = self.store.revision;
-        let answer = if self.rng.per_mille(self.weather.refused) {
+        let answer = if self.hosts[host].refused || self.rng.per_mille(self.weather.refused) {
             Answer::Refused
         } else {
             self.store.perform(self.now, request)
@@ -167,7 +172,7 @@ impl World {
     }
 
     pub fn list(&mut self, host: usize, connection: u64) {
-        if !self.reaches(host) || self.rng.per_mille(self.weather.loss) {
+        if !self.reaches(host) || self.hosts[host].refused || self.rng.per_mille(self.weather.loss) {
             return self.later(SECOND, host, Event::List(connection));
         }
         let (version, records) = (self.version(), self.store.objects.values().cloned().collect());

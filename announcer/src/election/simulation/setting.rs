@@ -37,9 +37,16 @@ pub enum Fault {
     Restart,
     Drain,
     Restore,
+    Wipe,
+    Edit,
+    /// The segment splits, or heals.
+    Wire,
+    Rights,
+    /// A hypervisor's pause, shorter than the margin.
+    Freeze,
 }
 
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 25] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Strike,
@@ -60,6 +67,11 @@ pub const FAULTS: [Fault; 20] = [
     Fault::Restart,
     Fault::Drain,
     Fault::Restore,
+    Fault::Wipe,
+    Fault::Edit,
+    Fault::Wire,
+    Fault::Rights,
+    Fault::Freeze,
 ];
 
 /// Faults that no client may notice.
@@ -74,6 +86,7 @@ pub struct Weather {
     pub late_by: u64,
     pub lag: u64,
     pub refused: u64,
+    pub twice: u64,
     pub strikes_ppm: u64,
     pub api_down: bool,
 }
@@ -106,6 +119,9 @@ pub struct Setting {
     pub policy: Policy,
     pub weather: Weather,
     pub agent_down: u64,
+    /// Rounds of faults, recovery and quiet.
+    pub rounds: u64,
+    pub fault_every: u64,
     pub faults_for: u64,
     pub recovers_in: u64,
     pub quiet_for: u64,
@@ -136,25 +152,35 @@ impl Setting {
             late_by: rng.range(SECOND, 20 * SECOND),
             lag: rng.range(SECOND, 20 * SECOND),
             refused: if rng.per_mille(200) { 20 } else { 0 },
+            twice: if rng.per_mille(200) { 30 } else { 0 },
             ..Weather::default()
         };
         let mut weather = if unnoticed || rng.per_mille(300) { calm } else { rough };
         if faults.contains(&Fault::Strike) {
             weather.strikes_ppm = rng.range(500, 20_000);
         }
-        let waits_longest = strict || faults.iter().any(|f| matches!(f, Fault::Restore | Fault::Scale));
+        let waits_longest =
+            |f: &Fault| matches!(f, Fault::Restore | Fault::Wipe | Fault::Scale | Fault::Edit);
+        let waits_longest = strict || faults.iter().any(waits_longest);
+        let drift = rng.per_mille(500);
+        // A pause and a clock at the worst rate together are more than the margin is for.
+        faults.retain(|fault| *fault != Fault::Freeze || !drift);
+        // One world in eight is followed for hours, most of them steady.
+        let long = rng.per_mille(125);
         Self {
             strict,
             unnoticed,
             hosts: rng.range(2, 5),
             twin: !unnoticed && rng.per_mille(120),
-            drift: rng.per_mille(500),
+            drift,
             policy,
             weather,
             agent_down: if unnoticed { 4 * SECOND } else { rng.range(SECOND, 40 * SECOND) },
-            faults_for: rng.range(if unnoticed { 200 } else { 100 }, 400) * SECOND,
+            rounds: if long { rng.range(2, 5) } else { 1 },
+            fault_every: if long && rng.per_mille(500) { 400 } else { 20 } * SECOND,
+            faults_for: rng.range(if unnoticed { 200 } else { 100 }, if long { 4_000 } else { 400 }) * SECOND,
             recovers_in: if waits_longest { 200 } else { 100 } * SECOND,
-            quiet_for: 150 * SECOND,
+            quiet_for: if long { rng.range(600, 6_000) } else { 150 } * SECOND,
             faults,
         }
     }

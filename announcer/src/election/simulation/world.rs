@@ -42,11 +42,18 @@ pub enum Event {
     Fault,
     Sample,
     Calm,
+    /// The quiet hours are over.
+    Round,
+    /// A virtual machine runs again; its clock stood still meanwhile.
+    Thaw(u64),
 }
 
 pub struct World {
     pub rng: Rng,
     pub now: u64,
+    /// When this round of faults, recovery and quiet began.
+    pub round_at: u64,
+    rounds: u64,
     queue: BTreeMap<(u64, u64), Box<(usize, u64, Event)>>,
     events: u64,
     pub setting: Setting,
@@ -67,6 +74,8 @@ impl World {
         let mut world = Self {
             rng,
             now: SECOND,
+            round_at: 0,
+            rounds: 0,
             queue: BTreeMap::new(),
             events: 0,
             weather: setting.weather,
@@ -110,11 +119,8 @@ impl World {
 
     /// Runs until the queue says it is over. `Err`: a property was broken.
     pub fn run(&mut self) -> Result<(), String> {
-        let end = self.setting.faults_for + self.setting.recovers_in + self.setting.quiet_for;
-        while let Some(((at, _), next)) = self.queue.pop_first() {
-            if at > end {
-                break;
-            }
+        while self.rounds < self.setting.rounds {
+            let Some(((at, _), next)) = self.queue.pop_first() else { break };
             let (host, life, event) = *next;
             self.now = at;
             self.handle(host, life, event);
@@ -129,12 +135,30 @@ impl World {
         self.events
     }
 
+    /// Faults begin anew, after hours in which nothing happened.
+    fn next_round(&mut self) {
+        self.rounds += 1;
+        if self.rounds < self.setting.rounds {
+            self.say(|_| "a new round of faults".to_owned());
+            self.round_at = self.now;
+            self.weather = self.setting.weather;
+            self.checks.new_round(self.setting.unnoticed);
+            for host in (0..self.hosts.len()).filter(|host| !self.hosts[*host].up).collect::<Vec<_>>() {
+                self.later(MS, host, Event::Start);
+            }
+            self.later(SECOND, 0, Event::Fault);
+            self.later(self.setting.faults_for, 0, Event::Calm);
+        }
+    }
+
     fn handle(&mut self, host: usize, life: u64, event: Event) {
         match event {
             Event::Arrives(token, request) => return self.arrives(host, life, token, &request),
             Event::Fault => return self.fault(),
             Event::Calm => return self.calm_down(),
             Event::Sample => return self.sample(),
+            Event::Round => return self.next_round(),
+            Event::Thaw(span) => return self.thaw(host, span),
             Event::Start if self.hosts[host].life == life => return self.start(host),
             _ => {}
         }
@@ -272,13 +296,20 @@ impl World {
     }
 
     fn probe_ends(&mut self, host: usize, token: Token, vip: Vip) {
-        let heard =
-            self.hosts.iter().enumerate().find(|(other, h)| *other != host && h.answers(vip, self.now));
+        let heard = self.hosts.iter().enumerate().find(|(other, h)| {
+            *other != host && self.hear_each_other(host, *other) && h.answers(vip, self.now)
+        });
         let by = heard.map(|(other, _)| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
         if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
             let probed = by.map_or(Probed::Unused, Probed::InUse);
             self.deliver(host, Input::Probed(vip, probed));
         }
+    }
+
+    /// Whether frames pass between two machines.
+    pub fn hear_each_other(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.hosts[one], &self.hosts[other]);
+        one.segment == other.segment && one.links.intersection(&other.links).next().is_some()
     }
 
     pub fn version(&self) -> Version {
