@@ -88,6 +88,14 @@ impl Cluster {
     }
 
     pub fn start(&mut self, name: &'static str, boot: &str, inherited: Target) {
+        self.begin(name, boot, inherited);
+        let demand = Arc::new(demand(&self.names, &[], 0));
+        self.step(name, Input::Demand(demand));
+        self.list(name);
+    }
+
+    /// An agent that knows its links and nothing else.
+    pub fn begin(&mut self, name: &'static str, boot: &str, inherited: Target) {
         let me = Identity { holder: holder(name, boot), seed: 7 + self.now, agent: String::new() };
         let settings = Settings { failback: Failback::Never, strict: self.strict };
         let mut kernel = Kernel::default();
@@ -96,11 +104,8 @@ impl Cluster {
         }
         let machine = Machine::new(me, settings, inherited);
         let mut node = Node { machine, kernel, out: Vec::new(), cut: false, held_back: false, cursor: 0 };
-        let now = at(self.now);
-        node.step(now, Input::Links(BTreeSet::from(["eth0".to_owned()])));
-        node.step(now, Input::Demand(Arc::new(demand(&self.names, &[], 0))));
+        node.step(at(self.now), Input::Links(BTreeSet::from(["eth0".to_owned()])));
         self.nodes.insert(name, node);
-        self.list(name);
     }
 
     /// The agent dies; what it leaves in the kernel is what the next one finds.

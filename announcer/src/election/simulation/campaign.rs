@@ -31,6 +31,8 @@ pub struct Campaign {
 pub struct Figures {
     pub seeds: u64,
     pub hours: f64,
+    /// Of them with faults.
+    pub rough: f64,
     pub events: u64,
     pub gains: u64,
     pub fences: u64,
@@ -42,6 +44,7 @@ impl Figures {
     fn add(&mut self, world: &World) {
         self.seeds += 1;
         self.hours += world.now as f64 / 3.6e12;
+        self.rough += world.checks.rough_ns as f64 / 3.6e12;
         self.events += world.events();
         self.gains += world.checks.gains;
         self.fences += world.checks.fences;
@@ -52,10 +55,10 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, hours, events, gains, fences, adopted, doubles } = self;
+        let Self { seeds, hours, rough, events, gains, fences, adopted, doubles } = self;
         write!(
             f,
-            "{seeds} seeds, {hours:.1} simulated cluster-hours, {events} events, {gains} VIPs gained, {fences} nodes \
+            "{seeds} seeds, {hours:.1} simulated cluster-hours ({rough:.1} under faults), {events} events, {gains} VIPs gained, {fences} nodes \
              fenced, {adopted} adoptions, {doubles} answers doubled where that is allowed"
         )
     }

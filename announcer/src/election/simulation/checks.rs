@@ -27,6 +27,8 @@ pub struct Checks {
     pub fences: u64,
     pub doubles: u64,
     pub adopted: u64,
+    /// Time under faults.
+    pub rough_ns: u64,
 }
 
 /// Early fencing and restored stores may double an answer until the old owner has seen the new claim, or

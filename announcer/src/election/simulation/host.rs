@@ -70,6 +70,15 @@ pub struct Watch {
     pub not_before: u64,
 }
 
+impl Agent {
+    /// The step asked for nothing: it is over at once.
+    pub fn has_nothing_to_do(&mut self) -> bool {
+        let nothing = self.plan.is_empty() && self.to_send.is_empty();
+        self.busy &= !nothing;
+        nothing
+    }
+}
+
 impl Host {
     pub fn new(node: &str, machine_id: &str, settings: Settings, drift_ppm: i64) -> Self {
         Self {

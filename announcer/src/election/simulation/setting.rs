@@ -159,14 +159,17 @@ impl Setting {
         if faults.contains(&Fault::Strike) {
             weather.strikes_ppm = rng.range(500, 20_000);
         }
-        let waits_longest =
-            |f: &Fault| matches!(f, Fault::Restore | Fault::Wipe | Fault::Scale | Fault::Edit);
-        let waits_longest = strict || faults.iter().any(waits_longest);
         let drift = rng.per_mille(500);
         // A pause and a clock at the worst rate together are more than the margin is for.
         faults.retain(|fault| *fault != Fault::Freeze || !drift);
         // One world in eight is followed for hours, most of them steady.
         let long = rng.per_mille(125);
+        if long && rng.per_mille(700) {
+            policy.others = 1_200;
+        }
+        let waits_longest =
+            |f: &Fault| matches!(f, Fault::Restore | Fault::Wipe | Fault::Scale | Fault::Edit);
+        let waits_longest = strict || policy.others > 0 || faults.iter().any(waits_longest);
         Self {
             strict,
             unnoticed,
@@ -180,7 +183,7 @@ impl Setting {
             fault_every: if long && rng.per_mille(500) { 400 } else { 20 } * SECOND,
             faults_for: rng.range(if unnoticed { 200 } else { 100 }, if long { 4_000 } else { 400 }) * SECOND,
             recovers_in: if waits_longest { 200 } else { 100 } * SECOND,
-            quiet_for: if long { rng.range(600, 6_000) } else { 150 } * SECOND,
+            quiet_for: if long { rng.range(600, 14_400) } else { 150 } * SECOND,
             faults,
         }
     }

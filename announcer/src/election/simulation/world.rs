@@ -8,7 +8,7 @@ use std::{
 use super::{
     brief,
     checks::Checks,
-    host::{Host, MS, SECOND},
+    host::{Agent, Host, MS, SECOND},
     rng::Rng,
     setting::{Setting, Weather},
     store::{self, Store},
@@ -138,6 +138,7 @@ impl World {
     /// Faults begin anew, after hours in which nothing happened.
     fn next_round(&mut self) {
         self.rounds += 1;
+        self.checks.rough_ns += self.setting.faults_for;
         if self.rounds < self.setting.rounds {
             self.say(|_| "a new round of faults".to_owned());
             self.round_at = self.now;
@@ -246,6 +247,9 @@ impl World {
             self.say(|w| format!("{} step {said} => {changes:?}", w.hosts[at].machine_id));
         }
         self.checks.changed(self.now, at, &changes);
+        if self.hosts[at].agent.as_mut().is_some_and(Agent::has_nothing_to_do) {
+            return self.turn(at);
+        }
         let after = self.rng.below(MS / 5);
         self.later(after, at, Event::Work);
     }
