@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Change, Input, Request, Target,
-    lease::{Record, Version},
+    Answer, Change, Input, Request, Target, View,
+    lease::{Claim, Record, Version},
     scripted::{Cluster, at, demand, holder, vip, written},
     times::D_MAX,
 };
@@ -443,4 +443,27 @@ fn an_observer_that_was_cut_off_itself_starts_to_wait_anew() {
     assert!(cluster.session("a").holder.is_some(), "what b did not hear while it was deaf proves nothing");
     cluster.run(5_000);
     assert!(cluster.session("a").holder.is_none());
+}
+
+/// Found by simulation: by hand, one claim of a was given to a node that never was. The session that it was bound to
+/// counted as gone, and with it went every other claim of a.
+#[test]
+fn a_claim_spoilt_by_hand_makes_no_other_claim_void() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let good = cluster.claim().expect("a claim");
+    let mut spoilt = Claim { vip: "10.0.0.2".parse().expect("an address"), ..good.clone() };
+    spoilt.holder = Some("nobody".to_owned());
+    let mut nobody = cluster.session("b");
+    (nobody.name, nobody.uid) = ("session-nobody".to_owned(), "n".to_owned());
+    let mut view = View::default();
+    for record in [
+        Record::Session(cluster.session("a")),
+        Record::Session(nobody),
+        Record::Claim(good.clone()),
+        Record::Claim(spoilt.clone()),
+    ] {
+        view.seen(at(0), record);
+    }
+    assert!(view.is_void(&spoilt, at(70_000)), "bound to a session that its holder never had");
+    assert!(!view.is_void(&good, at(70_000)));
 }

@@ -25,7 +25,7 @@ const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP may be handed over to the same node once more.
 const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
-const PROBE_AGAIN: Duration = Duration::from_secs(10);
+const PROBE_AGAIN: Duration = Duration::from_secs(3);
 /// When a VIP whose probes could not be sent is probed again.
 const PROBE_FAILED: Duration = Duration::from_secs(1);
 
@@ -50,6 +50,7 @@ impl Machine {
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         for (vip, verdict) in verdicts {
             let mine = self.is_bound_to_us(vip, &claims);
             match verdict {
@@ -229,6 +230,9 @@ impl Machine {
         if claim.as_ref().is_some_and(|claim| self.is_ours(claim) && !self.may_follow(now, claim)) {
             return;
         }
+        if claim.as_ref().is_some_and(|claim| self.may_be_held_on(claim)) && !self.is_unanswered(now, vip) {
+            return;
+        }
         let in_flight =
             self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(_))).count();
         if in_flight >= CLAIMS_IN_FLIGHT {
@@ -285,15 +289,32 @@ impl Machine {
             return true;
         }
         self.wake(waited);
-        if self.settings.strict {
-            return false;
-        }
+        !self.settings.strict && self.is_unanswered(now, vip)
+    }
+
+    /// Whether nobody answered for a VIP just now; if that is not known, it is asked.
+    fn is_unanswered(&mut self, now: BootNs, vip: Vip) -> bool {
         let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
         if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
         }
         self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
         false
+    }
+
+    /// Whether a void claim's owner may be cut off from the API server and answer on: it does not know that it was
+    /// fenced, and holds. As long as it is heard, it keeps the VIP.
+    fn may_be_held_on(&self, claim: &Claim) -> bool {
+        let Some(node) = claim.holder.as_ref().filter(|node| **node != self.me.holder.node) else {
+            return false;
+        };
+        match self.view.session(node).map(|seen| &seen.session).filter(|s| s.uid == claim.session_uid) {
+            // A session that is held again was silenced by its own agent first.
+            Some(session) => {
+                session.holder.is_none() && session.on_api_loss != "fence" && session.fencing != "strict"
+            }
+            None => !self.settings.strict,
+        }
     }
 
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another
@@ -331,7 +352,9 @@ impl Machine {
             Probed::InUse(mac) => {
                 self.probed.remove(&vip);
                 self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
-                self.changes.push_back(Change::InUse(vip, mac));
+                if self.in_use.insert(vip, mac) != Some(mac) {
+                    self.changes.push_back(Change::InUse(vip, mac));
+                }
             }
             Probed::Failed => {
                 self.not_before.insert(claim_name(vip), now + PROBE_FAILED);

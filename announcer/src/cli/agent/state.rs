@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::turn::Agent;
 use crate::{
@@ -216,6 +216,14 @@ impl Agent {
                 };
                 self.station.changes.lost(*vip, &services(vip), &loss);
             }
+            Change::Holding { held } => {
+                warn!(
+                    node = self.node,
+                    held,
+                    "the API server is away and our lease is over: holding on while nobody else answers"
+                );
+            }
+            Change::HeldOn => info!(node = self.node, "the API server is back: our lease is renewed"),
             Change::InUse(vip, mac) => {
                 warn!(ip = %vip, node = self.node, mac = %mac, "another host answers for this address: not taking it");
             }

@@ -4,7 +4,7 @@
 //! applied: a wedged loop cannot renew. Everything that is slow (requests, probes, multicast groups) runs beside it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,22 +17,23 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::state::Said;
+use super::{OnShutdown, state::Said};
 use crate::{
     cli::{
         kernel::{PauseWatch, owner_table},
         station::{Station, ticker},
     },
     datapath::DatapathError,
-    election::{Answer, Input, Leases, Machine, Probed, Request, Token},
-    kube::Snapshot,
+    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Token},
+    kube::{Node, Snapshot},
     policy::{Demand, Interfaces, Options},
     report::{
         health::Health,
         metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
     },
-    vocabulary::{BootNs, Link, LinkId, Vip},
+    vocabulary::{BootNs, Link, LinkId, Mac, Vip},
     wire::{
+        self,
         links::LinkView,
         probe::{Plan, probe},
         select::{Excludes, select},
@@ -46,7 +47,7 @@ const PROOFS: Duration = Duration::from_secs(10);
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
-const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
+const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(50), wait: Duration::from_millis(100) };
 
 /// Kernel counters by VIP and interface, as the metrics server gets them.
 pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
@@ -56,8 +57,10 @@ pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
 pub(super) enum Outcome {
     /// Of an API request; the kind of Lease, if it was a write.
     Answered(Token, Option<LeaseKind>, Box<Answer>),
-    /// Of probes.
-    Probed(Vip, Probed),
+    /// Of probes of VIPs that we would take.
+    Probed(Vec<(Vip, Probed)>),
+    /// Of probes of what we hold.
+    Challenged(Option<Challenged>),
 }
 
 /// Everything the loop owns.
@@ -65,6 +68,7 @@ pub(super) struct Agent {
     pub(super) node: String,
     pub(super) options: Options,
     pub(super) excludes: Excludes,
+    pub(super) on_shutdown: OnShutdown,
     pub(super) machine: Machine,
     pub(super) leases: Leases,
     pub(super) metrics: Arc<Metrics>,
@@ -141,8 +145,18 @@ impl Agent {
         for change in changes {
             self.tell(&change);
         }
+        let mut would_take = BTreeMap::new();
         for (token, request) in requests {
-            self.send(token, request);
+            match request {
+                Request::Probe(vip) => {
+                    would_take.insert(vip, self.links_for(vip));
+                }
+                Request::Challenge => self.challenge(),
+                request => self.send(token, request),
+            }
+        }
+        if !would_take.is_empty() {
+            self.probe(would_take);
         }
         Ok(())
     }
@@ -172,20 +186,6 @@ impl Agent {
 
     fn send(&mut self, token: Token, request: Request) {
         let outcomes = self.outcomes.clone();
-        if let Request::Probe(vip) = request {
-            let (links, own) = (self.links_for(vip), self.station.view.macs());
-            tokio::spawn(async move {
-                let probed = match probe(vip, &links, &own, PROBES).await {
-                    Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
-                    Err(error) => {
-                        warn!(ip = %vip, %error, "cannot probe this address; trying again");
-                        Probed::Failed
-                    }
-                };
-                let _ = outcomes.send(Outcome::Probed(vip, probed));
-            });
-            return;
-        }
         let kind = match &request {
             Request::Put(record) if record.name().starts_with("session-") => Some(LeaseKind::Session),
             Request::Put(_) => Some(LeaseKind::Claim),
@@ -195,6 +195,56 @@ impl Agent {
         tokio::spawn(async move {
             let answer = Box::new(leases.perform(request).await);
             let _ = outcomes.send(Outcome::Answered(token, kind, answer));
+        });
+    }
+
+    /// Asks whether anybody uses VIPs that we would take.
+    fn probe(&self, questions: BTreeMap<Vip, Vec<Link>>) {
+        let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
+        tokio::spawn(async move {
+            let probed = match probe(&questions, &own, PROBES).await {
+                Ok(said) => {
+                    let verdict =
+                        |by: Option<(_, _)>| by.map_or(Probed::Unused, |(_, mac)| Probed::InUse(mac));
+                    said.into_iter().map(|(vip, probed)| (vip, verdict(probed.answered_by))).collect()
+                }
+                Err(error) => {
+                    warn!(addresses = questions.len(), %error, "cannot probe addresses; trying again");
+                    questions.into_keys().map(|vip| (vip, Probed::Failed)).collect()
+                }
+            };
+            let _ = outcomes.send(Outcome::Probed(probed));
+        });
+    }
+
+    /// Asks whether anybody else uses what our kernel owns, wherever it can be asked.
+    fn challenge(&self) {
+        let mut questions: BTreeMap<Vip, Vec<Link>> = BTreeMap::new();
+        for (vip, link) in self.station.kernel.owned() {
+            if let Some(link) = self.station.view.links.get(&link).filter(|link| link.carrier) {
+                questions.entry(vip).or_default().push(link.clone());
+            }
+        }
+        let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
+        let ours: BTreeMap<LinkId, Mac> =
+            self.station.view.links.iter().map(|(id, l)| (*id, l.mac)).collect();
+        tokio::spawn(async move {
+            let round = match probe(&questions, &own, PROBES).await {
+                Ok(said) => {
+                    let rival = |(vip, probed): (Vip, wire::probe::Probed)| {
+                        let (link, mac) = probed.answered_by?;
+                        let lower = ours.get(&link).is_none_or(|ours| mac < *ours);
+                        Some((vip, if lower { Rival::Lower } else { Rival::Higher }))
+                    };
+                    let answered = said.into_iter().filter_map(rival).collect();
+                    Some(Challenged { asked: questions.into_keys().collect(), answered })
+                }
+                Err(error) => {
+                    warn!(%error, "cannot ask whether another host uses our addresses");
+                    None
+                }
+            };
+            let _ = outcomes.send(Outcome::Challenged(round));
         });
     }
 
@@ -210,7 +260,10 @@ impl Agent {
 
     fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
         match outcome {
-            Outcome::Probed(vip, probed) => self.turn(Input::Probed(vip, probed)),
+            Outcome::Probed(probed) => {
+                probed.into_iter().try_for_each(|(vip, probed)| self.turn(Input::Probed(vip, probed)))
+            }
+            Outcome::Challenged(round) => self.turn(Input::Challenged(round)),
             Outcome::Answered(token, kind, answer) => {
                 if let Some(kind) = kind {
                     let outcome = match *answer {
@@ -233,8 +286,12 @@ impl Agent {
 
     /// A signal: hand over if the node is going away, else keep everything for the next agent.
     fn leave(&mut self) -> Result<Instant, DatapathError> {
-        let own = self.snapshot.as_ref().map(|snapshot| snapshot.own_node(&self.node).cloned());
-        let leaving = own.is_some_and(|node| node.is_none_or(|node| node.leaving()));
+        let own = self.snapshot.as_ref().map(|snapshot| snapshot.own_node(&self.node));
+        let leaving = match self.on_shutdown {
+            OnShutdown::Auto => own.is_some_and(|node| node.is_none_or(Node::leaving)),
+            OnShutdown::Keep => false,
+            OnShutdown::Release => true,
+        };
         info!(node = self.node, hand_over = leaving, "announcer is told to stop");
         self.turn(Input::Shutdown(leaving))?;
         Ok(Instant::now() + HANDOVER)

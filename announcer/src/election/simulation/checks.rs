@@ -14,6 +14,8 @@ use crate::{election::Change, vocabulary::Vip};
 pub struct Checks {
     pub broken: Option<String>,
     pub restored_at: Option<u64>,
+    /// When links or the segment last changed.
+    pub rewired_at: Option<u64>,
     /// When a Lease was last edited by hand.
     pub edited_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
@@ -79,6 +81,7 @@ impl World {
             let edited = self.checks.edited_at.is_some_and(|at| self.now - at < D_MAX_NS);
             let weak = restored
                 || edited
+                || self.may_hold(vip, &by)
                 || !self.setting.strict && self.setting.faults.contains(&Fault::DeleteLease);
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
             if !weak || self.now - since > DOUBLE_ALLOWED {
@@ -86,6 +89,21 @@ impl World {
                 self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
             }
         }
+    }
+
+    /// Whether one of these holds on without a lease, and none of the others was heard by it, or not for long enough to
+    /// be asked and given way to.
+    fn may_hold(&self, vip: Vip, by: &[usize]) -> bool {
+        let asks_for = if self.setting.faults.contains(&Fault::Scale) || self.setting.policy.others > 0 {
+            120
+        } else {
+            30
+        };
+        let wire_is_new = self.checks.rewired_at.is_some_and(|at| self.now - at < asks_for * SECOND);
+        by.iter().any(|one| {
+            let deaf = |other: &usize| one == other || !self.hear_each_other(vip, *one, *other);
+            self.hosts[*one].by_hold && (wire_is_new || by.iter().all(deaf))
+        })
     }
 
     /// Twice a second: who answers.

@@ -85,6 +85,7 @@ impl World {
                 self.new_demand();
             }
             Fault::Link => {
+                self.checks.rewired_at = Some(self.now);
                 let link = if self.rng.per_mille(500) { "eth0" } else { "eth1" };
                 let links = &mut self.hosts[at].links;
                 if !links.remove(link) {
@@ -103,7 +104,10 @@ impl World {
             Fault::Wipe => {
                 self.restored_to(&Store::default());
             }
-            Fault::Wire => self.hosts[at].segment = self.rng.below(2),
+            Fault::Wire => {
+                self.checks.rewired_at = Some(self.now);
+                self.hosts[at].segment = self.rng.below(2);
+            }
             Fault::Rights => self.hosts[at].refused = !self.hosts[at].refused,
             Fault::Freeze => {
                 if self.hosts[at].up && !self.hosts[at].frozen {
@@ -221,6 +225,7 @@ impl World {
     /// All faults end, but for machines that stay dead.
     pub fn calm_down(&mut self) {
         self.say(|_| "all faults end".to_owned());
+        self.checks.rewired_at = Some(self.now);
         self.weather = Weather { late_by: SECOND, lag: SECOND, ..Weather::default() };
         let mut dead = 0;
         for host in 0..self.hosts.len() {

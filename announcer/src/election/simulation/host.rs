@@ -33,6 +33,8 @@ pub struct Host {
     pub refused: bool,
     /// The part of a split wire that it is on.
     pub segment: u64,
+    /// Its kernel's deadline is one that no lease earned.
+    pub by_hold: bool,
     /// A virtual machine that its hypervisor does not run.
     pub frozen: bool,
     pub settings: Settings,
@@ -93,6 +95,7 @@ impl Host {
             cut: false,
             refused: false,
             segment: 0,
+            by_hold: false,
             frozen: false,
             settings,
             life: 0,

@@ -8,7 +8,7 @@ use super::{
     rng::Rng,
 };
 use crate::{
-    election::{Failback, Settings},
+    election::{Failback, OnApiLoss, Settings},
     policy::{Candidate, Demand, Interfaces, Tier, VipDemand},
     vocabulary::Vip,
 };
@@ -110,6 +110,8 @@ pub struct Setting {
     pub faults: Vec<Fault>,
     /// Every agent fences strictly.
     pub strict: bool,
+    /// How many hold on while the API server is away, per thousand.
+    pub hold: u64,
     /// No client may notice anything.
     pub unnoticed: bool,
     pub hosts: u64,
@@ -133,7 +135,13 @@ impl Setting {
         let share = rng.range(100, 600);
         let mut faults: Vec<Fault> = if unnoticed { UNNOTICED.to_vec() } else { FAULTS.to_vec() };
         faults.retain(|_| rng.per_mille(share));
-        let strict = rng.per_mille(700);
+        let strict = rng.per_mille(500);
+        let hold = if strict { 0 } else { rng.pick(&[0, 500, 1_000, 1_000]).unwrap_or_default() };
+        let unnoticed_outage = unnoticed && hold == 1_000;
+        if unnoticed_outage {
+            faults.retain(|fault| *fault != Fault::Restart);
+            faults.push(Fault::Outage);
+        }
         let mut policy = Policy::default();
         for n in 1..=rng.range(1, 4) {
             let vip: Vip = Vip::from(std::net::Ipv4Addr::new(10, 0, 0, u8::try_from(n).unwrap_or_default()));
@@ -172,13 +180,20 @@ impl Setting {
         let waits_longest = strict || policy.others > 0 || faults.iter().any(waits_longest);
         Self {
             strict,
+            hold,
             unnoticed,
             hosts: rng.range(2, 5),
             twin: !unnoticed && rng.per_mille(120),
             drift,
             policy,
             weather,
-            agent_down: if unnoticed { 4 * SECOND } else { rng.range(SECOND, 40 * SECOND) },
+            agent_down: if unnoticed_outage {
+                2 * SECOND
+            } else if unnoticed {
+                4 * SECOND
+            } else {
+                rng.range(SECOND, 40 * SECOND)
+            },
             rounds: if long { rng.range(2, 5) } else { 1 },
             fault_every: if long && rng.per_mille(500) { 400 } else { 20 } * SECOND,
             faults_for: rng.range(if unnoticed { 200 } else { 100 }, if long { 4_000 } else { 400 }) * SECOND,
@@ -197,8 +212,12 @@ impl Setting {
                 let drift_ppm = i64::try_from(rng.below(2 * drift)).unwrap_or_default()
                     - i64::try_from(drift).unwrap_or_default();
                 let failback = [Failback::Preferred, Failback::Always, Failback::Never];
-                let strict = self.strict || rng.per_mille(300);
-                let settings = Settings { failback: rng.pick(&failback).unwrap_or_default(), strict };
+                let strict = self.strict || self.hold < 1_000 && rng.per_mille(300);
+                let settings = Settings {
+                    failback: rng.pick(&failback).unwrap_or_default(),
+                    strict,
+                    on_api_loss: if rng.per_mille(self.hold) { OnApiLoss::Hold } else { OnApiLoss::Fence },
+                };
                 Host::new(node, &format!("m{name}"), settings, drift_ppm)
             })
             .collect()

@@ -1,7 +1,7 @@
 //! The world: time, the network between agents and the API server, and the agents' loops.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use super::{
     store::{self, Store},
 };
 use crate::{
-    election::{Answer, Input, Probed, Request, Token, lease::Record, lease::Version},
+    election::{Answer, Challenged, Input, Probed, Request, Rival, Token, lease::Record, lease::Version},
     policy::Demand,
     vocabulary::{Mac, Vip},
 };
@@ -31,6 +31,7 @@ pub enum Event {
     Answered(Token, Answer),
     Expired(Token),
     ProbeEnds(Token, Vip),
+    ChallengeEnds(Token, BTreeSet<Vip>),
     Watched(u64, usize),
     Reopen(u64),
     List(u64),
@@ -177,6 +178,7 @@ impl World {
             Event::Answered(token, answer) => self.answered(host, token, answer),
             Event::Expired(token) => self.answered(host, token, Answer::Lost),
             Event::ProbeEnds(token, vip) => self.probe_ends(host, token, vip),
+            Event::ChallengeEnds(token, asked) => self.challenge_ends(host, token, asked),
             Event::Watched(connection, index) => self.watched(host, connection, index),
             Event::Reopen(connection) => self.reopen(host, connection),
             Event::List(connection) => self.list(host, connection),
@@ -271,7 +273,11 @@ impl World {
         };
         let after = if matches!(write, super::kernel::Write::Grace) { 10 * MS } else { MS / 50 };
         self.say(|w| format!("{} kernel {write:?}", w.hosts[at].machine_id));
-        self.hosts[at].kernel.write(write);
+        let host = &mut self.hosts[at];
+        if let (super::kernel::Write::Deadline(deadline), Some(agent)) = (&write, &host.agent) {
+            host.by_hold = agent.machine.earned < *deadline;
+        }
+        host.kernel.write(write);
         self.check(at);
         self.later(after, at, Event::Work);
     }
@@ -300,20 +306,51 @@ impl World {
     }
 
     fn probe_ends(&mut self, host: usize, token: Token, vip: Vip) {
-        let heard = self.hosts.iter().enumerate().find(|(other, h)| {
-            *other != host && self.hear_each_other(host, *other) && h.answers(vip, self.now)
-        });
-        let by = heard.map(|(other, _)| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
+        let by = self
+            .heard_for(vip, host)
+            .map(|other| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
         if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
             let probed = by.map_or(Probed::Unused, Probed::InUse);
             self.deliver(host, Input::Probed(vip, probed));
         }
     }
 
-    /// Whether frames pass between two machines.
-    pub fn hear_each_other(&self, one: usize, other: usize) -> bool {
-        let (one, other) = (&self.hosts[one], &self.hosts[other]);
-        one.segment == other.segment && one.links.intersection(&other.links).next().is_some()
+    /// A round of probes of everything held is over.
+    fn challenge_ends(&mut self, host: usize, token: Token, held: BTreeSet<Vip>) {
+        if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
+            let carrier = |vip: &Vip| self.links_for(*vip, host).next().is_some();
+            let asked: BTreeSet<Vip> = held.into_iter().filter(carrier).collect();
+            let rival = |other| if other < host { Rival::Lower } else { Rival::Higher };
+            let answered = |vip: &Vip| Some((*vip, rival(self.heard_for(*vip, host)?)));
+            let answered = asked.iter().filter_map(answered).collect();
+            let round = Some(Challenged { asked, answered }).filter(|round| !round.asked.is_empty());
+            self.deliver(host, Input::Challenged(round));
+        }
+    }
+
+    /// Who answers when this machine asks for a VIP. A machine's MAC is as great as its number.
+    fn heard_for(&self, vip: Vip, asker: usize) -> Option<usize> {
+        (0..self.hosts.len()).find(|other| {
+            *other != asker
+                && self.hear_each_other(vip, asker, *other)
+                && self.hosts[*other].answers(vip, self.now)
+        })
+    }
+
+    /// Where this machine would announce a VIP now.
+    fn links_for(&self, vip: Vip, host: usize) -> impl Iterator<Item = &String> {
+        let host = &self.hosts[host];
+        let candidate = self.demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&host.node));
+        let named = self.setting.policy.named.contains(&vip);
+        host.links.iter().filter(move |link| {
+            candidate.map_or(!named || *link == "eth1", |candidate| candidate.interfaces.select(link))
+        })
+    }
+
+    /// Whether what one machine answers for a VIP reaches the other.
+    pub fn hear_each_other(&self, vip: Vip, one: usize, other: usize) -> bool {
+        self.hosts[one].segment == self.hosts[other].segment
+            && self.links_for(vip, one).any(|link| self.links_for(vip, other).any(|there| there == link))
     }
 
     pub fn version(&self) -> Version {
