@@ -226,6 +226,39 @@ fn an_owner_whose_watch_is_silent_learns_in_time_that_its_claim_was_deleted() {
     assert!(cluster.session("a").holder.is_some(), "a was never fenced");
 }
 
+/// 4, and a counter-example to the design: in a large cluster, where D = D_MAX, an owner whose watch is silent renews after
+/// its claim was deleted, and is stopped. Its kernel would answer for D − M from that renewal, and the others wait D_MAX
+/// from the deletion.
+#[test]
+fn an_owner_that_renews_without_hearing_of_its_deleted_claim_and_stops_is_silent_in_time() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    for name in ["a", "b"] {
+        cluster.step(name, Input::Demand(Arc::new(demand(&["a", "b"], &[], 1_200))));
+    }
+    cluster.run(70_000);
+    // The last thing it hears is its own renewal.
+    let heard = cluster.session("a").version;
+    while cluster.session("a").version == heard {
+        cluster.run(50);
+    }
+    cluster.node("a").held_back = true;
+    cluster.store.delete(cluster.now, "vip-10.0.0.1");
+    for _ in 0..580 {
+        cluster.run(50);
+        while let Some((token, request)) = cluster.node("a").out.pop() {
+            let answer = cluster.commit(&request);
+            cluster.answer("a", token, answer);
+        }
+    }
+    let stopped = cluster.nodes.remove("a").expect("a");
+    for _ in 0..2_000 {
+        cluster.run(50);
+        let both = stopped.kernel.answers(vip(), at(cluster.now)) && !cluster.answering().is_empty();
+        assert!(!both, "two answer at {} ms", cluster.now);
+    }
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
 /// 6
 #[test]
 fn a_claim_above_the_epoch_in_view_is_not_void() {

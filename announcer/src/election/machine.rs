@@ -352,6 +352,7 @@ impl Machine {
             self.watch_peers(now);
             self.drive_claims(now);
             self.sweep(now);
+            self.bound_deadline(now);
         }
         std::mem::take(&mut self.requests)
     }

@@ -81,10 +81,10 @@ impl World {
             let edited = self.checks.edited_at.is_some_and(|at| self.now - at < D_MAX_NS);
             let weak = restored
                 || edited
-                || self.may_hold(vip, &by)
                 || !self.setting.strict && self.setting.faults.contains(&Fault::DeleteLease);
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
-            if !weak || self.now - since > DOUBLE_ALLOWED {
+            let brief = weak && self.now - since <= DOUBLE_ALLOWED;
+            if !brief && !self.may_hold(vip, &by) {
                 let names: Vec<&str> = by.iter().map(|h| self.hosts[*h].machine_id.as_str()).collect();
                 self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
             }

@@ -170,7 +170,7 @@ impl Setting {
         let drift = rng.per_mille(500);
         // A pause and a clock at the worst rate together are more than the margin is for.
         faults.retain(|fault| *fault != Fault::Freeze || !drift);
-        // One world in eight is followed for hours, most of them steady.
+        // One world in eight is followed for days, most of their hours steady.
         let long = rng.per_mille(125);
         if long && rng.per_mille(700) {
             policy.others = 1_200;
@@ -198,7 +198,7 @@ impl Setting {
             fault_every: if long && rng.per_mille(500) { 400 } else { 20 } * SECOND,
             faults_for: rng.range(if unnoticed { 200 } else { 100 }, if long { 4_000 } else { 400 }) * SECOND,
             recovers_in: if waits_longest { 200 } else { 100 } * SECOND,
-            quiet_for: if long { rng.range(600, 14_400) } else { 150 } * SECOND,
+            quiet_for: if long { rng.range(600, 86_400) } else { 150 } * SECOND,
             faults,
         }
     }

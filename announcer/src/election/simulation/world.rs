@@ -106,7 +106,7 @@ impl World {
         let line = format!("{:9.3} {}", self.now as f64 / 1e9, what(self));
         if let Some(trace) = &mut self.trace {
             trace.push_back(line);
-            if trace.len() > 90 {
+            if trace.len() > 300 {
                 trace.pop_front();
             }
         }
