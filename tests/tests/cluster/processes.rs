@@ -64,11 +64,7 @@ fn a_bad_command_line_is_one_line_and_the_right_exit_status() -> Result<()> {
         (vec!["agent"], 2, "--node-name"),
         (vec!["agent", "--node-name", "x", "--mode", "fast"], 2, "fast"),
         (vec!["agent", "--node-name", "x", "--kubeconfig", "/nowhere"], 1, "/nowhere"),
-        (
-            vec!["agent", "--node-name", "x", "--kubeconfig", &kubeconfig, "--pin-root", "/tmp"],
-            1,
-            "bpffs",
-        ),
+        (vec!["agent", "--node-name", "x", "--kubeconfig", &kubeconfig, "--pin-root", "/tmp"], 1, "bpffs"),
         (
             vec!["agent", "--node-name", "x", "--kubeconfig", &kubeconfig, "--exclude-interfaces", "("],
             2,

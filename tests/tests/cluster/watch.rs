@@ -15,6 +15,8 @@ pub(crate) const HANDOVER: Duration = Duration::from_secs(1);
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// When the kernel falls silent: D − M.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(13_500);
+/// M, in which the kernel is silent already, then the turn of an observer, the write, the rank's turn, the claim.
+pub(crate) const LAPSE: Duration = Duration::from_secs(4);
 /// D after the last renewal, then the turn of an observer, the write, the rank's turn, the claim: without a judge's
 /// patience, on two busy cores.
 pub(crate) const FAILOVER: Duration = Duration::from_secs(17);
@@ -52,10 +54,6 @@ impl<'l> Watch<'l> {
     /// The judge's clock.
     pub(crate) fn now(&self) -> Duration {
         self.judge.now()
-    }
-
-    pub(crate) fn so_far(&self) -> Verdict {
-        self.judge.so_far()
     }
 
     /// Who answered last.
@@ -141,7 +139,9 @@ impl<'l> Watch<'l> {
     pub(crate) fn finish(self, fault: &str) -> Result<Story> {
         // What was done last may show only now.
         let enough = self.now() + 10 * Judge::EVERY;
-        wait::until("some more questions", Duration::from_secs(5), || Ok((self.now() > enough).then_some(())))?;
+        wait::until("some more questions", Duration::from_secs(5), || {
+            Ok((self.now() > enough).then_some(()))
+        })?;
         let verdict = self.judge.finish()?;
         print!("{fault}:\n{}", verdict.summary());
         Ok(Story { verdict })
@@ -155,7 +155,7 @@ impl Story {
         let asked = self.verdict.asked[&vip];
         let answered = self.verdict.answered(vip).count() as u64;
         // The last question may still be on its way when the judge stops.
-        assert!(asked - answered <= 1, "{vip} went unanswered:\n{}", self.verdict.summary());
+        assert!(asked.saturating_sub(answered) <= 1, "{vip} went unanswered:\n{}", self.verdict.summary());
     }
 
     /// Each of these went on as it was.
@@ -171,6 +171,16 @@ impl Story {
         assert!(silence <= limit, "{vip} was silent for {silence:?}:\n{}", self.verdict.summary());
     }
 
+    /// Whoever answered, no two did at once, and none came back after another.
+    pub(crate) fn one_at_a_time(&self, vip: IpAddr) {
+        let mut macs: Vec<_> = self.verdict.owners(vip).iter().map(|answer| answer.mac).collect();
+        let seen = macs.clone();
+        macs.sort_unstable();
+        macs.dedup();
+        assert_eq!(macs.len(), seen.len(), "{vip} went back and forth:\n{}", self.verdict.summary());
+        self.had(vip, &seen);
+    }
+
     /// These MACs answered, in this order, one at a time, whatever the silence in between.
     pub(crate) fn had(&self, vip: IpAddr, macs: &[[u8; 6]]) {
         assert_one_owner_at_a_time(&self.verdict, vip, macs);
@@ -179,6 +189,13 @@ impl Story {
     /// The longest time without an answer.
     pub(crate) fn silence(&self, vip: IpAddr) -> Duration {
         self.verdict.longest_silence(vip)
+    }
+
+    /// The last answer before the longest silence that ended, and the first one after it; `None` if it was short.
+    pub(crate) fn gap(&self, vip: IpAddr) -> Option<(Duration, Duration)> {
+        let times: Vec<_> = self.verdict.answered(vip).map(|answer| answer.at).collect();
+        let gaps = times.windows(2).map(|pair| (pair[0], pair[1]));
+        gaps.max_by_key(|(from, to)| *to - *from).filter(|(from, to)| *to - *from > HANDOVER)
     }
 
     /// Nobody answered in between.

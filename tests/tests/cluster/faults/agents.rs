@@ -1,19 +1,14 @@
 //! The agent is killed, stopped, wedged or restarted, and its kernel goes on as long as its lease.
 
-use std::time::Duration;
-
-use announcer_tests::{Node, Signal, flood::RATE};
+use announcer_tests::{Signal, flood::RATE};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
+use super::{JOINED, SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
-    watch::{FAILOVER, Watch},
+    watch::LAPSE,
 };
-
-const SOON: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(30);
-const JOINED: &str = "leader election joined";
 
 #[test]
 fn an_agent_killed_and_started_again_is_no_failover() -> Result<()> {
@@ -70,7 +65,9 @@ fn a_killed_agents_kernel_falls_silent_at_its_deadline_before_a_successor_answer
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     lab.kill_agent(old)?;
-    replaced(&lab, watch, old, "an agent is killed, and comes back too late", || lab.start_agent(old))
+    is_replaced(&lab, watch, old, "an agent is killed, and comes back too late", LAPSE, || {
+        lab.start_agent(old)
+    })
 }
 
 #[test]
@@ -79,7 +76,9 @@ fn a_stopped_agents_kernel_falls_silent_at_its_deadline_before_a_successor_answe
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     lab.signal(old, Signal::STOP)?;
-    replaced(&lab, watch, old, "an agent is stopped, and goes on too late", || lab.signal(old, Signal::CONT))
+    is_replaced(&lab, watch, old, "an agent is stopped, and goes on too late", LAPSE, || {
+        lab.signal(old, Signal::CONT)
+    })
 }
 
 #[test]
@@ -90,36 +89,8 @@ fn a_wedged_loops_kernel_falls_silent_at_its_deadline_before_a_successor_answers
     // Nobody reads what the agent prints: the next line that its loop has to say never ends.
     lab.stall_output(old)?;
     lab.advertise(&json!({"interfaces": ["eth0", "eth7"]}))?;
-    replaced(&lab, watch, old, "an agent's loop is wedged", || {
+    is_replaced(&lab, watch, old, "an agent's loop is wedged", LAPSE, || {
         ensure!(lab.is_running(old)?, "the agent was wedged, not dead");
         lab.read_output(old)
     })
-}
-
-/// The agent of `old` does nothing more. Once its addresses have moved it goes on, finds itself fenced, and takes
-/// nothing back.
-fn replaced(
-    lab: &Lab,
-    watch: Watch<'_>,
-    old: &Node,
-    fault: &str,
-    go_on: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let before = watch.first_owners()?;
-    for (vip, _) in before.iter().filter(|(_, owner)| owner.name() == old.name()) {
-        watch.moved(*vip, old, PATIENCE)?;
-    }
-    let after = watch.owners()?;
-    go_on()?;
-    lab.wait_log(old, JOINED, 2, PATIENCE)?;
-    lab.wait_for_agents()?;
-    let story = watch.finish(fault)?;
-    for ((vip, before), (_, after)) in before.into_iter().zip(after) {
-        if before.name() == old.name() {
-            story.moved(vip, &[old, after], FAILOVER);
-        } else {
-            story.stayed(vip, before);
-        }
-    }
-    Ok(())
 }

@@ -1,13 +1,10 @@
 //! Objects that nobody can make sense of.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use serde_json::json;
 
+use super::SOON;
 use crate::bare::{Lab, VIPS};
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn an_invalid_object_is_named_and_moves_nothing() -> Result<()> {

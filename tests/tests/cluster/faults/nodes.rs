@@ -1,43 +1,26 @@
 //! Machines and cables.
 
-use std::time::Duration;
-
+use announcer_tests::Node;
 use anyhow::Result;
 use serde_json::json;
 
+use super::{SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
     watch::{FAILOVER, HANDOVER},
 };
 
-const SOON: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(30);
-
 #[test]
 fn a_dead_nodes_addresses_move_and_it_takes_nothing_back_when_it_boots() -> Result<()> {
     let lab = Lab::start(4)?;
     let watch = lab.watch(&VIPS)?;
-    let before = watch.owners()?;
-    let old = before[0].1;
+    let old = watch.owner(VIPS[0])?;
     old.crash()?;
     lab.kill_agent(old)?;
-    for vip in watch.owned_by(old)? {
-        watch.moved(vip, old, PATIENCE)?;
-    }
-    let after = watch.owners()?;
-    old.rejoin()?;
-    lab.start_agent(old)?;
-    lab.wait_log(old, "leader election joined", 2, PATIENCE)?;
-    lab.wait_for_agents()?;
-    let story = watch.finish("a node dies, and boots again")?;
-    for ((vip, before), (_, after)) in before.into_iter().zip(after) {
-        if before.name() == old.name() {
-            story.moved(vip, &[old, after], FAILOVER);
-        } else {
-            story.stayed(vip, before);
-        }
-    }
-    Ok(())
+    is_replaced(&lab, watch, old, "a node dies, and boots again", FAILOVER, || {
+        old.rejoin()?;
+        lab.start_agent(old)
+    })
 }
 
 #[test]
@@ -46,7 +29,8 @@ fn an_announcing_link_that_loses_its_carrier_is_given_up_at_once() -> Result<()>
     // Announcing and talking to the API server on links of their own: only one of them fails.
     let macs = lab.cluster.nodes().iter().map(|node| node.add_nic()).collect::<Result<Vec<_>>>()?;
     lab.advertise(&json!({"interfaces": ["eth1"]}))?;
-    let mac_of = |name: &str| lab.cluster.nodes().iter().position(|node| node.name() == name).map(|i| macs[i]);
+    let mac_of =
+        |name: &str| lab.cluster.nodes().iter().position(|node| node.name() == name).map(|i| macs[i]);
     let early = lab.watch(&VIPS)?;
     let owner = lab.owner()?;
     let old = mac_of(owner.name()).unwrap_or_default();
@@ -82,28 +66,12 @@ fn a_node_that_the_switch_forgets_is_replaced_and_silent_when_it_is_back() -> Re
 /// Neither clients nor the API server nor other nodes reach the node, whose agent goes on.
 fn isolated(
     fault: &str,
-    cut: impl Fn(&announcer_tests::Node) -> Result<()>,
-    mend: impl Fn(&announcer_tests::Node) -> Result<()>,
+    cut: impl FnOnce(&Node) -> Result<()>,
+    mend: impl FnOnce(&Node) -> Result<()>,
 ) -> Result<()> {
     let lab = Lab::start(4)?;
     let watch = lab.watch(&VIPS)?;
-    let before = watch.owners()?;
-    let old = before[0].1;
+    let old = watch.owner(VIPS[0])?;
     cut(old)?;
-    for vip in watch.owned_by(old)? {
-        watch.moved(vip, old, PATIENCE)?;
-    }
-    let after = watch.owners()?;
-    mend(old)?;
-    lab.wait_log(old, "leader election joined", 2, PATIENCE)?;
-    lab.wait_for_agents()?;
-    let story = watch.finish(fault)?;
-    for ((vip, before), (_, after)) in before.into_iter().zip(after) {
-        if before.name() == old.name() {
-            story.moved(vip, &[old, after], FAILOVER);
-        } else {
-            story.stayed(vip, before);
-        }
-    }
-    Ok(())
+    is_replaced(&lab, watch, old, fault, FAILOVER, || mend(old))
 }
