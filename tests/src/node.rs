@@ -159,6 +159,19 @@ impl Node {
         )])
     }
 
+    /// Every connection to the API server that stands now is dead, and nobody says so; new ones work.
+    pub fn kill_api_connections(&self) -> Result<()> {
+        let v4 = LanAddress::CONTROL_PLANE.v4;
+        let listed = self.exec(&["ss", "-Htn", "state", "established", "dst", &v4.to_string()])?;
+        let local = |line: &str| line.split_whitespace().nth(2)?.rsplit(':').next().map(str::to_owned);
+        let ports = listed.lines().filter_map(local).collect::<Vec<_>>().join(", ");
+        ensure!(!ports.is_empty(), "{} has no connection to the API server", self.name);
+        self.drop_packets(&[
+            format!("chain out {{ type filter hook output priority filter; ip daddr {v4} tcp sport {{ {ports} }} drop; }}"),
+            format!("chain in {{ type filter hook input priority filter; ip saddr {v4} tcp dport {{ {ports} }} drop; }}"),
+        ])
+    }
+
     fn drop_packets(&self, chains: &[String]) -> Result<()> {
         let chains = chains.join("\n");
         self.machine().shell(&format!("nft -f - <<END\ntable inet lab-cut {{\n{chains}\n}}\nEND")).map(drop)

@@ -231,12 +231,17 @@ impl Lab {
     /// Waits until every running agent has acted upon all that was changed before: a Service that is made now is in its
     /// kernel.
     pub(crate) fn wait_for_agents(&self) -> Result<()> {
+        self.wait_for_agents_within(Duration::from_secs(10))
+    }
+
+    /// The same with more patience.
+    pub(crate) fn wait_for_agents_within(&self, limit: Duration) -> Result<()> {
         let barrier = vip(5);
         self.serve("barrier", barrier, json!({}))?;
         for node in self.cluster.nodes() {
             if self.is_running(node)? {
                 let what = format!("{barrier} in the kernel of {}", node.name());
-                wait::until(&what, Duration::from_secs(10), || {
+                wait::until(&what, limit, || {
                     Ok(self.status(node)?.contains(&format!("\"{barrier}\"")).then_some(()))
                 })?;
             }

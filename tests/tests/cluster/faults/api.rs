@@ -1,6 +1,7 @@
 //! The API server is away, refuses, fails, is slow, or says nothing: to one node, or to all.
 
 use std::{
+    cell::RefCell,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -16,6 +17,8 @@ use crate::{
 
 /// From the moment when the API server can be used again: a connection, the renewal, and an attempt that still hung.
 const ANSWERED_AGAIN: Duration = Duration::from_secs(5);
+/// R + 10 %, rounded up.
+const RENEWAL: Duration = Duration::from_secs(6);
 const REFUSED: &str = "API server did not take a lease request";
 const LOST: &str = "API server did not answer a lease request";
 
@@ -34,7 +37,9 @@ fn a_node_that_is_heard_by_the_api_server_and_hears_nothing_is_replaced() -> Res
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     old.deafen_to_api()?;
-    is_replaced(&lab, watch, old, "half-open: a node's requests arrive, no answer does", LAPSE, || {
+    // A renewal that arrives still counts for those who watch, but not for its sender, who does not know.
+    let limit = LAPSE + RENEWAL;
+    is_replaced(&lab, watch, old, "half-open: a node's requests arrive, no answer does", limit, || {
         old.reconnect_api()
     })
 }
@@ -59,13 +64,24 @@ fn while_the_api_server_accepts_connections_and_says_nothing_nothing_moves() -> 
 
 #[test]
 fn while_the_api_server_answers_429_nothing_moves() -> Result<()> {
+    let occupied = RefCell::new(None);
     refusal(
         "429 Too Many Requests",
         "TooManyRequests",
-        |lab| lab.cluster.apply_yaml(NO_CONCURRENCY).map(drop),
+        |lab| {
+            lab.cluster.apply_yaml(NO_CONCURRENCY)?;
+            // Even a level without seats serves one request at a time: this one.
+            *occupied.borrow_mut() = Some(Noise::start(lab, 1, 1)?);
+            let metric = "apiserver_flowcontrol_current_executing_requests";
+            wait::until("no seat left", SOON, || {
+                Ok((flow_control(lab, metric, "nothing")? > 0.0).then_some(()))
+            })
+        },
         |lab| {
             lab.cluster.kubectl(&["delete", "flowschema/refuse-announcer"])?;
-            lab.cluster.kubectl(&["delete", "prioritylevelconfiguration/nothing"]).map(drop)
+            lab.cluster.kubectl(&["delete", "prioritylevelconfiguration/nothing"])?;
+            drop(occupied.take());
+            Ok(())
         },
     )
 }
@@ -114,14 +130,31 @@ fn while_every_write_takes_two_seconds_no_answer_is_lost_and_a_cordon_still_hand
 }
 
 #[test]
-fn while_every_write_is_made_after_its_sender_gave_up_no_answer_is_lost() -> Result<()> {
+#[ignore = "red: a request is given up, and thereby undone, after three seconds"]
+fn while_every_write_takes_four_seconds_no_answer_is_lost() -> Result<()> {
     let lab = Lab::start(4)?;
     let watch = lab.watch(&VIPS)?;
     let owners = watch.owners()?;
     lab.slow_down(4)?;
-    lab.wait_logs(LOST, 3, PATIENCE)?;
-    watch.go_on_for(LEASE);
-    watch.finish("every write is made, and answered after four seconds")?.all_stayed(&owners);
+    lab.wait_logs(LOST, 1, PATIENCE)?;
+    watch.go_on_for(2 * LEASE);
+    watch.finish("every write takes four seconds")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn connections_that_have_died_without_a_word_are_replaced_and_no_answer_is_lost() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    for node in lab.cluster.nodes() {
+        node.kill_api_connections()?;
+    }
+    lab.wait_logs(LOST, 1, PATIENCE)?;
+    lab.wait_renewed(SOON)?;
+    // What was watched through them is noticed, too.
+    lab.wait_for_agents_within(Duration::from_secs(40))?;
+    watch.finish("all connections to the API server are dead")?.all_stayed(&owners);
     Ok(())
 }
 
@@ -130,11 +163,11 @@ fn while_another_client_floods_the_api_server_renewals_pass_and_nothing_moves() 
     let lab = Lab::start(4)?;
     let watch = lab.watch(&VIPS)?;
     let owners = watch.owners()?;
-    let flood = Noise::start(&lab)?;
-    flood.wait_full(&lab)?;
-    let full = Instant::now();
-    watch.go_on_for(LEASE + Duration::from_secs(5));
-    ensure!(flood.is_full(&lab)?, "the flood lasted for less than {:?}", full.elapsed());
+    let flood = Noise::start(&lab, 3, 200)?;
+    let queue = || flow_control(&lab, "apiserver_flowcontrol_current_inqueue_requests", "workload-low");
+    wait::until("requests that have to wait", PATIENCE, || Ok((queue()? > 20.0).then_some(())))?;
+    watch.go_on_for(LEASE + Duration::from_secs(3));
+    ensure!(queue()? > 20.0, "the flood did not last");
     drop(flood);
     watch.finish("another client floods the API server")?.all_stayed(&owners);
     for node in lab.cluster.nodes() {
@@ -224,7 +257,9 @@ spec:
   priorityLevelConfiguration: {name: nothing}
   matchingPrecedence: 10
   rules:
-  - subjects: [{kind: ServiceAccount, serviceAccount: {name: announcer, namespace: metallb}}]
+  - subjects:
+    - {kind: ServiceAccount, serviceAccount: {name: announcer, namespace: metallb}}
+    - {kind: ServiceAccount, serviceAccount: {name: noise, namespace: default}}
     resourceRules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*'], namespaces: ['*'], clusterScope: true}]
 ";
 
@@ -253,9 +288,19 @@ impl Lab {
         self.cluster.kubectl(&["delete", "validatingwebhookconfiguration/lab"]).map(drop)
     }
 
+    /// The webhook's address no longer refuses connections, but says nothing.
+    fn deafen_webhook(&self) -> Result<()> {
+        let script = "nft -f - <<END
+            table inet lab-deaf {}
+            delete table inet lab-deaf
+            table inet lab-deaf { chain out { type filter hook output priority filter; tcp dport 9 drop; } }
+END";
+        self.cluster.control_plane().shell(script).map(drop)
+    }
+
     /// From now on every write of a Lease of ours takes so many seconds.
     fn slow_down(&self, seconds: u32) -> Result<()> {
-        self.cluster.control_plane().shell("nft 'add table inet deaf; add chain inet deaf out { type filter hook output priority filter; }; add rule inet deaf out tcp dport 9 drop'")?;
+        self.deafen_webhook()?;
         self.cluster.apply_yaml(&webhook("Ignore", seconds))?;
         let lease = serde_json::json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "trial"},
@@ -285,60 +330,41 @@ impl Lab {
     }
 }
 
-/// Another client, which keeps more requests waiting than the API server has room for.
+/// Another client, whose requests each keep a seat of the API server for half a minute.
 struct Noise(Vec<Child>);
 
 impl Noise {
-    fn start(lab: &Lab) -> Result<Self> {
+    /// So many programs with so many requests at a time.
+    fn start(lab: &Lab, programs: usize, requests: usize) -> Result<Self> {
         let grant =
             ["create", "clusterrolebinding", "noise", "--clusterrole=edit", "--serviceaccount=default:noise"];
-        lab.cluster.kubectl(&grant)?;
-        // Each of its requests waits for somebody who never answers, and has a seat for that time.
+        // It may have been made by an earlier one.
+        lab.cluster.kubectl_output(&grant)?;
+        // Before they are done, somebody is asked who never answers.
         lab.cluster.apply_yaml(
-            &webhook("Ignore", 10)
+            &webhook("Ignore", 30)
                 .replace("[coordination.k8s.io]", "['']")
                 .replace("[leases]", "[configmaps]")
                 .replace("kubernetes.io/metadata.name: metallb", "kubernetes.io/metadata.name: default"),
         )?;
+        lab.deafen_webhook()?;
         let machine = lab.cluster.control_plane();
-        machine.shell("nft 'add table inet deaf; add chain inet deaf out { type filter hook output priority filter; }; add rule inet deaf out tcp dport 9 drop'")?;
         let one = || -> Result<Child> {
             let mut command: Command = machine.command("curl");
             command.args([
                 "-skZ",
                 "--http1.1",
                 "--parallel-max",
-                "300",
+                &requests.to_string(),
                 "--parallel-immediate",
-                "-o",
-                "/dev/null",
             ]);
             command.args(["-H", "Authorization: Bearer lab-admin", "-H", "Content-Type: application/json"]);
             command.args(["-H", "Impersonate-User: system:serviceaccount:default:noise"]);
-            command.args(["-d", r#"{"metadata":{"generateName":"noise-"}}"#]);
+            command.args(["-o", "/dev/null", "-d", r#"{"metadata":{"generateName":"noise-"}}"#]);
             command.arg("https://10.4.0.2:6443/api/v1/namespaces/default/configmaps?n=[1-100000]");
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start curl")
         };
-        Ok(Self((0..4).map(|_| one()).collect::<Result<_>>()?))
-    }
-
-    /// Waits until requests of its kind have to wait.
-    fn wait_full(&self, lab: &Lab) -> Result<()> {
-        wait::until("a full API server", PATIENCE, || Ok(self.is_full(lab)?.then_some(())))
-    }
-
-    fn is_full(&self, lab: &Lab) -> Result<bool> {
-        let metrics = lab.cluster.kubectl(&["get", "--raw", "/metrics"])?;
-        let value = |name: &str| -> f64 {
-            let of_level =
-                |line: &&str| line.starts_with(name) && line.contains("priority_level=\"workload-low\"");
-            let values = metrics
-                .lines()
-                .filter(of_level)
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            values.sum()
-        };
-        Ok(value("apiserver_flowcontrol_current_inqueue_requests") > 20.0)
+        Ok(Self((0..programs).map(|_| one()).collect::<Result<_>>()?))
     }
 }
 
@@ -349,4 +375,13 @@ impl Drop for Noise {
             let _ = child.wait();
         }
     }
+}
+
+/// A gauge of API Priority and Fairness for one of its levels.
+fn flow_control(lab: &Lab, name: &str, level: &str) -> Result<f64> {
+    let metrics = lab.cluster.kubectl(&["get", "--raw", "/metrics"])?;
+    let level = format!("priority_level=\"{level}\"");
+    let of_level = |line: &&str| line.starts_with(name) && line.contains(&level);
+    let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+    Ok(metrics.lines().filter(of_level).filter_map(value).sum())
 }
