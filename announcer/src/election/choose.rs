@@ -2,13 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Candidate, Demand, Tier, VipDemand},
+    policy::{Candidate, Candidates, Demand, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -36,12 +37,12 @@ pub struct LiveNode {
 }
 
 /// What is known of a VIP's claim.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ClaimState {
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ClaimState<'a> {
     /// The holder of a claim that is not void.
-    pub owner: Option<String>,
+    pub owner: Option<&'a str>,
     /// The successor that the last release named.
-    pub preferred: Option<String>,
+    pub preferred: Option<&'a str>,
 }
 
 /// What should happen to one VIP.
@@ -77,32 +78,39 @@ pub fn tie_break(node: &str, vip: Vip) -> [u8; 32] {
 pub fn choose(
     demand: &Demand,
     live: &BTreeMap<String, LiveNode>,
-    claims: &BTreeMap<Vip, ClaimState>,
+    claims: &BTreeMap<Vip, ClaimState<'_>>,
     failback: Failback,
 ) -> BTreeMap<Vip, Verdict> {
     let mut load: BTreeMap<&str, i64> = BTreeMap::new();
-    for owner in claims.values().filter_map(|claim| claim.owner.as_deref()) {
+    for owner in claims.values().filter_map(|claim| claim.owner) {
         *load.entry(owner).or_default() += 1;
     }
     let unclaimed = ClaimState::default();
     let mut verdicts = BTreeMap::new();
+    // VIPs share their candidates by the thousand.
+    let mut groups: HashMap<*const Candidates, Eligible<'_>> = HashMap::new();
     for (vip, wanted) in &demand.vips {
         let claim = claims.get(vip).unwrap_or(&unclaimed);
-        let eligible = eligible(wanted, live);
-        let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load);
-        let verdict = match claim.owner.as_deref() {
+        let group = groups.entry(Arc::as_ptr(&wanted.candidates));
+        let eligible = &*group.or_insert_with(|| Eligible::new(&wanted.candidates, live));
+        if stays(claim, eligible, failback) {
+            verdicts.insert(*vip, Verdict::Keep);
+            continue;
+        }
+        let ranked = rank(*vip, eligible, claim.preferred, &load);
+        let verdict = match claim.owner {
             None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
             Some(owner) => {
                 // Only the owner acts on this, so it may use what only it has heard.
                 let heard = |name: &str| live.get(name).is_some_and(|node| node.heard);
                 let successors: Vec<&str> = ranked.iter().copied().filter(|name| heard(name)).collect();
-                judge(*vip, owner, wanted, live, &eligible, &successors, failback)
+                judge(*vip, owner, wanted, live, eligible, &successors, failback)
             }
         };
         let (from, to) = match &verdict {
             Verdict::Keep => (None, None),
-            Verdict::HandOver { to, .. } => (claim.owner.as_deref(), Some(to)),
-            Verdict::GiveUp { to, .. } => (claim.owner.as_deref(), to.as_ref()),
+            Verdict::HandOver { to, .. } => (claim.owner, Some(to)),
+            Verdict::GiveUp { to, .. } => (claim.owner, to.as_ref()),
             Verdict::Take(ranked) => (None, ranked.first()),
         };
         if let Some(from) = from {
@@ -117,21 +125,41 @@ pub fn choose(
     verdicts
 }
 
-type Eligible<'a> = BTreeMap<&'a str, &'a Candidate>;
+/// Whether no ranking could move this VIP: the usual case, for which nobody is hashed.
+fn stays(claim: &ClaimState<'_>, eligible: &Eligible<'_>, failback: Failback) -> bool {
+    let Some(own) = claim.owner.and_then(|owner| eligible.nodes.get(owner)) else { return false };
+    match failback {
+        Failback::Never => eligible.best == Some(own.tier),
+        Failback::Preferred => eligible.best == Some(own.tier) && own.weight >= eligible.weight,
+        Failback::Always => false,
+    }
+}
+
+/// The candidates that have a live session and a link to announce on.
+struct Eligible<'a> {
+    nodes: BTreeMap<&'a str, &'a Candidate>,
+    /// The best tier that any of them is in.
+    best: Option<Tier>,
+    /// The greatest weight in that tier.
+    weight: u32,
+}
+
+impl<'a> Eligible<'a> {
+    fn new(candidates: &'a Candidates, live: &BTreeMap<String, LiveNode>) -> Self {
+        let may = |(name, candidate): &(&String, &Candidate)| {
+            live.get(*name).is_some_and(|node| !node.draining && has_link(candidate, node))
+        };
+        let nodes: BTreeMap<&str, &Candidate> =
+            candidates.iter().filter(may).map(|(name, candidate)| (name.as_str(), candidate)).collect();
+        let best = nodes.values().map(|candidate| candidate.tier).min();
+        let of_best = nodes.values().filter(|candidate| Some(candidate.tier) == best);
+        let weight = of_best.map(|candidate| candidate.weight).max().unwrap_or_default();
+        Self { nodes, best, weight }
+    }
+}
 
 fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
     node.links.iter().any(|link| candidate.interfaces.select(link))
-}
-
-fn eligible<'a>(wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Eligible<'a> {
-    let may = |(name, candidate): &(&String, &Candidate)| {
-        live.get(*name).is_some_and(|node| !node.draining && has_link(candidate, node))
-    };
-    wanted.candidates.iter().filter(may).map(|(name, candidate)| (name.as_str(), candidate)).collect()
-}
-
-fn best_tier(eligible: &Eligible<'_>) -> Option<Tier> {
-    eligible.values().map(|candidate| candidate.tier).min()
 }
 
 /// The best non-empty tier, by preference weight, then by fewest VIPs, then by [`tie_break`].
@@ -141,9 +169,8 @@ fn rank<'a>(
     preferred: Option<&str>,
     load: &BTreeMap<&str, i64>,
 ) -> Vec<&'a str> {
-    let best = best_tier(eligible);
-    let mut ranked: Vec<(&str, &Candidate)> =
-        eligible.iter().filter(|(_, c)| Some(c.tier) == best).map(|(name, c)| (*name, *c)).collect();
+    let best = eligible.nodes.iter().filter(|(_, c)| Some(c.tier) == eligible.best);
+    let mut ranked: Vec<(&str, &Candidate)> = best.map(|(name, c)| (*name, *c)).collect();
     ranked.sort_by_cached_key(|(name, candidate)| {
         (
             Some(*name) != preferred,
@@ -165,13 +192,13 @@ fn judge(
     failback: Failback,
 ) -> Verdict {
     let other = ranked.iter().find(|node| **node != owner);
-    let Some(own) = eligible.get(owner) else {
+    let Some(own) = eligible.nodes.get(owner) else {
         return Verdict::GiveUp {
             to: other.map(|node| (*node).to_owned()),
             why: ineligible_because(owner, wanted, live),
         };
     };
-    let Some(best) = other.and_then(|node| eligible.get_key_value(*node)) else { return Verdict::Keep };
+    let Some(best) = other.and_then(|node| eligible.nodes.get_key_value(*node)) else { return Verdict::Keep };
     let hand_over = |to: &str, why| Verdict::HandOver { to: to.to_owned(), why };
     if best.1.tier < own.tier {
         let why = if own.tier == Tier::Cordoned { "node is cordoned" } else { "node is not ready" };
@@ -179,7 +206,7 @@ fn judge(
     }
     let metallb =
         |(name, candidate): &(&&str, &&Candidate)| (Reverse(candidate.weight), tie_break(name, vip));
-    let in_tier = eligible.iter().filter(|(_, candidate)| candidate.tier == own.tier);
+    let in_tier = eligible.nodes.iter().filter(|(_, candidate)| candidate.tier == own.tier);
     match failback {
         Failback::Never => Verdict::Keep,
         Failback::Preferred if best.1.weight > own.weight => hand_over(best.0, "another node is preferred"),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +24,7 @@ const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP may be handed over to the same node once more.
 const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
-const PROBE_AGAIN: Duration = Duration::from_secs(10);
+const PROBE_AGAIN: Duration = Duration::from_secs(3);
 /// When a VIP whose probes could not be sent is probed again.
 const PROBE_FAILED: Duration = Duration::from_secs(1);
 
@@ -45,13 +44,19 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
-        let claims = self.claim_states(&demand, now);
+        let (claims, due) = self.claim_states(&demand, now);
         let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        let mine = |(vip, claim): (&Vip, &ClaimState<'_>)| self.is_bound_to_us(*vip, claim).then_some(*vip);
+        let mine: BTreeSet<Vip> = claims.iter().filter_map(mine).collect();
+        if let Some(at) = due {
+            self.wake(at);
+        }
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         for (vip, verdict) in verdicts {
-            let mine = self.is_bound_to_us(vip, &claims);
+            let mine = mine.contains(&vip);
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.hand_over(now, vip, to, why),
@@ -87,8 +92,7 @@ impl Machine {
 
     /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
     /// never held may still be answered by another machine of our name.
-    fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
-        let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+    fn is_bound_to_us(&self, vip: Vip, claim: &ClaimState<'_>) -> bool {
         let current = self.target.session.as_ref().map(|(uid, _)| uid);
         let bound = |claim: &Claim| {
             // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
@@ -97,10 +101,11 @@ impl Machine {
             }
             self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
         };
-        owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
+        claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
+    fn live_nodes(&mut self, now: BootNs) -> BTreeMap<String, LiveNode> {
+        let mut due = None;
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions
@@ -108,7 +113,11 @@ impl Machine {
             .filter_map(|seen| {
                 let holder = seen.session.holder.as_ref()?;
                 let session = &seen.session;
-                let heard = seen.heard.is_some_and(|at| at + session.lease / 2 > now);
+                let heard_until = seen.heard_until();
+                let heard = heard_until > now;
+                if heard {
+                    due = Some(due.map_or(heard_until, |earlier: BootNs| earlier.min(heard_until)));
+                }
                 let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
             })
@@ -116,10 +125,14 @@ impl Machine {
         // Of ourselves we know more than our last renewal said.
         let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true), heard: true };
         live.insert(self.me.holder.node.clone(), own);
+        if let Some(at) = due {
+            self.wake(at);
+        }
         live
     }
 
-    fn claim_states(&mut self, demand: &Arc<Demand>, now: BootNs) -> BTreeMap<Vip, ClaimState> {
+    /// What is known of the claims in demand, and when the next of them becomes void by waiting.
+    fn claim_states(&self, demand: &Demand, now: BootNs) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
         let mut wake = None::<BootNs>;
         let states = demand
             .vips
@@ -130,14 +143,11 @@ impl Machine {
                 if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
                     wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                 }
-                let owner = claim.holder.clone().filter(|_| !void);
-                Some((*vip, ClaimState { owner, preferred: claim.preferred.clone() }))
+                let owner = claim.holder.as_deref().filter(|_| !void);
+                Some((*vip, ClaimState { owner, preferred: claim.preferred.as_deref() }))
             })
             .collect();
-        if let Some(at) = wake {
-            self.wake(at);
-        }
-        states
+        (states, wake)
     }
 
     /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with
@@ -149,7 +159,7 @@ impl Machine {
         let selected: BTreeSet<&String> = demand
             .vips
             .values()
-            .flat_map(|vip| &vip.candidates)
+            .flat_map(|vip| vip.candidates.iter())
             .filter(|(_, candidate)| candidate.tier == Tier::Ready)
             .map(|(node, _)| node)
             .collect();
@@ -229,6 +239,9 @@ impl Machine {
         if claim.as_ref().is_some_and(|claim| self.is_ours(claim) && !self.may_follow(now, claim)) {
             return;
         }
+        if claim.as_ref().is_some_and(|claim| self.may_be_held_on(claim)) && !self.is_unanswered(now, vip) {
+            return;
+        }
         let in_flight =
             self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(_))).count();
         if in_flight >= CLAIMS_IN_FLIGHT {
@@ -285,15 +298,32 @@ impl Machine {
             return true;
         }
         self.wake(waited);
-        if self.settings.strict {
-            return false;
-        }
+        !self.settings.strict && self.is_unanswered(now, vip)
+    }
+
+    /// Whether nobody answered for a VIP just now; if that is not known, it is asked.
+    fn is_unanswered(&mut self, now: BootNs, vip: Vip) -> bool {
         let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
         if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
         }
         self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
         false
+    }
+
+    /// Whether a void claim's owner may be cut off from the API server and answer on: it does not know that it was
+    /// fenced, and holds. As long as it is heard, it keeps the VIP.
+    fn may_be_held_on(&self, claim: &Claim) -> bool {
+        let Some(node) = claim.holder.as_ref().filter(|node| **node != self.me.holder.node) else {
+            return false;
+        };
+        match self.view.session(node).map(|seen| &seen.session).filter(|s| s.uid == claim.session_uid) {
+            // A session that is held again was silenced by its own agent first.
+            Some(session) => {
+                session.holder.is_none() && session.on_api_loss != "fence" && session.fencing != "strict"
+            }
+            None => !self.settings.strict,
+        }
     }
 
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another
@@ -331,7 +361,9 @@ impl Machine {
             Probed::InUse(mac) => {
                 self.probed.remove(&vip);
                 self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
-                self.changes.push_back(Change::InUse(vip, mac));
+                if self.in_use.insert(vip, mac) != Some(mac) {
+                    self.changes.push_back(Change::InUse(vip, mac));
+                }
             }
             Probed::Failed => {
                 self.not_before.insert(claim_name(vip), now + PROBE_FAILED);

@@ -31,11 +31,16 @@ impl Machine {
     /// Until when this claim is known to have been there.
     fn known_until(&self, vip: Vip) -> BootNs {
         let confirmed = self.confirmed.get(&vip).copied().max(self.live_since);
-        confirmed.max(self.seen_until).unwrap_or_default()
+        // While we held on, nobody could be asked.
+        let held_on = self.held_on_until.map(|at| at - READ_AFTER);
+        confirmed.max(self.seen_until).max(held_on).unwrap_or_default()
     }
 
     /// Reads claims of ours that the watch has not confirmed lately, and gives entries away while there is time.
     pub(super) fn doubt_claims(&mut self, now: BootNs) {
+        if self.holds() && self.is_holding(now) {
+            return;
+        }
         let held: Vec<Vip> = self.target.held.iter().copied().collect();
         self.confirmed.retain(|vip, _| self.target.held.contains(vip));
         let reads = |(_, purpose): &&(String, Purpose)| matches!(purpose, Purpose::Confirm(..));

@@ -51,7 +51,7 @@ impl Leases {
         let name = match &request {
             Request::Get(name) => name.clone(),
             Request::Put(record) | Request::Delete(record) => record.name(),
-            Request::Probe(_) => return Answer::Lost,
+            Request::Probe(_) | Request::Challenge => return Answer::Lost,
         };
         match timeout(REQUEST_TIMEOUT, self.send(&name, request)).await {
             Ok(Ok(answer)) => answer,
@@ -87,7 +87,7 @@ impl Leases {
                 self.api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
                 Answer::Done(record)
             }
-            Request::Probe(_) => Answer::Lost,
+            Request::Probe(_) | Request::Challenge => Answer::Lost,
         })
     }
 
@@ -95,7 +95,7 @@ impl Leases {
     /// whenever the watch could not be continued where it stood.
     pub fn observe(&self) -> impl Stream<Item = Input> + Send + use<> {
         let leases = self.clone();
-        stream::unfold((leases, Position::Start), |(leases, position)| async move {
+        stream::unfold((leases, Position::Start { said: None }), |(leases, position)| async move {
             let (inputs, next) = leases.advance(position).await;
             Some((stream::iter(inputs), (leases, next)))
         })
@@ -104,7 +104,7 @@ impl Leases {
 
     async fn advance(&self, position: Position) -> (Vec<Input>, Position) {
         match position {
-            Position::Start => {
+            Position::Start { said } => {
                 match timeout(REQUEST_TIMEOUT * 3, self.bare.list(&ListParams::default())).await {
                     Ok(Ok(list)) => {
                         let version = list.metadata.resource_version.unwrap_or_default();
@@ -116,16 +116,15 @@ impl Leases {
                         )
                     }
                     failed => {
-                        let error = failed.map_or_else(
-                            |_| "no answer".to_owned(),
-                            |list| match list {
-                                Ok(_) => String::new(),
-                                Err(error) => error.to_string(),
-                            },
-                        );
-                        warn!(error = %error, "Cannot list leases; trying again every second");
+                        let (heard, error) = match failed {
+                            Ok(Err(error)) => (heard(&error), error.to_string()),
+                            _ => (Input::Unanswered, "no answer".to_owned()),
+                        };
+                        if said.as_ref() != Some(&error) {
+                            warn!(error = %error, "Cannot list leases; trying again every second");
+                        }
                         tokio::time::sleep(RELIST_PAUSE).await;
-                        (Vec::new(), Position::Start)
+                        (vec![heard], Position::Start { said: Some(error) })
                     }
                 }
             }
@@ -139,16 +138,16 @@ impl Leases {
                         (Vec::new(), Position::At { version, open: Some(events.boxed()), broken: false })
                     }
                     // The server's own word, most often 410: this version cannot be continued from.
-                    Ok(Err(kube::Error::Api(_))) => {
+                    Ok(Err(error)) if matches!(heard(&error), Input::Spoke) => {
                         tokio::time::sleep(RELIST_PAUSE).await;
-                        (vec![Input::WatchBroke], Position::Start)
+                        (vec![Input::WatchBroke, Input::Spoke], Position::Start { said: None })
                     }
                     Ok(Err(_)) | Err(_) => {
                         if !broken {
                             warn!("Lease watch cannot be opened; trying again every second");
                         }
                         tokio::time::sleep(RELIST_PAUSE).await;
-                        (Vec::new(), Position::At { version, open: None, broken: true })
+                        (vec![Input::Unanswered], Position::At { version, open: None, broken: true })
                     }
                 }
             }
@@ -179,14 +178,14 @@ impl Leases {
                         // Most often 410: the version is too old to continue from.
                         WatchEvent::Error(_) => {
                             tokio::time::sleep(RELIST_PAUSE).await;
-                            (vec![Input::WatchBroke], Position::Start)
+                            (vec![Input::WatchBroke], Position::Start { said: None })
                         }
                     },
                     // Something there that nobody can read: a list shows what is there now.
                     Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
                         warn!(%error, "lease watch broke; listing again");
                         tokio::time::sleep(RELIST_PAUSE).await;
-                        (vec![Input::WatchBroke], Position::Start)
+                        (vec![Input::WatchBroke], Position::Start { said: None })
                     }
                     // The server ended it, as it does every 25 s.
                     Ok(None) => (Vec::new(), Position::At { version, open: None, broken: false }),
@@ -202,7 +201,8 @@ impl Leases {
 }
 
 enum Position {
-    Start,
+    /// A list is next; `said`: what went wrong with the last one.
+    Start { said: Option<String> },
     At {
         version: String,
         open: Option<stream::BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>>,
@@ -225,6 +225,14 @@ fn record_of(object: DynamicObject) -> Option<Record> {
         }
     };
     Record::read(&Lease { metadata: object.metadata, spec })
+}
+
+/// Whether an error is the API server's own word, or shows that it is away.
+fn heard(error: &kube::Error) -> Input {
+    match classify(error) {
+        Answer::Lost => Input::Unanswered,
+        _ => Input::Spoke,
+    }
 }
 
 /// What an error proves about a write. Only a definite no is one: a gateway's or a server's failure may hide a

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     choose::Failback,
+    hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
     own::Own,
     times::Times,
@@ -40,6 +41,8 @@ pub struct Settings {
     pub failback: Failback,
     /// `--fencing=strict`: an absent claim is waited for, never probed.
     pub strict: bool,
+    /// What becomes of what we hold while the API server is away; [`OnApiLoss::Fence`] wherever `strict` is.
+    pub on_api_loss: OnApiLoss,
 }
 
 /// What the kernel holds when the agent starts (from the live generation), or holds now.
@@ -76,6 +79,12 @@ pub enum Input {
     Answered(Token, Answer),
     /// Probes of a VIP ended.
     Probed(Vip, Probed),
+    /// Probes of everything we hold ended; `None`: the wire could not be asked.
+    Challenged(Option<Challenged>),
+    /// The API server refused to list or to watch: it is there.
+    Spoke,
+    /// It did not answer a list or a watch.
+    Unanswered,
     /// The agent ends. `true`: its node is going away, hand everything over; `false`: it will be started again.
     Shutdown(bool),
 }
@@ -106,6 +115,8 @@ pub enum Request {
     Delete(Record),
     /// RFC 5227 probes of a VIP on every link where we would announce it (not an API request).
     Probe(Vip),
+    /// The same of every VIP that the kernel owns, wherever it does.
+    Challenge,
 }
 
 /// How a request ended.
@@ -189,6 +200,13 @@ pub enum Change {
     },
     /// Probes were answered: another host uses the VIP.
     InUse(Vip, Mac),
+    /// The API server is away: our lease is over, and we go on answering for so many VIPs.
+    Holding {
+        /// How many.
+        held: usize,
+    },
+    /// The API server is back, and our session was renewed.
+    HeldOn,
 }
 
 /// The write that takes a claim.
@@ -222,6 +240,8 @@ pub(super) enum Purpose {
     Release(Vip),
     /// Probes, begun then.
     Probe(Vip, BootNs),
+    /// Probes of all that was held when they were begun.
+    Challenge(BTreeSet<Vip>, BootNs),
     /// Removing what nobody needs.
     Sweep,
 }
@@ -237,6 +257,11 @@ pub struct Machine {
     /// A complete list has been seen.
     synced: bool,
     pub(super) target: Target,
+    /// Our own lease is over at this boot time; the kernel's deadline is later only while we hold on.
+    pub(super) earned: BootNs,
+    pub(super) silence: Silence,
+    /// When the API server was back after we had held on.
+    pub(super) held_on_until: Option<BootNs>,
     /// The greatest epoch of our own: memory, so that a restored store cannot make us use one twice.
     pub(super) remembered: u64,
     pub(super) demand: Option<Arc<Demand>>,
@@ -256,6 +281,8 @@ pub struct Machine {
     pub(super) open_since: BTreeMap<Vip, BootNs>,
     /// VIPs whose probes were unanswered, and when.
     pub(super) probed: BTreeMap<Vip, BootNs>,
+    /// Who answered for a VIP that we would take, so that each is reported once.
+    pub(super) in_use: BTreeMap<Vip, Mac>,
     /// To whom a VIP was last handed over for a soft reason, and when.
     pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
     /// Not to be tried again before.
@@ -270,6 +297,10 @@ pub struct Machine {
     requests: Vec<(Token, Request)>,
     tokens: u64,
     wake_at: Option<BootNs>,
+    /// Something may have changed for a claim since they were last gone through.
+    claims_due: bool,
+    /// When they are to be gone through though nothing has happened.
+    claims_due_at: Option<BootNs>,
 }
 
 impl Machine {
@@ -286,6 +317,9 @@ impl Machine {
             remembered: inherited.session.as_ref().map_or(0, |(_, epoch)| *epoch),
             held_sessions: inherited.session.iter().cloned().collect(),
             target: inherited,
+            earned: BootNs::NONE,
+            silence: Silence::default(),
+            held_on_until: None,
             demand: None,
             links: BTreeSet::new(),
             shutdown: None,
@@ -296,6 +330,7 @@ impl Machine {
             live_since: None,
             open_since: BTreeMap::new(),
             probed: BTreeMap::new(),
+            in_use: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             not_before: BTreeMap::new(),
             useless_since: BTreeMap::new(),
@@ -304,21 +339,64 @@ impl Machine {
             requests: Vec::new(),
             tokens: 0,
             wake_at: None,
+            claims_due: true,
+            claims_due_at: None,
         }
     }
 
     /// Takes one observation at boot time `now` and returns the requests to send, once the kernel matches
     /// [`Self::target`].
     pub fn step(&mut self, now: BootNs, input: Input) -> Vec<(Token, Request)> {
+        self.step_all(now, [input])
+    }
+
+    /// The same for several that have come meanwhile, in their order.
+    pub fn step_all(
+        &mut self,
+        now: BootNs,
+        inputs: impl IntoIterator<Item = Input>,
+    ) -> Vec<(Token, Request)> {
         self.wake_at = None;
-        self.observe(now, input);
+        let live = self.is_live(now);
+        for input in inputs {
+            self.claims_due |= !self.is_mere_renewal(now, &input);
+            self.listen(now, &input);
+            self.observe(now, input);
+        }
         if self.synced {
             self.drive_session(now);
+        }
+        self.drive_hold(now);
+        if self.synced {
             self.watch_peers(now);
-            self.drive_claims(now);
-            self.sweep(now);
+            // Thousands of claims are gone through only if something may have changed for one of them.
+            if self.claims_due || live != self.is_live(now) || self.claims_due_at.is_some_and(|at| at <= now) {
+                self.claims_due = false;
+                let others = self.wake_at.take();
+                self.drive_claims(now);
+                self.sweep(now);
+                self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
+            }
+            if let Some(at) = self.claims_due_at {
+                self.wake(at);
+            }
         }
         std::mem::take(&mut self.requests)
+    }
+
+    /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.
+    fn is_mere_renewal(&self, now: BootNs, input: &Input) -> bool {
+        match input {
+            Input::Tick | Input::Spoke | Input::Unanswered => true,
+            Input::Changed(Record::Session(new)) => {
+                self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            Input::Answered(token, Answer::Done(Record::Session(new))) => {
+                matches!(self.outstanding.get(token), Some((_, Purpose::Own)))
+                    && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            _ => false,
+        }
     }
 
     /// What the kernel must hold.
@@ -336,9 +414,14 @@ impl Machine {
         std::mem::take(&mut self.changes).into_iter()
     }
 
-    /// Whether our own session is live: confirmed, its deadline ahead.
+    /// Whether our own session is live: confirmed, its lease not over.
     pub fn is_live(&self, now: BootNs) -> bool {
-        matches!(self.own, Own::Live(_)) && self.target.deadline > now
+        matches!(self.own, Own::Live(_)) && self.earned > now
+    }
+
+    /// Whether a complete list has been seen.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced
     }
 
     /// Renewal interval, lease and margin in force.
@@ -385,6 +468,8 @@ impl Machine {
             Input::ClockJumped => self.doubt(now),
             Input::Answered(token, answer) => self.answered(now, token, answer),
             Input::Probed(vip, by) => self.was_probed(now, vip, by),
+            Input::Challenged(round) => self.challenged(now, round),
+            Input::Spoke | Input::Unanswered => {}
             Input::Shutdown(release) => {
                 self.shutdown = Some(release);
                 self.shutting_down(now);
@@ -488,7 +573,7 @@ impl Machine {
             links: self.links.clone(),
             draining: self.shutdown == Some(true),
             agent: self.me.agent.clone(),
-            on_api_loss: "fence".to_owned(),
+            on_api_loss: if self.holds() { OnApiLoss::Hold } else { OnApiLoss::Fence }.word().to_owned(),
             fencing: if self.settings.strict { "strict" } else { "early" }.to_owned(),
             suspects: String::new(),
             understood: true,

@@ -6,6 +6,9 @@ mod choose;
 mod claims;
 mod doubt;
 mod driver;
+mod hold;
+#[cfg(test)]
+mod holding;
 pub mod lease;
 mod machine;
 mod own;
@@ -21,6 +24,7 @@ mod view;
 
 pub use choose::Failback;
 pub use driver::{Leases, REQUEST_TIMEOUT};
+pub use hold::{Challenged, OnApiLoss, Rival};
 pub use machine::{Answer, Change, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why};
 pub use times::Times;
 pub use view::View;

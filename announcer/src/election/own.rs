@@ -78,6 +78,8 @@ impl Machine {
     /// Every entry away, then silence: what precedes a new epoch.
     fn fall_silent(&mut self) {
         self.target = Default::default();
+        self.earned = BootNs::NONE;
+        self.held_on_until = None;
         self.own = Own::Unknown;
         self.live_since = None;
         self.seen_until = None;
@@ -151,10 +153,13 @@ impl Machine {
 
     /// Moves the kernel's deadline to what a proven attempt earned.
     fn extend(&mut self, now: BootNs, deadline: BootNs) {
-        if self.target.deadline <= now && deadline > now {
+        if self.earned <= now && deadline > now {
             self.view.restart_timers(now);
         }
-        self.target.deadline = deadline;
+        // Of an attempt that was proven late nothing is left, and the renewal that follows is yet to come.
+        self.target.deadline =
+            if self.is_holding(now) { deadline.max(self.target.deadline) } else { deadline };
+        self.earned = deadline;
     }
 
     /// `proven`: the attempt that made the session ours; `None`: it is adopted.
@@ -182,6 +187,8 @@ impl Machine {
         }
         self.target.session = Some((session.uid.clone(), session.epoch));
         self.target.deadline = deadline;
+        // What the agent before us held by may have been no lease: the first renewal tells.
+        self.earned = if adopted { BootNs::NONE } else { deadline };
         self.live_since = Some(now);
         self.view.restart_timers(now);
         let adopted = self.target.held.len();
@@ -313,6 +320,7 @@ impl Machine {
         };
         // A shorter lease or a larger margin binds the kernel before observers can read it.
         self.target.deadline = self.target.deadline.min(now + answer_for);
+        self.earned = self.earned.min(now + answer_for);
         let renew_at = self.next_renewal(now);
         if let Own::Live(live) = &mut self.own {
             live.attempts.push(Attempt { renewal, sent_at: now, answer_for, token });
@@ -361,6 +369,7 @@ impl Machine {
     /// Silent until a renewal sent from now on is proven.
     pub(super) fn doubt(&mut self, now: BootNs) {
         self.target.deadline = BootNs::NONE;
+        self.earned = BootNs::NONE;
         match &mut self.own {
             Own::Live(live) => {
                 // A proven one must still be known as ours when somebody edits it.

@@ -21,18 +21,24 @@ impl Machine {
             return;
         }
         let me = &self.me.holder.node;
-        let silent: Vec<(String, Seen)> = self
-            .view
-            .sessions
-            .iter()
-            .filter(|(_, seen)| seen.session.understood)
-            .filter(|(_, seen)| seen.session.holder.as_ref().is_some_and(|holder| holder.node != *me))
-            .map(|(name, seen)| (name.clone(), seen.clone()))
-            .collect();
-        for (name, seen) in silent {
-            let at = View::silent_at(&seen) + self.turn(&name);
+        let (mut silent, mut next) = (Vec::<(String, Seen)>::new(), None::<BootNs>);
+        for (name, seen) in &self.view.sessions {
+            let session = &seen.session;
+            if !session.understood || session.holder.as_ref().is_none_or(|holder| holder.node == *me) {
+                continue;
+            }
+            let at = View::silent_at(seen);
             if at > now {
-                self.wake(at);
+                next = Some(next.map_or(at, |earlier| earlier.min(at)));
+            } else {
+                silent.push((name.clone(), seen.clone()));
+            }
+        }
+        if let Some(at) = next {
+            self.wake(at);
+        }
+        for (name, seen) in silent {
+            if !self.is_our_turn(now, View::silent_at(&seen), &name) {
                 continue;
             }
             let silence = now.until(seen.since);
@@ -47,9 +53,7 @@ impl Machine {
         let absent: Vec<(String, BootNs, u64)> =
             self.view.absent_sessions().map(|(name, at, epoch)| (name.to_owned(), at, epoch)).collect();
         for (name, at, epoch) in absent {
-            let at = at + self.turn(&name);
-            if at > now {
-                self.wake(at);
+            if !self.is_our_turn(now, at, &name) {
                 continue;
             }
             let mut fenced = self.own_record("", Version::default(), epoch);
@@ -59,6 +63,16 @@ impl Machine {
             fenced.links = BTreeSet::new();
             self.request(now, name, Purpose::Fence(D_MAX), Request::Put(Record::Session(fenced)));
         }
+    }
+
+    /// Whether what may be fenced from `at` on may be fenced by us; if not yet, we are called again.
+    fn is_our_turn(&mut self, now: BootNs, at: BootNs, name: &str) -> bool {
+        // Turns cost a hash per node: none is computed while everybody is heard.
+        let at = if at > now { at } else { at + self.turn(name) };
+        if at > now {
+            self.wake(at);
+        }
+        at <= now
     }
 
     /// Our turn among the live nodes for this session: by hash, so that no node always goes first.
@@ -94,12 +108,18 @@ impl Machine {
                 useless.push((record.name(), D_MAX, record));
             }
         }
-        let nodes: BTreeSet<String> = demand.nodes.iter().map(|n| super::lease::session_name(n)).collect();
         for (name, seen) in &self.view.sessions {
             let session = &seen.session;
-            if !nodes.contains(name) && session.holder.is_none() && session.understood && self.sweeps("") {
+            if session.holder.is_some() || !session.understood {
+                continue;
+            }
+            let known = demand.nodes.iter().any(|node| super::lease::session_name(node) == *name);
+            if !known && self.sweeps("") {
                 useless.push((name.clone(), SESSION_KEPT, Record::Session(session.clone())));
             }
+        }
+        if useless.is_empty() && self.useless_since.is_empty() {
+            return;
         }
         let names: BTreeSet<&String> = useless.iter().map(|(name, ..)| name).collect();
         self.useless_since.retain(|name, _| names.contains(name));

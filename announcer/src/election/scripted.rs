@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    Answer, Failback, Identity, Input, Machine, Probed, Request, Settings, Target, Token,
+    Answer, Challenged, Failback, Identity, Input, Machine, OnApiLoss, Probed, Request, Rival, Settings,
+    Target, Token,
     lease::{Claim, Holder, Record, Session, Version, claim_name},
     simulation::{kernel::Kernel, store::Event, store::Store},
 };
 use crate::{
     policy::{Candidate, Demand, Interfaces, Tier, VipDemand},
-    vocabulary::{BootNs, Vip},
+    vocabulary::{BootNs, Mac, Vip},
 };
 
 /// Times of tests in milliseconds.
@@ -38,7 +39,7 @@ pub fn demand(nodes: &[&str], cordoned: &[&str], others: usize) -> Demand {
     let candidates = nodes.iter().enumerate().map(candidate).collect();
     let names = nodes.iter().map(|node| (*node).to_owned());
     Demand {
-        vips: BTreeMap::from([(vip(), VipDemand { candidates, ..VipDemand::default() })]),
+        vips: BTreeMap::from([(vip(), VipDemand { candidates: Arc::new(candidates), ..VipDemand::default() })]),
         nodes: names.chain((0..others).map(|n| format!("other-{n}"))).collect(),
     }
 }
@@ -50,6 +51,10 @@ pub struct Node {
     pub cut: bool,
     /// Its requests are kept for the test, and its watch is silent.
     pub held_back: bool,
+    /// The wire between it and the others is broken.
+    pub off_wire: bool,
+    /// It can't ask the wire anything.
+    pub dark: bool,
     cursor: usize,
 }
 
@@ -69,38 +74,70 @@ pub struct Cluster {
     pub nodes: BTreeMap<&'static str, Node>,
     pub names: Vec<&'static str>,
     strict: bool,
+    pub on_api_loss: OnApiLoss,
 }
 
 impl Cluster {
     /// Nodes that start together and have settled: the first one owns the VIP.
     pub fn settled(names: &[&'static str]) -> Self {
-        let mut cluster = Self::empty(names, true);
-        for name in names {
-            cluster.start(name, "boot1", Target::default());
+        Self::empty(names, true).settle()
+    }
+
+    /// The same, with nodes that hold on while the API server is away.
+    pub fn holding(names: &[&'static str]) -> Self {
+        Self { on_api_loss: OnApiLoss::Hold, ..Self::empty(names, false) }.settle()
+    }
+
+    fn settle(mut self) -> Self {
+        let names = self.names.clone();
+        for name in &names {
+            self.start(name, "boot1", Target::default());
         }
-        cluster.run(70_000);
-        assert_eq!(cluster.answering(), [names[0]], "settled");
-        cluster
+        self.run(70_000);
+        assert_eq!(self.answering(), [names[0]], "settled");
+        self
     }
 
     pub fn empty(names: &[&'static str], strict: bool) -> Self {
-        Self { now: 0, store: Store::default(), nodes: BTreeMap::new(), names: names.to_vec(), strict }
+        Self {
+            now: 0,
+            store: Store::default(),
+            nodes: BTreeMap::new(),
+            names: names.to_vec(),
+            strict,
+            on_api_loss: OnApiLoss::Fence,
+        }
     }
 
     pub fn start(&mut self, name: &'static str, boot: &str, inherited: Target) {
+        self.start_unlisted(name, boot, inherited);
+        self.list(name);
+    }
+
+    /// Starts an agent that has not been answered yet.
+    pub fn start_unlisted(&mut self, name: &'static str, boot: &str, inherited: Target) {
         let me = Identity { holder: holder(name, boot), seed: 7 + self.now, agent: String::new() };
-        let settings = Settings { failback: Failback::Never, strict: self.strict };
+        let settings =
+            Settings { failback: Failback::Never, strict: self.strict, on_api_loss: self.on_api_loss };
         let mut kernel = Kernel::default();
         for write in kernel.plan(&inherited) {
             kernel.write(write);
         }
         let machine = Machine::new(me, settings, inherited);
-        let mut node = Node { machine, kernel, out: Vec::new(), cut: false, held_back: false, cursor: 0 };
+        let mut node = Node {
+            machine,
+            kernel,
+            out: Vec::new(),
+            cut: false,
+            held_back: false,
+            off_wire: false,
+            dark: false,
+            cursor: self.store.log.len(),
+        };
         let now = at(self.now);
         node.step(now, Input::Links(BTreeSet::from(["eth0".to_owned()])));
         node.step(now, Input::Demand(Arc::new(demand(&self.names, &[], 0))));
         self.nodes.insert(name, node);
-        self.list(name);
     }
 
     /// The agent dies; what it leaves in the kernel is what the next one finds.
@@ -136,6 +173,12 @@ impl Cluster {
         self.nodes.iter().filter(|(_, node)| node.kernel.answers(vip(), now)).map(|(name, _)| *name).collect()
     }
 
+    /// The node that answers when this one asks for the VIP; the MAC of a node is as great as its name.
+    fn heard_by(&self, asker: &str) -> Option<&'static str> {
+        let hears = |name: &&'static str| !self.nodes[*name].off_wire && !self.nodes[asker].off_wire;
+        self.answering().into_iter().filter(|name| *name != asker).find(hears)
+    }
+
     /// Lets everything happen at once that is due in this span; at every moment at most one node answers.
     pub fn run(&mut self, ms: u64) {
         let end = self.now + ms;
@@ -166,7 +209,19 @@ impl Cluster {
                 for (token, request) in std::mem::take(&mut self.node(name).out) {
                     idle = false;
                     if let Request::Probe(vip) = request {
-                        self.step(name, Input::Probed(vip, Probed::Unused));
+                        let mac = |other: &str| Mac([2, 0, 0, 0, 0, other.as_bytes()[0]]);
+                        let probed =
+                            self.heard_by(name).map_or(Probed::Unused, |other| Probed::InUse(mac(other)));
+                        self.step(name, Input::Probed(vip, probed));
+                        continue;
+                    }
+                    if let Request::Challenge = request {
+                        let rival = |other| if other < name { Rival::Lower } else { Rival::Higher };
+                        let answered = self.heard_by(name).map(|other| (vip(), rival(other)));
+                        let asked = self.target(name).held.clone();
+                        let round = Challenged { asked, answered: answered.into_iter().collect() };
+                        let round = Some(round).filter(|_| !self.node(name).dark);
+                        self.step(name, Input::Challenged(round));
                         continue;
                     }
                     let answer = if cut { Answer::Lost } else { self.store.perform(self.now, &request) };

@@ -110,7 +110,8 @@ fn until_the_first_list_what_was_inherited_stays_in_force() {
     let mut cluster = Cluster::settled(&["a", "b"]);
     let left = cluster.crash("a");
     let me = super::Identity { holder: super::scripted::holder("a", "boot1"), seed: 3, agent: String::new() };
-    let mut machine = super::Machine::new(me, super::Settings::default(), left.clone());
+    let mut machine =
+        super::Machine::new(me, super::Settings { strict: true, ..Default::default() }, left.clone());
     for ms in [0, 1_000, 9_000] {
         assert!(machine.step(at(cluster.now + ms), Input::Tick).is_empty());
         machine.step(at(cluster.now + ms), Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));

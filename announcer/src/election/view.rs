@@ -22,6 +22,19 @@ pub struct Seen {
     pub heard: Option<BootNs>,
 }
 
+impl Seen {
+    /// Whether a newer version says nothing new of a node that was heard before, but that it lives.
+    pub fn is_renewed_by(&self, new: &Session, now: BootNs) -> bool {
+        let renewed = Session { version: new.version, renewal: new.renewal.clone(), ..self.session.clone() };
+        self.heard_until() > now && self.session.version < new.version && renewed == *new
+    }
+
+    /// Until when its node counts as heard: nothing is handed over to one that may be dead, though not yet fenced.
+    pub fn heard_until(&self) -> BootNs {
+        self.heard.map_or(BootNs::NONE, |at| at + self.session.lease / 2)
+    }
+}
+
 /// All Leases as last seen. A reader may conclude from it that something is over; never that something is held.
 #[derive(Debug, Default)]
 pub struct View {
@@ -91,7 +104,7 @@ impl View {
             there
         });
         for record in records {
-            self.take(now, record, None);
+            self.put(now, record, None);
         }
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
@@ -173,6 +186,12 @@ impl View {
     }
 
     fn take(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
+        self.put(now, record, heard);
+        self.note_absence(now);
+    }
+
+    /// [`Self::take`], for many at once: absence is noted afterwards.
+    fn put(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
         match record {
             Record::Session(session) => {
                 let newer =
@@ -195,7 +214,6 @@ impl View {
                 }
             }
         }
-        self.note_absence(now);
     }
 
     /// Takes a deletion. One that is older than the newest version seen is of an earlier object.

@@ -1,6 +1,6 @@
 //! One Service, one address, one node: may it announce, and if not, why.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
     coverage::{Coverage, Reach, on_node},
@@ -82,7 +82,7 @@ impl Refusal {
 }
 
 /// Node by node, who may announce.
-pub(super) type Verdicts = BTreeMap<String, Result<Candidate, Refusal>>;
+pub type Verdicts = BTreeMap<String, Result<Candidate, Refusal>>;
 
 /// Judges every node, or says what stands in the way of all.
 pub(super) fn judge(
@@ -90,9 +90,18 @@ pub(super) fn judge(
     service: &Service,
     reaches: &[&Reach<'_>],
     vip: Vip,
-) -> Result<Verdicts, Hindrance> {
+) -> Result<Arc<Verdicts>, Hindrance> {
     if let Some(hindrance) = hindrance(service, reaches, vip) {
         return Err(hindrance);
+    }
+    let local = service.traffic_policy == TrafficPolicy::Local;
+    let grounds = (
+        reaches.iter().map(|reach| reach.number).collect(),
+        local.then(|| service.endpoints.nodes.clone()),
+    );
+    let mut judged = coverage.judged.borrow_mut();
+    if let Some(verdicts) = judged.get(&grounds) {
+        return Ok(verdicts.clone());
     }
     let verdict = |(index, node): (usize, &&Node)| {
         let candidate =
@@ -102,7 +111,9 @@ pub(super) fn judge(
             });
         (node.name.clone(), candidate)
     };
-    Ok(coverage.nodes.iter().enumerate().map(verdict).collect())
+    let verdicts: Arc<Verdicts> = Arc::new(coverage.nodes.iter().enumerate().map(verdict).collect());
+    judged.insert(grounds, verdicts.clone());
+    Ok(verdicts)
 }
 
 fn hindrance(service: &Service, reaches: &[&Reach<'_>], vip: Vip) -> Option<Hindrance> {

@@ -1,7 +1,7 @@
 //! Probes, as a Linux kernel that owns the address answers them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     time::{Duration, Instant},
 };
@@ -28,6 +28,12 @@ fn vip(text: &str) -> Vip {
     text.parse().expect("an address")
 }
 
+/// Probes of a single VIP.
+async fn one(vip: Vip, links: Vec<Link>, own: BTreeSet<Mac>, plan: Plan) -> Result<Probed, ProbeError> {
+    let said = probe(&BTreeMap::from([(vip, links)]), &own, plan).await?;
+    Ok(said.get(&vip).copied().unwrap_or_default())
+}
+
 fn ask(
     from: &Namespace,
     vip: Vip,
@@ -35,7 +41,7 @@ fn ask(
     own: BTreeSet<Mac>,
     plan: Plan,
 ) -> Result<Probed, ProbeError> {
-    from.run_async(move || async move { probe(vip, &links, &own, plan).await })
+    from.run_async(move || one(vip, links, own, plan))
 }
 
 #[test]
@@ -44,7 +50,11 @@ fn a_kernel_that_has_the_address_answers() {
     let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
     for owned in ["10.4.0.2", "fd00:4::2"].map(vip) {
         let answer = ask(&lan.node, owned, vec![link.clone()], [link.mac].into(), LONG).expect("asked");
-        assert_eq!(answer, Probed { answered_by: Some(client.mac), contended_by: None }, "{owned}");
+        assert_eq!(
+            answer,
+            Probed { answered_by: Some((link.id, client.mac)), contended_by: None },
+            "{owned}"
+        );
     }
 }
 
@@ -88,7 +98,8 @@ fn one_answer_on_any_link_ends_the_asking() {
     let links = vec![lan.node.link("eth1"), lan.node.link("eth0")];
     let own = links.iter().map(|link| link.mac).collect();
     let answer = ask(&lan.node, vip("10.4.0.2"), links, own, LONG).expect("asked");
-    assert_eq!(answer.answered_by, Some(lan.client.link("eth0").mac));
+    let eth0 = lan.node.link("eth0").id;
+    assert_eq!(answer.answered_by, Some((eth0, lan.client.link("eth0").mac)));
 }
 
 #[test]
@@ -96,15 +107,15 @@ fn an_announcement_during_the_probe_is_an_answer() {
     let lan = Lan::new();
     let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
     for vip in ["10.4.11.1", "fd00:4::b:1"].map(vip) {
-        let (link, own) = (link.clone(), BTreeSet::from([link.mac]));
+        let (link, own, id) = (link.clone(), BTreeSet::from([link.mac]), link.id);
         let question = frames::probe(vip, link.mac);
         let announcing = client.clone();
         let announced = when_heard(&lan.client, question, move || {
             let sender = Sender::new().expect("CAP_NET_RAW");
             sender.send(announcing.id, &frames::announcement(vip, &announcing)[0]).expect("sent");
         });
-        let answer = lan.node.run_async(move || async move { probe(vip, &[link], &own, LONG).await });
-        assert_eq!(answer.expect("asked").answered_by, Some(client.mac), "{vip}");
+        let answer = lan.node.run_async(move || one(vip, vec![link], own, LONG));
+        assert_eq!(answer.expect("asked").answered_by, Some((id, client.mac)), "{vip}");
         announced.wait();
     }
 }
@@ -129,7 +140,7 @@ fn two_probers_see_each_other_and_neither_takes_it_for_an_answer() {
     for vip in ["10.4.11.1", "fd00:4::b:1"].map(vip) {
         let start = |from: &Namespace, link: Link| {
             let own = BTreeSet::from([link.mac]);
-            from.start_async(move || async move { probe(vip, &[link], &own, plan).await })
+            from.start_async(move || one(vip, vec![link], own, plan))
         };
         let (ours, theirs) = (start(&lan.node, link.clone()), start(&lan.client, client.clone()));
         let expected = |mac| Probed { answered_by: None, contended_by: Some(mac) };
@@ -158,8 +169,7 @@ fn other_traffic_does_not_wake_the_prober() {
     let lan = Lan::new();
     let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
     let own = BTreeSet::from([link.mac]);
-    let answer =
-        lan.node.start_async(move || async move { probe(vip("10.4.11.1"), &[link], &own, QUICK).await });
+    let answer = lan.node.start_async(move || one(vip("10.4.11.1"), vec![link], own, QUICK));
     lan.client.run(move || {
         let sender = Sender::new().expect("CAP_NET_RAW");
         for n in 0..200 {
@@ -170,4 +180,27 @@ fn other_traffic_does_not_wake_the_prober() {
         }
     });
     assert_eq!(answer.wait().expect("asked"), Probed { answered_by: None, contended_by: None });
+}
+
+#[test]
+fn of_many_addresses_asked_at_once_those_in_use_are_found() {
+    let lan = Lan::new();
+    let (link, client) = (lan.node.link("eth0"), lan.client.link("eth0"));
+    for n in 0..100 {
+        lan.client.ip(&format!("addr add 10.4.13.{n}/32 dev eth0"));
+    }
+    let vips = (0..200).map(|n| Vip::from(std::net::Ipv4Addr::new(10, 4, 13, n)));
+    let more = ["fd00:4::2", "fd00:4::b:1"].map(vip);
+    let questions: BTreeMap<Vip, Vec<Link>> = vips.chain(more).map(|vip| (vip, vec![link.clone()])).collect();
+    let own = BTreeSet::from([link.mac]);
+    let said =
+        lan.node.run_async(move || async move { probe(&questions, &own, QUICK).await }).expect("asked");
+    assert_eq!(said.len(), 202);
+    for (vip, probed) in said {
+        let used = match vip.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3] < 100,
+            std::net::IpAddr::V6(_) => vip == more[0],
+        };
+        assert_eq!(probed.answered_by, used.then_some((link.id, client.mac)), "{vip}");
+    }
 }

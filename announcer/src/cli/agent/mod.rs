@@ -14,7 +14,11 @@ use super::{
     level,
     station::{Announcing, Attaching},
 };
-use crate::{election::Failback, report::log::LogFormat, wire::select::Excludes};
+use crate::{
+    election::{Failback, OnApiLoss},
+    report::log::LogFormat,
+    wire::select::Excludes,
+};
 
 /// Flags of the agent. Each has an environment variable, so that a DaemonSet can set it.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,6 +57,16 @@ pub(crate) struct Args {
     /// `strict`: an address without a claim is waited for (60 s) instead of probed on the wire.
     #[arg(long, env = "ANNOUNCER_FENCING", value_enum, default_value_t = Fencing::Early)]
     fencing: Fencing,
+
+    /// What happens to this node's addresses while the API server is away for longer than the lease. `hold` goes on
+    /// answering, as long as probes show that nobody else does; `--fencing=strict` means `fence`.
+    #[arg(long, env = "ANNOUNCER_ON_API_LOSS", value_enum, default_value_t = OnApiLoss::Hold)]
+    on_api_loss: OnApiLoss,
+
+    /// What happens to this node's addresses when the agent is told to stop. `auto` hands them over if the node is
+    /// cordoned, being deleted or shutting down, and keeps them for the next agent otherwise.
+    #[arg(long, env = "ANNOUNCER_ON_SHUTDOWN", value_enum, default_value_t = OnShutdown::Auto)]
+    on_shutdown: OnShutdown,
 
     /// Interfaces never announced on unless an L2Advertisement names them: regular expressions; empty for none.
     #[arg(long, env = "ANNOUNCER_EXCLUDE_INTERFACES", value_name = "REGEX", value_delimiter = ',', value_parser = pattern, default_values = crate::wire::select::DEFAULT_EXCLUDES)]
@@ -103,6 +117,17 @@ enum Fencing {
     Early,
     /// Nothing is taken before every lease that might cover it has run out.
     Strict,
+}
+
+/// What a leaving agent does with what it holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum OnShutdown {
+    /// Hands over if the node goes away, keeps otherwise.
+    Auto,
+    /// The kernel goes on answering until the lease has run out.
+    Keep,
+    /// Another node takes over at once.
+    Release,
 }
 
 fn pattern(text: &str) -> Result<String, String> {

@@ -91,7 +91,11 @@ async fn start(args: Args) -> anyhow::Result<()> {
 
     let seed = crate::cli::random()?;
     let identity = Identity { holder, seed, agent: env!("CARGO_PKG_VERSION").to_owned() };
-    let settings = Settings { failback: args.failback, strict: args.fencing == Fencing::Strict };
+    let settings = Settings {
+        failback: args.failback,
+        strict: args.fencing == Fencing::Strict,
+        on_api_loss: args.on_api_loss,
+    };
     let mut station = Station::new(&args.node_name, kernel, changes, view, sender, &args.announcing, seed)?;
     station.tell_links(&reports);
     station.keep_announcing();
@@ -101,6 +105,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
         node: args.node_name,
         options: policy::Options { lb_class: args.lb_class, ignore_exclude_lb: args.ignore_exclude_lb },
         excludes,
+        on_shutdown: args.on_shutdown,
         machine: Machine::new(identity, settings, target),
         leases: Leases::new(clients.leases, &args.namespace),
         metrics,
@@ -111,6 +116,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
         snapshot: None,
         demand: None,
         said: Said::default(),
+        followed: None,
         pauses: PauseWatch::new(),
     };
     agent.run(links, snapshots, came_back).await

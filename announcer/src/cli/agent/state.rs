@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::turn::Agent;
 use crate::{
@@ -59,6 +59,7 @@ impl Agent {
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
+            self.followed = None;
             self.turn(Input::Demand(demand))?;
         }
         Ok(())
@@ -83,6 +84,7 @@ impl Agent {
     }
 
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
+        self.followed = None;
         let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
         self.station.restart_links(&before);
@@ -98,6 +100,7 @@ impl Agent {
         let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
         wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
         self.station.carry(&wanted)?;
+        self.followed = None;
 
         let announcing = select(&plan.announce, &self.station.view, &self.excludes);
         let missing =
@@ -216,6 +219,14 @@ impl Agent {
                 };
                 self.station.changes.lost(*vip, &services(vip), &loss);
             }
+            Change::Holding { held } => {
+                warn!(
+                    node = self.node,
+                    held,
+                    "the API server is away and our lease is over: holding on while nobody else answers"
+                );
+            }
+            Change::HeldOn => info!(node = self.node, "the API server is back: our lease is renewed"),
             Change::InUse(vip, mac) => {
                 warn!(ip = %vip, node = self.node, mac = %mac, "another host answers for this address: not taking it");
             }

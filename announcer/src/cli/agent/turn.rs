@@ -4,7 +4,7 @@
 //! applied: a wedged loop cannot renew. Everything that is slow (requests, probes, multicast groups) runs beside it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,22 +17,23 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::state::Said;
+use super::{OnShutdown, state::Said};
 use crate::{
     cli::{
         kernel::{PauseWatch, owner_table},
         station::{Station, ticker},
     },
     datapath::DatapathError,
-    election::{Answer, Input, Leases, Machine, Probed, Request, Token},
-    kube::Snapshot,
+    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Target, Token},
+    kube::{Node, Snapshot},
     policy::{Demand, Interfaces, Options},
     report::{
         health::Health,
         metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
     },
-    vocabulary::{BootNs, Link, LinkId, Vip},
+    vocabulary::{BootNs, Link, LinkId, Mac, Vip},
     wire::{
+        self,
         links::LinkView,
         probe::{Plan, probe},
         select::{Excludes, select},
@@ -43,10 +44,12 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Every held VIP is proven at least this often.
 const PROOFS: Duration = Duration::from_secs(10);
+/// How much of what has come in meanwhile is decided on at once: with a thousand VIPs on their way, each decision costs.
+const BATCH: usize = 256;
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
-const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(150), wait: Duration::from_millis(200) };
+const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(50), wait: Duration::from_millis(100) };
 
 /// Kernel counters by VIP and interface, as the metrics server gets them.
 pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
@@ -56,8 +59,10 @@ pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
 pub(super) enum Outcome {
     /// Of an API request; the kind of Lease, if it was a write.
     Answered(Token, Option<LeaseKind>, Box<Answer>),
-    /// Of probes.
-    Probed(Vip, Probed),
+    /// Of probes of VIPs that we would take.
+    Probed(Vec<(Vip, Probed)>),
+    /// Of probes of what we hold.
+    Challenged(Option<Challenged>),
 }
 
 /// Everything the loop owns.
@@ -65,6 +70,7 @@ pub(super) struct Agent {
     pub(super) node: String,
     pub(super) options: Options,
     pub(super) excludes: Excludes,
+    pub(super) on_shutdown: OnShutdown,
     pub(super) machine: Machine,
     pub(super) leases: Leases,
     pub(super) metrics: Arc<Metrics>,
@@ -75,6 +81,8 @@ pub(super) struct Agent {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
+    /// What the kernel matches, for the demand and the links that are known; `None`: one of them has changed.
+    pub(super) followed: Option<Target>,
     pub(super) pauses: PauseWatch,
 }
 
@@ -86,7 +94,8 @@ impl Agent {
         mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
     ) -> anyhow::Result<()> {
-        let mut leases = std::pin::pin!(self.leases.observe());
+        let mut leases = std::pin::pin!(self.leases.observe().ready_chunks(BATCH));
+        let mut came_back = Vec::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
@@ -97,8 +106,8 @@ impl Agent {
                 biased;
                 _ = terminate.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
                 _ = interrupt.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
-                Some(outcome) = outcomes.recv() => self.came_back(outcome)?,
-                Some(input) = leases.next() => self.turn(input)?,
+                1.. = outcomes.recv_many(&mut came_back, BATCH) => self.came_back(std::mem::take(&mut came_back))?,
+                Some(inputs) = leases.next() => self.turn_all(inputs)?,
                 Ok(()) = links.changed() => {
                     let view = links.borrow_and_update().clone();
                     self.links_changed(view)?;
@@ -125,6 +134,11 @@ impl Agent {
 
     /// One step of the election: the kernel first, then the requests.
     pub(super) fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
+        self.turn_all(vec![input])
+    }
+
+    /// The same for several observations.
+    fn turn_all(&mut self, inputs: Vec<Input>) -> Result<(), DatapathError> {
         let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
         let mut requests = Vec::new();
         if self.pauses.jump() > margin / 2 {
@@ -135,29 +149,51 @@ impl Agent {
             requests = self.machine.step(BootNs::now(), Input::ClockJumped);
             self.follow()?;
         }
-        requests.append(&mut self.machine.step(BootNs::now(), input));
+        requests.append(&mut self.machine.step_all(BootNs::now(), inputs));
         self.follow()?;
         let changes: Vec<_> = self.machine.take_changes().collect();
         for change in changes {
             self.tell(&change);
         }
+        let mut would_take = BTreeMap::new();
         for (token, request) in requests {
-            self.send(token, request);
+            match request {
+                Request::Probe(vip) => {
+                    would_take.insert(vip, self.links_for(vip));
+                }
+                Request::Challenge => self.challenge(),
+                request => self.send(token, request),
+            }
+        }
+        if !would_take.is_empty() {
+            self.probe(would_take);
         }
         Ok(())
     }
 
     /// Makes the kernel match the election's target, and starts or ends announcing what that changed.
     pub(super) fn follow(&mut self) -> Result<(), DatapathError> {
-        let target = self.machine.target().clone();
-        let owners = owner_table(
-            &target.held,
-            self.demand.as_deref(),
-            &self.node,
-            |interfaces| self.on(interfaces),
-            self.station.kernel.owners(),
-        );
-        self.station.follow(&target, owners)
+        let target = self.machine.target();
+        let unchanged = |last: &&Target| last.session == target.session && last.held == target.held;
+        if self.followed.as_ref().filter(unchanged).is_some() {
+            return self.station.kernel.set_deadline(target.deadline);
+        }
+        let target = target.clone();
+        // Thousands of VIPs are announced on the same few selections of links.
+        let mut selected: Vec<(&Interfaces, BTreeSet<LinkId>)> = Vec::new();
+        let on = |interfaces| match selected.iter().find(|(known, _)| *known == interfaces) {
+            Some((_, links)) => links.clone(),
+            None => {
+                let links = self.on(interfaces);
+                selected.push((interfaces, links.clone()));
+                links
+            }
+        };
+        let before = self.station.kernel.owners();
+        let owners = owner_table(&target.held, self.demand.as_deref(), &self.node, on, before);
+        self.station.follow(&target, owners)?;
+        self.followed = Some(target);
+        Ok(())
     }
 
     /// The links that carry the program and on which such a VIP is announced.
@@ -172,20 +208,6 @@ impl Agent {
 
     fn send(&mut self, token: Token, request: Request) {
         let outcomes = self.outcomes.clone();
-        if let Request::Probe(vip) = request {
-            let (links, own) = (self.links_for(vip), self.station.view.macs());
-            tokio::spawn(async move {
-                let probed = match probe(vip, &links, &own, PROBES).await {
-                    Ok(probed) => probed.answered_by.map_or(Probed::Unused, Probed::InUse),
-                    Err(error) => {
-                        warn!(ip = %vip, %error, "cannot probe this address; trying again");
-                        Probed::Failed
-                    }
-                };
-                let _ = outcomes.send(Outcome::Probed(vip, probed));
-            });
-            return;
-        }
         let kind = match &request {
             Request::Put(record) if record.name().starts_with("session-") => Some(LeaseKind::Session),
             Request::Put(_) => Some(LeaseKind::Claim),
@@ -195,6 +217,56 @@ impl Agent {
         tokio::spawn(async move {
             let answer = Box::new(leases.perform(request).await);
             let _ = outcomes.send(Outcome::Answered(token, kind, answer));
+        });
+    }
+
+    /// Asks whether anybody uses VIPs that we would take.
+    fn probe(&self, questions: BTreeMap<Vip, Vec<Link>>) {
+        let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
+        tokio::spawn(async move {
+            let probed = match probe(&questions, &own, PROBES).await {
+                Ok(said) => {
+                    let verdict =
+                        |by: Option<(_, _)>| by.map_or(Probed::Unused, |(_, mac)| Probed::InUse(mac));
+                    said.into_iter().map(|(vip, probed)| (vip, verdict(probed.answered_by))).collect()
+                }
+                Err(error) => {
+                    warn!(addresses = questions.len(), %error, "cannot probe addresses; trying again");
+                    questions.into_keys().map(|vip| (vip, Probed::Failed)).collect()
+                }
+            };
+            let _ = outcomes.send(Outcome::Probed(probed));
+        });
+    }
+
+    /// Asks whether anybody else uses what our kernel owns, wherever it can be asked.
+    fn challenge(&self) {
+        let mut questions: BTreeMap<Vip, Vec<Link>> = BTreeMap::new();
+        for (vip, link) in self.station.kernel.owned() {
+            if let Some(link) = self.station.view.links.get(&link).filter(|link| link.carrier) {
+                questions.entry(vip).or_default().push(link.clone());
+            }
+        }
+        let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
+        let ours: BTreeMap<LinkId, Mac> =
+            self.station.view.links.iter().map(|(id, l)| (*id, l.mac)).collect();
+        tokio::spawn(async move {
+            let round = match probe(&questions, &own, PROBES).await {
+                Ok(said) => {
+                    let rival = |(vip, probed): (Vip, wire::probe::Probed)| {
+                        let (link, mac) = probed.answered_by?;
+                        let lower = ours.get(&link).is_none_or(|ours| mac < *ours);
+                        Some((vip, if lower { Rival::Lower } else { Rival::Higher }))
+                    };
+                    let answered = said.into_iter().filter_map(rival).collect();
+                    Some(Challenged { asked: questions.into_keys().collect(), answered })
+                }
+                Err(error) => {
+                    warn!(%error, "cannot ask whether another host uses our addresses");
+                    None
+                }
+            };
+            let _ = outcomes.send(Outcome::Challenged(round));
         });
     }
 
@@ -208,21 +280,28 @@ impl Agent {
         on.iter().filter_map(|id| self.station.view.links.get(id)).cloned().collect()
     }
 
-    fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
-        match outcome {
-            Outcome::Probed(vip, probed) => self.turn(Input::Probed(vip, probed)),
-            Outcome::Answered(token, kind, answer) => {
-                if let Some(kind) = kind {
-                    let outcome = match *answer {
-                        Answer::Done(_) => LeaseOutcome::Ok,
-                        Answer::Conflict => LeaseOutcome::Conflict,
-                        _ => LeaseOutcome::Error,
-                    };
-                    self.metrics.lease_written(kind, outcome);
+    fn came_back(&mut self, outcomes: Vec<Outcome>) -> Result<(), DatapathError> {
+        let mut inputs = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Probed(probed) => {
+                    inputs.extend(probed.into_iter().map(|(vip, probed)| Input::Probed(vip, probed)));
                 }
-                self.turn(Input::Answered(token, *answer))
+                Outcome::Challenged(round) => inputs.push(Input::Challenged(round)),
+                Outcome::Answered(token, kind, answer) => {
+                    if let Some(kind) = kind {
+                        let outcome = match *answer {
+                            Answer::Done(_) => LeaseOutcome::Ok,
+                            Answer::Conflict => LeaseOutcome::Conflict,
+                            _ => LeaseOutcome::Error,
+                        };
+                        self.metrics.lease_written(kind, outcome);
+                    }
+                    inputs.push(Input::Answered(token, *answer));
+                }
             }
         }
+        self.turn_all(inputs)
     }
 
     /// When something is to be done without anything having happened.
@@ -233,8 +312,12 @@ impl Agent {
 
     /// A signal: hand over if the node is going away, else keep everything for the next agent.
     fn leave(&mut self) -> Result<Instant, DatapathError> {
-        let own = self.snapshot.as_ref().map(|snapshot| snapshot.own_node(&self.node).cloned());
-        let leaving = own.is_some_and(|node| node.is_none_or(|node| node.leaving()));
+        let own = self.snapshot.as_ref().map(|snapshot| snapshot.own_node(&self.node));
+        let leaving = match self.on_shutdown {
+            OnShutdown::Auto => own.is_some_and(|node| node.is_none_or(Node::leaving)),
+            OnShutdown::Keep => false,
+            OnShutdown::Release => true,
+        };
         info!(node = self.node, hand_over = leaving, "announcer is told to stop");
         self.turn(Input::Shutdown(leaving))?;
         Ok(Instant::now() + HANDOVER)

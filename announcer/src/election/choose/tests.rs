@@ -17,7 +17,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
     Demand {
         vips: vips
             .iter()
-            .map(|v| (vip(v), VipDemand { candidates: candidates.clone(), ..VipDemand::default() }))
+            .map(|v| (vip(v), VipDemand { candidates: candidates.clone().into(), ..VipDemand::default() }))
             .collect(),
         nodes: candidates.keys().cloned().collect(),
     }
@@ -28,8 +28,8 @@ fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
     nodes.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 
-fn owned(by: &[(&str, &str)]) -> BTreeMap<Vip, ClaimState> {
-    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some((*n).to_owned()), preferred: None })).collect()
+fn owned<'a>(by: &[(&str, &'a str)]) -> BTreeMap<Vip, ClaimState<'a>> {
+    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some(*n), preferred: None })).collect()
 }
 
 fn take(nodes: &[&str]) -> Verdict {
@@ -148,7 +148,7 @@ fn an_owner_without_carrier_gives_up() {
 #[test]
 fn an_interface_that_only_one_node_has_elects_that_node() {
     let mut demand = demand(&["10.0.0.1"], &[("a", 0, Tier::Ready), ("b", 0, Tier::Ready)]);
-    for candidate in demand.vips.values_mut().flat_map(|v| v.candidates.values_mut()) {
+    for candidate in demand.vips.values_mut().flat_map(|v| Arc::make_mut(&mut v.candidates).values_mut()) {
         candidate.interfaces = Interfaces::Named(BTreeSet::from(["eth1".to_owned()]));
     }
     let mut live = live(&["a", "b"]);

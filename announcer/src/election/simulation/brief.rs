@@ -32,6 +32,7 @@ pub fn request(request: &Request) -> String {
         Request::Put(to) => format!("Put {}", record(to)),
         Request::Delete(to) => format!("Delete {}", record(to)),
         Request::Probe(vip) => format!("Probe {vip}"),
+        Request::Challenge => "Challenge".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     rng::Rng,
 };
 use crate::{
-    election::{Failback, Settings},
+    election::{Failback, OnApiLoss, Settings},
     policy::{Candidate, Demand, Interfaces, Tier, VipDemand},
     vocabulary::Vip,
 };
@@ -169,7 +169,11 @@ impl Setting {
                     - i64::try_from(drift).unwrap_or_default();
                 let failback = [Failback::Preferred, Failback::Always, Failback::Never];
                 let strict = self.strict || rng.per_mille(300);
-                let settings = Settings { failback: rng.pick(&failback).unwrap_or_default(), strict };
+                let settings = Settings {
+                    failback: rng.pick(&failback).unwrap_or_default(),
+                    strict,
+                    on_api_loss: OnApiLoss::Fence,
+                };
                 Host::new(node, &format!("m{name}"), settings, drift_ppm)
             })
             .collect()
@@ -200,7 +204,7 @@ impl Policy {
             vips: self
                 .vips
                 .difference(&self.gone)
-                .map(|vip| (*vip, VipDemand { candidates: candidates(vip), ..VipDemand::default() }))
+                .map(|vip| (*vip, VipDemand { candidates: std::sync::Arc::new(candidates(vip)), ..VipDemand::default() }))
                 .collect(),
             nodes: names.iter().map(|name| (*name).clone()).chain(others).collect(),
         }

@@ -71,7 +71,7 @@ impl Store {
                 }
                 Some(_) => Answer::Conflict,
             },
-            Request::Probe(_) => Answer::Lost,
+            Request::Probe(_) | Request::Challenge => Answer::Lost,
         }
     }
 

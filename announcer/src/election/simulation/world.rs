@@ -47,7 +47,7 @@ pub enum Event {
 pub struct World {
     pub rng: Rng,
     pub now: u64,
-    queue: BTreeMap<(u64, u64), (usize, u64, Event)>,
+    queue: BTreeMap<(u64, u64), Box<(usize, u64, Event)>>,
     events: u64,
     pub setting: Setting,
     pub weather: Weather,
@@ -105,16 +105,17 @@ impl World {
     pub fn later(&mut self, after: u64, host: usize, event: Event) {
         self.events += 1;
         let life = self.hosts[host].life;
-        self.queue.insert((self.now + after, self.events), (host, life, event));
+        self.queue.insert((self.now + after, self.events), Box::new((host, life, event)));
     }
 
     /// Runs until the queue says it is over. `Err`: a property was broken.
     pub fn run(&mut self) -> Result<(), String> {
         let end = self.setting.faults_for + self.setting.recovers_in + self.setting.quiet_for;
-        while let Some(((at, _), (host, life, event))) = self.queue.pop_first() {
+        while let Some(((at, _), next)) = self.queue.pop_first() {
             if at > end {
                 break;
             }
+            let (host, life, event) = *next;
             self.now = at;
             self.handle(host, life, event);
             if let Some(broken) = self.checks.broken.take() {

@@ -1,9 +1,9 @@
-//! Listening on one link for what is said of one VIP.
+//! Listening on one link for what is said of a few VIPs.
 
 use std::{
     collections::BTreeSet,
     io::{self, Read as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
 };
 
 use socket2::{Domain, Socket, Type};
@@ -33,33 +33,37 @@ pub(super) enum Heard {
     Probe(Mac),
 }
 
-/// A packet socket bound to one link, with a filter for one VIP.
+/// A packet socket bound to one link, with a filter for some VIPs of one family.
 #[derive(Debug)]
 pub(super) struct Ear {
+    pub(super) link: LinkId,
+    vips: Vec<Vip>,
     socket: AsyncFd<Socket>,
 }
 
 impl Ear {
-    pub(super) fn open(vip: Vip, link: LinkId) -> io::Result<Self> {
-        let ethertype = if vip.ip().is_ipv4() { ETHERTYPE_ARP } else { ETHERTYPE_IPV6 };
+    /// `vips`: of one family, [`filter::VIPS`] at most.
+    pub(super) fn open(vips: &[Vip], link: LinkId) -> io::Result<Self> {
+        let ipv4 = vips.iter().any(|vip| vip.ip().is_ipv4());
+        let ethertype = if ipv4 { ETHERTYPE_ARP } else { ETHERTYPE_IPV6 };
         // Deaf until it is bound: nothing passes before the filter is in place. Bound to one ethertype, it never hears
         // what this host sends.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-        socket.attach_filter(&filter::about(vip))?;
+        socket.attach_filter(&filter::about(vips))?;
         socket.bind(&packet_address(link, ethertype))?;
-        Ok(Self { socket: readable(socket)? })
+        Ok(Self { link, vips: vips.to_vec(), socket: readable(socket)? })
     }
 
-    /// The next word of a host that is none of `own`.
-    pub(super) async fn hear(&self, vip: Vip, own: &BTreeSet<Mac>) -> io::Result<Heard> {
+    /// The next word of a host that is none of `own`, and of which VIP.
+    pub(super) async fn hear(&self, own: &BTreeSet<Mac>) -> io::Result<(Vip, Heard)> {
         let mut frame = [0; FRAME_BYTES];
         loop {
             let mut ready = self.socket.readable().await?;
             match ready.try_io(|socket| socket.get_ref().read(&mut frame)) {
-                Ok(Ok(length)) => match understand(vip, &frame[..length]) {
-                    Some(Heard::Answer(mac) | Heard::Probe(mac)) if own.contains(&mac) => {}
-                    Some(heard) => return Ok(heard),
-                    None => {}
+                Ok(Ok(length)) => match understand(&frame[..length]) {
+                    Some((_, Heard::Answer(mac) | Heard::Probe(mac))) if own.contains(&mac) => {}
+                    Some((vip, heard)) if self.vips.contains(&vip) => return Ok((vip, heard)),
+                    _ => {}
                 },
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(error),
@@ -69,36 +73,40 @@ impl Ear {
     }
 }
 
-/// What `frame` says of `vip`, if anything. The filter has looked already; this one can be tested, and is asked again.
-pub(super) fn understand(vip: Vip, frame: &[u8]) -> Option<Heard> {
-    let ethertype = u16::from_be_bytes(at(frame, offset::ETHERTYPE)?);
-    match vip.ip() {
-        IpAddr::V4(vip) if ethertype == ETHERTYPE_ARP => {
+/// What `frame` says, if anything, and of which VIP. The filter has looked already; this one can be tested, and is asked
+/// again.
+pub(super) fn understand(frame: &[u8]) -> Option<(Vip, Heard)> {
+    match u16::from_be_bytes(at(frame, offset::ETHERTYPE)?) {
+        ETHERTYPE_ARP => {
             let mac = Mac(at(frame, offset::ARP_SENDER_MAC)?);
             let from = Ipv4Addr::from(at::<4>(frame, offset::ARP_SENDER_IP)?);
             let to = Ipv4Addr::from(at::<4>(frame, offset::ARP_TARGET_IP)?);
-            match from {
-                _ if from == vip => Some(Heard::Answer(mac)),
-                Ipv4Addr::UNSPECIFIED if to == vip => Some(Heard::Probe(mac)),
-                _ => None,
-            }
+            Some(match from {
+                Ipv4Addr::UNSPECIFIED => (to.into(), Heard::Probe(mac)),
+                from => (from.into(), Heard::Answer(mac)),
+            })
         }
-        IpAddr::V6(vip) if ethertype == ETHERTYPE_IPV6 => {
+        ETHERTYPE_IPV6 => {
             let [next, hops] = at(frame, offset::NEXT_HEADER)?;
             let from = Ipv6Addr::from(at::<16>(frame, offset::IPV6_SOURCE)?);
             let target = Ipv6Addr::from(at::<16>(frame, offset::ND_TARGET)?);
             let [kind] = at(frame, offset::ICMPV6_TYPE)?;
-            if (next, hops, target) != (NEXT_HEADER_ICMPV6, 255, vip) {
+            // An IPv4-mapped target is nobody's.
+            if (next, hops) != (NEXT_HEADER_ICMPV6, 255) || target.to_ipv4_mapped().is_some() {
                 return None;
             }
             let sender = Mac(at(frame, 6)?);
             match kind {
-                NEIGHBOUR_ADVERTISEMENT => Some(Heard::Answer(advertised_mac(frame).unwrap_or(sender))),
-                NEIGHBOUR_SOLICITATION if from.is_unspecified() => Some(Heard::Probe(sender)),
+                NEIGHBOUR_ADVERTISEMENT => {
+                    Some((target.into(), Heard::Answer(advertised_mac(frame).unwrap_or(sender))))
+                }
+                NEIGHBOUR_SOLICITATION if from.is_unspecified() => {
+                    Some((target.into(), Heard::Probe(sender)))
+                }
                 _ => None,
             }
         }
-        IpAddr::V4(_) | IpAddr::V6(_) => None,
+        _ => None,
     }
 }
 

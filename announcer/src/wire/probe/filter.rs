@@ -1,4 +1,4 @@
-//! The classic BPF filter that lets only frames about one VIP wake the listener.
+//! The classic BPF filter that lets only frames about a few VIPs wake the listener.
 
 use std::net::IpAddr;
 
@@ -35,20 +35,24 @@ struct Instruction {
 /// A load of `libc::BPF_B`, `BPF_H` or `BPF_W` at an offset, and what it must be.
 type Condition = (u32, u32, u32);
 
-/// Frames that say something of `vip`: ARP from it, a probe for it; an NA for it, a DAD solicitation for it.
-pub(super) fn about(vip: Vip) -> Vec<SockFilter> {
+/// How many VIPs fit into one program: the kernel takes 4 096 instructions, and IPv6 needs 42 for each.
+pub(super) const VIPS: usize = 64;
+
+/// Frames that say something of these VIPs, [`VIPS`] at most: ARP from one, a probe for it; an NA for it, a DAD solicitation
+/// for it.
+pub(super) fn about(vips: &[Vip]) -> Vec<SockFilter> {
     let assembled = |Instruction { code, if_equal, if_not, operand }| {
         SockFilter::new(code as u16, if_equal, if_not, operand)
     };
-    program(vip).into_iter().map(assembled).collect()
+    program(vips).into_iter().map(assembled).collect()
 }
 
-fn program(vip: Vip) -> Vec<Instruction> {
+fn program(vips: &[Vip]) -> Vec<Instruction> {
     // What a switch port mirrors to us, or a VLAN we have no device for, is not said on this link.
     let packet_type = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
     let mut program =
         vec![load(libc::BPF_W, packet_type), jump(libc::PACKET_OTHERHOST.into(), 0, 1), give(0)];
-    for conditions in alternatives(vip) {
+    for conditions in vips.iter().copied().flat_map(alternatives) {
         let mut left = conditions.len();
         for (width, at, value) in conditions {
             left -= 1;

@@ -10,11 +10,11 @@ const VIP4: Ipv4Addr = Ipv4Addr::new(10, 4, 11, 1);
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 4, 0xb, 0, 0, 0, 0x12ab, 0xcdef);
 
 fn heard4(frame: &[u8]) -> Option<Heard> {
-    understand(Vip::from(VIP4), frame)
+    understand(frame).filter(|(vip, _)| *vip == Vip::from(VIP4)).map(|(_, heard)| heard)
 }
 
 fn heard6(frame: &[u8]) -> Option<Heard> {
-    understand(Vip::from(VIP6), frame)
+    understand(frame).filter(|(vip, _)| *vip == Vip::from(VIP6)).map(|(_, heard)| heard)
 }
 
 fn changed(frame: &Bytes, at: usize, byte: u8) -> Vec<u8> {

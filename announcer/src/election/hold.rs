@@ -1,0 +1,176 @@
+//! An outage of the API server must not take the cluster's addresses down: `--on-api-loss=hold` (`DESIGN` §5.8).
+//!
+//! While the API server says nothing at all, an owner extends its own deadline, a round of probes at a time: only while
+//! the deadline is still ahead, and only if nobody else answers for what it holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    machine::{Answer, Change, Input, Machine, Purpose, Request},
+    own::Own,
+};
+use crate::vocabulary::{BootNs, Vip};
+
+/// What an owner does when its lease can't be renewed because the API server is away (`--on-api-loss`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum OnApiLoss {
+    /// Falls silent at the deadline: nobody answers, and nobody ever answers twice.
+    Fence,
+    /// Goes on answering, as long as probes show that nobody else does.
+    #[default]
+    Hold,
+}
+
+impl OnApiLoss {
+    /// As sessions publish it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fence => "fence",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// Who else answered for a VIP that we hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rival {
+    /// A host whose MAC is lower than ours.
+    Lower,
+    /// A host whose MAC is higher.
+    Higher,
+}
+
+/// What a round of probes of everything we hold showed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Challenged {
+    /// The VIPs that were asked for, each on every link where it is owned and that has carrier.
+    pub asked: BTreeSet<Vip>,
+    /// Those that another host answered for.
+    pub answered: BTreeMap<Vip, Rival>,
+}
+
+/// What is known of the API server's silence.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    /// When it last said anything definite.
+    word: BootNs,
+    /// A request was lost since.
+    lost: bool,
+    /// Held at present.
+    holding: bool,
+    /// Not to be asked again before: the last round could not be sent.
+    not_before: BootNs,
+    /// Since when a rival with a higher MAC has answered for a VIP.
+    rivals: BTreeMap<Vip, BootNs>,
+}
+
+const ROUND: &str = "all that we hold";
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+impl Machine {
+    /// Whether sessions of ours go on without the API server.
+    pub(super) fn holds(&self) -> bool {
+        self.settings.on_api_loss == OnApiLoss::Hold && !self.settings.strict
+    }
+
+    /// Whether we answer by holding on, not by a lease.
+    pub(super) fn is_holding(&self, now: BootNs) -> bool {
+        self.target.session.is_some() && self.earned <= now && self.target.deadline > now
+    }
+
+    /// Takes note of what this says of the API server itself.
+    pub(super) fn listen(&mut self, now: BootNs, input: &Input) {
+        match input {
+            Input::Answered(_, Answer::Lost) | Input::Unanswered => self.silence.lost = true,
+            Input::Answered(..)
+            | Input::Listed(..)
+            | Input::Changed(_)
+            | Input::Deleted(_)
+            | Input::Spoke => {
+                self.silence.word = now;
+                self.silence.lost = false;
+                self.silence.rivals.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts a round when half of what the deadline gives is gone and the API server is silent.
+    pub(super) fn drive_hold(&mut self, now: BootNs) {
+        let holding = self.is_holding(now);
+        if self.silence.holding && !holding {
+            self.silence.holding = false;
+            if self.earned > now {
+                // Nothing was seen of the claims meanwhile: they are read before long.
+                self.held_on_until = Some(now);
+                self.changes.push_back(Change::HeldOn);
+            }
+        }
+        let may = self.holds() && self.shutdown.is_none() && !self.target.held.is_empty();
+        let ours = matches!(self.own, Own::Live(_)) || matches!(self.own, Own::Unknown) && !self.is_synced();
+        // An agent that has just started has asked for a list, and heard nothing.
+        let silent = self.silence.lost || self.silence.word == BootNs::NONE;
+        if !may || !ours || self.target.session.is_none() || self.target.deadline <= now || !silent {
+            return;
+        }
+        let due = self.target.deadline - self.times.answer_for() / 2;
+        let due = due.max(self.silence.not_before);
+        if due > now {
+            return self.wake(due);
+        }
+        let held = self.target.held.clone();
+        self.request(now, ROUND.to_owned(), Purpose::Challenge(held, now), Request::Challenge);
+    }
+
+    /// A round has ended.
+    pub(super) fn challenged(&mut self, now: BootNs, round: Option<Challenged>) {
+        let mut begun = None;
+        self.outstanding.retain(|_, (_, purpose)| match purpose {
+            Purpose::Challenge(held, at) => {
+                begun = Some((std::mem::take(held), *at));
+                false
+            }
+            _ => true,
+        });
+        let Some((held, begun)) = begun else { return };
+        let spoken = self.silence.word >= begun;
+        if self.target.deadline <= now || spoken || self.target.session.is_none() {
+            return; // An expired hold never revives.
+        }
+        let Some(round) = round.filter(|round| !round.asked.is_empty()) else {
+            self.silence.not_before = now + TRY_AGAIN;
+            return;
+        };
+        self.silence.rivals.retain(|vip, _| round.answered.contains_key(vip));
+        for vip in held {
+            let why = if !round.asked.contains(&vip) {
+                "the API server is away, and no interface of the address has carrier"
+            } else {
+                match round.answered.get(&vip) {
+                    None => continue,
+                    Some(Rival::Lower) => "the API server is away, and another host answers for the address",
+                    // One that holds on as we do gives way to the lower MAC as soon as it asks. Whoever still answers
+                    // after that has a lease.
+                    Some(Rival::Higher) => {
+                        let since = *self.silence.rivals.entry(vip).or_insert(begun);
+                        if since + self.times.answer_for() > begun {
+                            continue;
+                        }
+                        "the API server is away, and another host goes on answering for the address"
+                    }
+                }
+            };
+            if self.target.held.remove(&vip) {
+                self.changes.push_back(Change::Lost { vip, why, to: None });
+            }
+        }
+        self.target.deadline = self.target.deadline.max(begun + self.times.answer_for());
+        if self.is_holding(now) && !self.silence.holding {
+            self.silence.holding = true;
+            self.changes.push_back(Change::Holding { held: self.target.held.len() });
+        }
+    }
+}

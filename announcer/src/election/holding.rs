@@ -1,0 +1,184 @@
+//! `--on-api-loss=hold` (`DESIGN` §5.8), played by hand: who goes on answering while the API server is away, and when not.
+
+use super::{
+    Answer, Change, Input, Target,
+    scripted::{Cluster, at, vip},
+};
+
+/// Longer than any lease, and than any claim may go unconfirmed.
+const LONG: u64 = 200_000;
+
+fn changes(cluster: &mut Cluster, name: &str) -> Vec<Change> {
+    cluster.node(name).machine.take_changes().collect()
+}
+
+fn cut(cluster: &mut Cluster, names: &[&'static str], cut: bool) {
+    names.iter().for_each(|name| cluster.node(name).cut = cut);
+}
+
+#[test]
+fn while_the_api_server_is_away_for_all_the_owner_answers_on() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    for _ in 0..LONG / 100 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    assert!(changes(&mut cluster, "a").contains(&Change::Holding { held: 1 }));
+}
+
+#[test]
+fn when_it_is_back_nobody_is_fenced_and_nothing_moves() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    let epochs = (cluster.session("a").epoch, cluster.session("b").epoch);
+    let moved = cluster.claim().expect("a claim").transitions;
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(LONG);
+    // The idle one first: it must not judge the other by what it missed.
+    cut(&mut cluster, &["b"], false);
+    cluster.run(9_000);
+    cut(&mut cluster, &["a"], false);
+    for _ in 0..LONG / 100 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    assert_eq!((cluster.session("a").epoch, cluster.session("b").epoch), epochs);
+    assert_eq!(cluster.claim().expect("a claim").transitions, moved);
+    assert!(changes(&mut cluster, "a").contains(&Change::HeldOn));
+}
+
+#[test]
+fn an_expired_hold_never_revives() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(5_000);
+    // The agent stands still until its deadline has passed.
+    cluster.node("a").held_back = true;
+    cluster.now += 20_000;
+    assert!(cluster.answering().is_empty());
+    cluster.node("a").held_back = false;
+    cluster.run(LONG);
+    assert!(cluster.answering().is_empty());
+}
+
+#[test]
+fn a_node_that_is_cut_off_alone_keeps_what_it_answers_for_as_long_as_it_is_heard() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a"], true);
+    cluster.run(LONG);
+    assert_eq!(cluster.answering(), ["a"]);
+    assert!(cluster.session("a").holder.is_none(), "it was fenced meanwhile");
+    // It dies, and is heard no more.
+    cluster.crash("a");
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+#[test]
+fn the_first_word_of_the_api_server_ends_a_hold_that_was_fenced() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a"], true);
+    cluster.run(LONG);
+    cut(&mut cluster, &["a"], false);
+    cluster.exchange();
+    assert!(changes(&mut cluster, "a").iter().any(|change| matches!(change, Change::Fenced { .. })));
+    cluster.run(5_000);
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+#[test]
+fn a_definite_no_is_no_silence() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    for _ in 0..40 {
+        let (token, _) = cluster.until_it_sends("a");
+        // As a revoked token is answered.
+        cluster.answer("a", token, Answer::Refused);
+    }
+    assert!(!cluster.answering().contains(&"a"));
+    assert!(!changes(&mut cluster, "a").iter().any(|change| matches!(change, Change::Holding { .. })));
+}
+
+#[test]
+fn of_two_that_hold_the_same_vip_the_one_with_the_higher_mac_gives_way() {
+    let mut cluster = two_holders();
+    cluster.node("b").off_wire = false;
+    cluster.now += 50;
+    for _ in 0..800 {
+        step_all(&mut cluster);
+    }
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
+fn one_that_holds_gives_way_to_an_owner_that_goes_on_answering() {
+    let mut cluster = two_holders();
+    // The higher MAC has its lease again; the lower one is heard by it, and hears it.
+    cut(&mut cluster, &["b"], false);
+    cluster.node("b").off_wire = false;
+    for _ in 0..800 {
+        step_all(&mut cluster);
+    }
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+/// Cut off from the API server and from each other's wire, `a` holds on, `b` has taken its VIP, and then holds on too.
+fn two_holders() -> Cluster {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a"], true);
+    cluster.node("b").off_wire = true;
+    for _ in 0..1_000 {
+        step_all(&mut cluster);
+    }
+    assert_eq!(cluster.answering(), ["a", "b"], "two, as neither API nor wire tells them");
+    cut(&mut cluster, &["b"], true);
+    for _ in 0..400 {
+        step_all(&mut cluster);
+    }
+    cluster
+}
+
+/// 50 ms, without a look at how many answer.
+fn step_all(cluster: &mut Cluster) {
+    cluster.exchange();
+    cluster.now += 50;
+    for name in cluster.names.clone() {
+        let now = at(cluster.now);
+        if cluster.node(name).machine.wake_at().is_some_and(|due| due <= now) {
+            cluster.step(name, Input::Tick);
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_starts_while_the_api_server_is_away_holds_what_its_kernel_holds() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(LONG);
+    let left = cluster.crash("a");
+    cluster.start_unlisted("a", "boot1", left);
+    cut(&mut cluster, &["a"], true);
+    for _ in 0..LONG / 100 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    cut(&mut cluster, &["a", "b"], false);
+    cluster.list("a");
+    cluster.run(LONG);
+    assert_eq!(cluster.answering(), ["a"]);
+    assert!(
+        changes(&mut cluster, "a")
+            .iter()
+            .any(|change| matches!(change, Change::SessionLive { adopted: 1, .. }))
+    );
+}
+
+#[test]
+fn an_interface_without_carrier_is_not_held_on_to() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.node("a").dark = true;
+    cluster.run(40_000);
+    assert!(cluster.answering().is_empty(), "nothing could be asked, so nothing was extended");
+    assert_eq!(cluster.target("a").held, [vip()].into());
+    assert_ne!(cluster.target("a"), &Target::default(), "the session is still ours");
+}

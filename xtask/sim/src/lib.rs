@@ -1,0 +1,17 @@
+//! The election of `announcer`, the same files, as a crate of its own: small enough to be compiled for speed in
+//! seconds, so that its simulation and its exhaustive model can run for hours (`cargo xtask sim`).
+//!
+//! Nothing here is part of the agent.
+
+#[path = "../../../announcer/src/election/mod.rs"]
+pub mod election;
+#[path = "../../../announcer/src/vocabulary.rs"]
+pub mod vocabulary;
+
+#[path = "../../../announcer/src/policy/demand.rs"]
+mod demand;
+
+/// What the election needs of the policy: its result.
+pub mod policy {
+    pub use crate::demand::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand};
+}
