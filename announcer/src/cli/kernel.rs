@@ -213,11 +213,10 @@ mod tests {
 
     fn demand(interfaces: Interfaces) -> Demand {
         let candidate = Candidate { weight: 0, tier: Tier::Ready, interfaces };
-        let wanted =
-            VipDemand {
-                candidates: BTreeMap::from([("me".to_owned(), candidate)]).into(),
-                ..VipDemand::default()
-            };
+        let wanted = VipDemand {
+            candidates: BTreeMap::from([("me".to_owned(), candidate)]).into(),
+            ..VipDemand::default()
+        };
         Demand { vips: BTreeMap::from([(VIP.parse().expect("an address"), wanted)]), ..Demand::default() }
     }
 

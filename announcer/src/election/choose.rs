@@ -25,6 +25,15 @@ pub enum Failback {
     Never,
 }
 
+/// When an owner gives up what it might keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moves {
+    /// To a node that would have been chosen first.
+    pub failback: Failback,
+    /// To any Ready node: this one has been not Ready for long enough.
+    pub unready: bool,
+}
+
 /// A node with a live session, as its session describes it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LiveNode {
@@ -79,7 +88,7 @@ pub fn choose(
     demand: &Demand,
     live: &BTreeMap<String, LiveNode>,
     claims: &BTreeMap<Vip, ClaimState<'_>>,
-    failback: Failback,
+    moves: Moves,
 ) -> BTreeMap<Vip, Verdict> {
     let mut load: BTreeMap<&str, i64> = BTreeMap::new();
     for owner in claims.values().filter_map(|claim| claim.owner) {
@@ -93,7 +102,7 @@ pub fn choose(
         let claim = claims.get(vip).unwrap_or(&unclaimed);
         let group = groups.entry(Arc::as_ptr(&wanted.candidates));
         let eligible = &*group.or_insert_with(|| Eligible::new(&wanted.candidates, live));
-        if stays(claim, eligible, failback) {
+        if stays(claim, eligible, moves.failback) {
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
@@ -104,7 +113,7 @@ pub fn choose(
                 // Only the owner acts on this, so it may use what only it has heard.
                 let heard = |name: &str| live.get(name).is_some_and(|node| node.heard);
                 let successors: Vec<&str> = ranked.iter().copied().filter(|name| heard(name)).collect();
-                judge(*vip, owner, wanted, live, eligible, &successors, failback)
+                judge(*vip, owner, wanted, live, eligible, &successors, moves)
             }
         };
         let (from, to) = match &verdict {
@@ -189,7 +198,7 @@ fn judge(
     live: &BTreeMap<String, LiveNode>,
     eligible: &Eligible<'_>,
     ranked: &[&str],
-    failback: Failback,
+    moves: Moves,
 ) -> Verdict {
     let other = ranked.iter().find(|node| **node != owner);
     let Some(own) = eligible.nodes.get(owner) else {
@@ -200,6 +209,9 @@ fn judge(
     };
     let Some(best) = other.and_then(|node| eligible.nodes.get_key_value(*node)) else { return Verdict::Keep };
     let hand_over = |to: &str, why| Verdict::HandOver { to: to.to_owned(), why };
+    if own.tier == Tier::NotReady && best.1.tier < own.tier && !moves.unready {
+        return Verdict::Keep;
+    }
     if best.1.tier < own.tier {
         let why = if own.tier == Tier::Cordoned { "node is cordoned" } else { "node is not ready" };
         return hand_over(best.0, why);
@@ -207,7 +219,7 @@ fn judge(
     let metallb =
         |(name, candidate): &(&&str, &&Candidate)| (Reverse(candidate.weight), tie_break(name, vip));
     let in_tier = eligible.nodes.iter().filter(|(_, candidate)| candidate.tier == own.tier);
-    match failback {
+    match moves.failback {
         Failback::Never => Verdict::Keep,
         Failback::Preferred if best.1.weight > own.weight => hand_over(best.0, "another node is preferred"),
         Failback::Preferred => Verdict::Keep,

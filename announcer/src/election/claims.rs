@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    choose::{ClaimState, LiveNode, Verdict, choose},
+    choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
     machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
@@ -19,6 +19,8 @@ use crate::{
 /// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
 pub const CLAIMS_IN_FLIGHT: usize = 32;
 
+/// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
+const UNREADY: Duration = Duration::from_secs(15);
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP may be handed over to the same node once more.
@@ -44,8 +46,11 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
+        self.watch_readiness(now, &demand, &live);
         let (claims, due) = self.claim_states(&demand, now);
-        let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);
+        let moves = Moves { failback: self.settings.failback, unready };
+        let verdicts = choose(&demand, &live, &claims, moves);
         let mine = |(vip, claim): (&Vip, &ClaimState<'_>)| self.is_bound_to_us(*vip, claim).then_some(*vip);
         let mine: BTreeSet<Vip> = claims.iter().filter_map(mine).collect();
         if let Some(at) = due {
@@ -55,6 +60,11 @@ impl Machine {
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        // Who took what it was offered may be offered it again.
+        let claims = &self.view.claims;
+        let took =
+            |vip: &Vip, to: &String| claims.get(vip).and_then(|claim| claim.holder.as_ref()) == Some(to);
+        self.handed_over.retain(|vip, (to, _)| !took(vip, to));
         for (vip, verdict) in verdicts {
             let mine = mine.contains(&vip);
             match verdict {
@@ -148,6 +158,25 @@ impl Machine {
             })
             .collect();
         (states, wake)
+    }
+
+    /// A node that is not Ready, though its session lives, gives its VIPs away only if it stays so for a while, and only if
+    /// most nodes are better off: in an incident of the control plane all are found not Ready, one after the other.
+    fn watch_readiness(&mut self, now: BootNs, demand: &Demand, live: &BTreeMap<String, LiveNode>) {
+        let mut tiers: BTreeMap<&String, Tier> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for wanted in
+            demand.vips.values().filter(|wanted| seen.insert(std::sync::Arc::as_ptr(&wanted.candidates)))
+        {
+            let living = wanted.candidates.iter().filter(|(node, _)| live.contains_key(*node));
+            tiers.extend(living.map(|(node, candidate)| (node, candidate.tier)));
+        }
+        let not_ready = tiers.values().filter(|tier| **tier == Tier::NotReady).count();
+        let alone = tiers.get(&self.me.holder.node) == Some(&Tier::NotReady) && 2 * not_ready <= tiers.len();
+        self.unready_since = alone.then(|| self.unready_since.unwrap_or(now));
+        if let Some(due) = self.unready_since.map(|since| since + UNREADY).filter(|due| *due > now) {
+            self.wake(due);
+        }
     }
 
     /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with

@@ -285,6 +285,8 @@ pub struct Machine {
     pub(super) in_use: BTreeMap<Vip, Mac>,
     /// To whom a VIP was last handed over for a soft reason, and when.
     pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
+    /// Since when our Node has been not Ready, while most others were.
+    pub(super) unready_since: Option<BootNs>,
     /// Not to be tried again before.
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
@@ -332,6 +334,7 @@ impl Machine {
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
             handed_over: BTreeMap::new(),
+            unready_since: None,
             not_before: BTreeMap::new(),
             useless_since: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -370,7 +373,8 @@ impl Machine {
         if self.synced {
             self.watch_peers(now);
             // Thousands of claims are gone through only if something may have changed for one of them.
-            if self.claims_due || live != self.is_live(now) || self.claims_due_at.is_some_and(|at| at <= now) {
+            if self.claims_due || live != self.is_live(now) || self.claims_due_at.is_some_and(|at| at <= now)
+            {
                 self.claims_due = false;
                 let others = self.wake_at.take();
                 self.drive_claims(now);

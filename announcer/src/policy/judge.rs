@@ -95,10 +95,8 @@ pub(super) fn judge(
         return Err(hindrance);
     }
     let local = service.traffic_policy == TrafficPolicy::Local;
-    let grounds = (
-        reaches.iter().map(|reach| reach.number).collect(),
-        local.then(|| service.endpoints.nodes.clone()),
-    );
+    let grounds =
+        (reaches.iter().map(|reach| reach.number).collect(), local.then(|| service.endpoints.nodes.clone()));
     let mut judged = coverage.judged.borrow_mut();
     if let Some(verdicts) = judged.get(&grounds) {
         return Ok(verdicts.clone());

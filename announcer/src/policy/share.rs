@@ -72,7 +72,8 @@ fn vote(verdict: &ServiceVerdict) -> Vote<'_> {
 /// The reason of the Service that got furthest.
 fn nobody_because(verdicts: &[ServiceVerdict]) -> &'static str {
     let refusals = verdicts.iter().filter_map(|verdict| verdict.nodes.as_ref().ok());
-    let furthest = refusals.flat_map(|nodes| nodes.iter()).filter_map(|(_, verdict)| verdict.as_ref().err()).max();
+    let furthest =
+        refusals.flat_map(|nodes| nodes.iter()).filter_map(|(_, verdict)| verdict.as_ref().err()).max();
     let hindrance = verdicts.iter().find_map(|verdict| verdict.nodes.as_ref().err());
     match (furthest, hindrance) {
         (Some(refusal), _) => Refusal::of_all(*refusal),

@@ -32,6 +32,16 @@ fn owned<'a>(by: &[(&str, &'a str)]) -> BTreeMap<Vip, ClaimState<'a>> {
     by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some(*n), preferred: None })).collect()
 }
 
+/// With an owner that has been not Ready for long, if it is not.
+fn choose(
+    demand: &Demand,
+    live: &BTreeMap<String, LiveNode>,
+    claims: &BTreeMap<Vip, ClaimState<'_>>,
+    failback: Failback,
+) -> BTreeMap<Vip, Verdict> {
+    super::choose(demand, live, claims, Moves { failback, unready: true })
+}
+
 fn take(nodes: &[&str]) -> Verdict {
     Verdict::Take(nodes.iter().map(|n| (*n).to_owned()).collect())
 }
@@ -160,8 +170,7 @@ fn an_interface_that_only_one_node_has_elects_that_node() {
 #[test]
 fn the_successor_named_by_a_release_comes_first() {
     let demand = demand(&["10.20.30.1"], &[("iris1", 0, Tier::Ready), ("iris2", 0, Tier::Ready)]);
-    let claims =
-        BTreeMap::from([(vip("10.20.30.1"), ClaimState { owner: None, preferred: Some("iris1".into()) })]);
+    let claims = BTreeMap::from([(vip("10.20.30.1"), ClaimState { owner: None, preferred: Some("iris1") })]);
     let verdicts = choose(&demand, &live(&["iris1", "iris2"]), &claims, Failback::Preferred);
     assert_eq!(verdicts[&vip("10.20.30.1")], take(&["iris1", "iris2"]));
 }
@@ -175,4 +184,16 @@ fn a_draining_agent_is_not_chosen() {
         choose(&demand, &live, &BTreeMap::new(), Failback::Preferred)[&vip("10.20.30.1")],
         take(&["iris1"])
     );
+}
+
+#[test]
+fn a_node_that_is_not_ready_keeps_its_vips_until_it_has_been_so_for_a_while() {
+    let demand = demand(&["10.0.0.1"], &[("a", 0, Tier::NotReady), ("b", 0, Tier::Ready)]);
+    let verdict = |unready| {
+        let moves = Moves { unready, ..Moves::default() };
+        let owned = owned(&[("10.0.0.1", "a")]);
+        super::choose(&demand, &live(&["a", "b"]), &owned, moves)[&vip("10.0.0.1")].clone()
+    };
+    assert_eq!(verdict(false), Verdict::Keep);
+    assert_eq!(verdict(true), Verdict::HandOver { to: "b".into(), why: "node is not ready" });
 }
