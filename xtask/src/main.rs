@@ -8,6 +8,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Verb {
     Fuzz(fuzz::Arguments),
     /// Prints the definitions of the custom resources, for a cluster that never had MetalLB
     Crds,
+    /// Simulates clusters through faults by the hour, and looks at every state of small ones
+    Sim(sim::Arguments),
     /// A real Kubernetes cluster on network namespaces
     Cluster(cluster::Arguments),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Crds => crds::run(),
+        Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),
     };
     match done {

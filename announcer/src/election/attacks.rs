@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Change, Input, Request, Target,
-    lease::{Record, Version},
+    Answer, Change, Input, Request, Target, View,
+    lease::{Claim, Record, Version},
     scripted::{Cluster, at, demand, holder, vip, written},
     times::D_MAX,
 };
@@ -226,6 +226,39 @@ fn an_owner_whose_watch_is_silent_learns_in_time_that_its_claim_was_deleted() {
     assert!(cluster.session("a").holder.is_some(), "a was never fenced");
 }
 
+/// 4, and a counter-example to the design: in a large cluster, where D = D_MAX, an owner whose watch is silent renews after
+/// its claim was deleted, and is stopped. Its kernel would answer for D − M from that renewal, and the others wait D_MAX
+/// from the deletion.
+#[test]
+fn an_owner_that_renews_without_hearing_of_its_deleted_claim_and_stops_is_silent_in_time() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    for name in ["a", "b"] {
+        cluster.step(name, Input::Demand(Arc::new(demand(&["a", "b"], &[], 1_200))));
+    }
+    cluster.run(70_000);
+    // The last thing it hears is its own renewal.
+    let heard = cluster.session("a").version;
+    while cluster.session("a").version == heard {
+        cluster.run(50);
+    }
+    cluster.node("a").held_back = true;
+    cluster.store.delete(cluster.now, "vip-10.0.0.1");
+    for _ in 0..580 {
+        cluster.run(50);
+        while let Some((token, request)) = cluster.node("a").out.pop() {
+            let answer = cluster.commit(&request);
+            cluster.answer("a", token, answer);
+        }
+    }
+    let stopped = cluster.nodes.remove("a").expect("a");
+    for _ in 0..2_000 {
+        cluster.run(50);
+        let both = stopped.kernel.answers(vip(), at(cluster.now)) && !cluster.answering().is_empty();
+        assert!(!both, "two answer at {} ms", cluster.now);
+    }
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
 /// 6
 #[test]
 fn a_claim_above_the_epoch_in_view_is_not_void() {
@@ -443,4 +476,27 @@ fn an_observer_that_was_cut_off_itself_starts_to_wait_anew() {
     assert!(cluster.session("a").holder.is_some(), "what b did not hear while it was deaf proves nothing");
     cluster.run(5_000);
     assert!(cluster.session("a").holder.is_none());
+}
+
+/// Found by simulation: by hand, one claim of a was given to a node that never was. The session that it was bound to
+/// counted as gone, and with it went every other claim of a.
+#[test]
+fn a_claim_spoilt_by_hand_makes_no_other_claim_void() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let good = cluster.claim().expect("a claim");
+    let mut spoilt = Claim { vip: "10.0.0.2".parse().expect("an address"), ..good.clone() };
+    spoilt.holder = Some("nobody".to_owned());
+    let mut nobody = cluster.session("b");
+    (nobody.name, nobody.uid) = ("session-nobody".to_owned(), "n".to_owned());
+    let mut view = View::default();
+    for record in [
+        Record::Session(cluster.session("a")),
+        Record::Session(nobody),
+        Record::Claim(good.clone()),
+        Record::Claim(spoilt.clone()),
+    ] {
+        view.seen(at(0), record);
+    }
+    assert!(view.is_void(&spoilt, at(70_000)), "bound to a session that its holder never had");
+    assert!(!view.is_void(&good, at(70_000)));
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    driver::REQUEST_TIMEOUT,
     lease::{Record, claim_name},
     machine::{Change, Machine, Purpose, Request},
     own::Own,
@@ -13,8 +14,13 @@ use crate::vocabulary::{BootNs, Vip};
 
 /// A claim that was not confirmed for so long is read.
 const READ_AFTER: Duration = Duration::from_secs(30);
-/// An entry whose claim was not confirmed for so long is given away: D_MAX less a tenth, as any margin.
+/// An entry whose claim was not confirmed for so long is given away, so that the bound below silences no other.
+const GIVE_AWAY_AFTER: Duration = Duration::from_secs(53);
+/// The kernel does not answer for a claim that was not confirmed for so long, whatever lease was earned meanwhile: D_MAX
+/// less a tenth, as any margin. A stopped agent gives nothing away.
 const GONE_AFTER: Duration = Duration::from_secs(54);
+/// A list may have left the server so long before it came.
+const LISTED_WITHIN: Duration = REQUEST_TIMEOUT.saturating_mul(3);
 const READS_IN_FLIGHT: usize = 32;
 
 const _: () = assert!(GONE_AFTER.as_secs() * 10 <= D_MAX.as_secs() * 9);
@@ -30,7 +36,7 @@ impl Machine {
 
     /// Until when this claim is known to have been there.
     fn known_until(&self, vip: Vip) -> BootNs {
-        let confirmed = self.confirmed.get(&vip).copied().max(self.live_since);
+        let confirmed = self.confirmed.get(&vip).copied().max(self.live_since.map(|at| at - LISTED_WITHIN));
         // While we held on, nobody could be asked.
         let held_on = self.held_on_until.map(|at| at - READ_AFTER);
         confirmed.max(self.seen_until).max(held_on).unwrap_or_default()
@@ -47,14 +53,14 @@ impl Machine {
         let mut in_flight = self.outstanding.values().filter(reads).count();
         for vip in held {
             let known = self.known_until(vip);
-            if known + GONE_AFTER <= now {
+            if known + GIVE_AWAY_AFTER <= now {
                 self.target.held.remove(&vip);
                 let why = "its claim could not be confirmed";
                 self.changes.push_back(Change::Lost { vip, why, to: None });
             } else if known + READ_AFTER > now {
                 self.wake(known + READ_AFTER);
             } else {
-                self.wake(known + GONE_AFTER);
+                self.wake(known + GIVE_AWAY_AFTER);
                 let name = claim_name(vip);
                 let asked = self.view.version_of(&name).unwrap_or_default();
                 if in_flight < READS_IN_FLIGHT {
@@ -64,6 +70,16 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// A lease does not outlive what is known of the claims that the kernel answers for.
+    pub(super) fn bound_deadline(&mut self, now: BootNs) {
+        // What was adopted or is held on to is bound by its own rules.
+        if self.earned <= now || self.target.deadline > self.earned || self.live_since.is_none() {
+            return;
+        }
+        let known = self.target.held.iter().map(|vip| self.known_until(*vip)).min();
+        self.target.deadline = known.map_or(self.earned, |known| self.earned.min(known + GONE_AFTER));
     }
 
     /// A read that was sent at `sent` found the claim as it is in view.

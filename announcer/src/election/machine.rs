@@ -384,6 +384,7 @@ impl Machine {
             if let Some(at) = self.claims_due_at {
                 self.wake(at);
             }
+            self.bound_deadline(now);
         }
         std::mem::take(&mut self.requests)
     }

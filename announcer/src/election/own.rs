@@ -56,6 +56,12 @@ pub(super) struct Live {
 
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The latest moment for the renewal after one that earned this deadline: R may be longer by now than it was when that
+/// one was written.
+fn in_time(now: BootNs, deadline: BootNs) -> BootNs {
+    now + deadline.until(now) / 2
+}
+
 impl Attempts {
     /// The attempt that wrote this, and the deadline that it earned.
     fn credit(&self, renewal: &str) -> Option<(Token, BootNs)> {
@@ -140,7 +146,7 @@ impl Machine {
                         live.unsure = false;
                         live.failed = 0;
                         // One that was proven too late to earn anything is no reason to wait.
-                        live.renew_at = if deadline > now { renew_at } else { now };
+                        live.renew_at = renew_at.min(in_time(now, deadline));
                         self.extend(now, deadline);
                     }
                     // Somebody else's edit of what we wrote: nothing earned, and no reason to renew later.
@@ -173,7 +179,7 @@ impl Machine {
             Own::Claiming(attempts) => attempts,
             _ => Attempts::default(),
         };
-        let renew_at = if adopted { now } else { self.next_renewal(now) };
+        let renew_at = if adopted { now } else { self.next_renewal(now).min(in_time(now, deadline)) };
         self.own = Own::Live(Live {
             version: session.version,
             attempts,

@@ -119,6 +119,13 @@ impl Cluster {
 
     /// Starts an agent that has not been answered yet.
     pub fn start_unlisted(&mut self, name: &'static str, boot: &str, inherited: Target) {
+        self.begin(name, boot, inherited);
+        let demand = Arc::new(demand(&self.names, &[], 0));
+        self.step(name, Input::Demand(demand));
+    }
+
+    /// An agent that knows its links and nothing else.
+    pub fn begin(&mut self, name: &'static str, boot: &str, inherited: Target) {
         let me = Identity { holder: holder(name, boot), seed: 7 + self.now, agent: String::new() };
         let settings =
             Settings { failback: Failback::Never, strict: self.strict, on_api_loss: self.on_api_loss };
@@ -137,9 +144,7 @@ impl Cluster {
             dark: false,
             cursor: self.store.log.len(),
         };
-        let now = at(self.now);
-        node.step(now, Input::Links(BTreeSet::from(["eth0".to_owned()])));
-        node.step(now, Input::Demand(Arc::new(demand(&self.names, &[], 0))));
+        node.step(at(self.now), Input::Links(BTreeSet::from(["eth0".to_owned()])));
         self.nodes.insert(name, node);
     }
 

@@ -105,6 +105,30 @@ fn a_claim_without_an_inherited_entry_needs_a_write_of_its_own() {
     assert!(gained);
 }
 
+/// Found by simulation: the first renewal left before the number of nodes was known and said 15 s, and its answer
+/// came after it was, when the next one was set 20 s away.
+#[test]
+fn a_lease_written_before_the_cluster_s_size_is_known_is_renewed_in_time() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let large = Arc::new(demand(&["a", "b"], &[], 1_200));
+    for name in ["a", "b"] {
+        cluster.step(name, Input::Demand(Arc::clone(&large)));
+    }
+    cluster.run(30_000);
+    let left = cluster.crash("a");
+    cluster.begin("a", "boot1", left);
+    cluster.list("a");
+    let (token, renewal) = cluster.next_request("a");
+    assert_eq!(written(&renewal).lease.as_secs(), 15);
+    cluster.step("a", Input::Demand(large));
+    let answer = cluster.commit(&renewal);
+    cluster.answer("a", token, answer);
+    for _ in 0..60 {
+        cluster.run(500);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+}
+
 #[test]
 fn until_the_first_list_what_was_inherited_stays_in_force() {
     let mut cluster = Cluster::settled(&["a", "b"]);

@@ -46,8 +46,9 @@ pub struct View {
     pub watching_since: Option<BootNs>,
     /// Sessions that are absent and since when, by Lease name.
     absent_sessions: BTreeMap<String, BootNs>,
-    /// Session UIDs that claims name and no session has, and since when.
-    gone_uids: BTreeMap<String, BootNs>,
+    /// Lease name and UID of sessions that claims are bound to and that are gone, and since when. Both, for a hand may
+    /// have written one node's name over another's: that node's other claims are as good as before.
+    gone: BTreeMap<(String, String), BootNs>,
     /// When a claim was last seen to be deleted.
     deleted_claims: BTreeMap<Vip, BootNs>,
     /// VIPs without a claim and since when.
@@ -186,8 +187,24 @@ impl View {
     }
 
     fn take(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
+        // What comes twenty times a second, and a thousand times when a node has died, makes nothing absent.
+        let settled = self.absent_sessions.is_empty() && self.gone.is_empty() && self.has_session_of(&record);
         self.put(now, record, heard);
-        self.note_absence(now);
+        if !settled {
+            self.note_absence(now);
+        }
+    }
+
+    /// Whether a claim is bound to the session that its holder has, or a session is the one that was there before.
+    fn has_session_of(&self, record: &Record) -> bool {
+        let uid = |name: &str| self.sessions.get(name).map(|seen| seen.session.uid.as_str());
+        match record {
+            Record::Session(session) => uid(&session.name) == Some(&session.uid),
+            Record::Claim(claim) => match &claim.holder {
+                Some(node) => uid(&session_name(node)) == Some(&claim.session_uid),
+                None => true,
+            },
+        }
     }
 
     /// [`Self::take`], for many at once: absence is noted afterwards.
@@ -247,7 +264,7 @@ impl View {
         for seen in self.sessions.values_mut() {
             seen.since = now;
         }
-        for since in self.absent_sessions.values_mut().chain(self.gone_uids.values_mut()) {
+        for since in self.absent_sessions.values_mut().chain(self.gone.values_mut()) {
             *since = now;
         }
     }
@@ -255,14 +272,15 @@ impl View {
     /// Keeps "since when absent" for what claims name and nobody has.
     fn note_absence(&mut self, now: BootNs) {
         let mut names = BTreeMap::new();
-        let mut uids = BTreeMap::new();
+        let mut gone = BTreeMap::new();
         for claim in self.claims.values() {
             let Some(node) = &claim.holder else { continue };
             let name = session_name(node);
             let present = self.sessions.get(&name);
             if present.is_none_or(|seen| seen.session.uid != claim.session_uid) {
-                let since = self.gone_uids.get(&claim.session_uid).copied().unwrap_or(now);
-                uids.insert(claim.session_uid.clone(), since);
+                let key = (name.clone(), claim.session_uid.clone());
+                let since = self.gone.get(&key).copied().unwrap_or(now);
+                gone.insert(key, since);
             }
             if present.is_none() {
                 let since = self.absent_sessions.get(&name).copied().unwrap_or(now);
@@ -270,7 +288,7 @@ impl View {
             }
         }
         self.absent_sessions = names;
-        self.gone_uids = uids;
+        self.gone = gone;
     }
 
     /// The session of a node.
@@ -303,9 +321,12 @@ impl View {
 
     /// When a claim whose session is gone becomes void, while another session stands under that name.
     pub fn void_at(&self, claim: &Claim) -> Option<BootNs> {
-        let node = claim.holder.as_ref()?;
-        let since = self.gone_uids.get(&claim.session_uid)?;
-        self.session(node)?;
+        if self.gone.is_empty() {
+            return None;
+        }
+        let name = session_name(claim.holder.as_ref()?);
+        self.sessions.get(&name)?;
+        let since = self.gone.get(&(name, claim.session_uid.clone()))?;
         Some(*since + self.wait_for_absent(&claim.session_uid))
     }
 

@@ -14,6 +14,10 @@ use crate::{election::Change, vocabulary::Vip};
 pub struct Checks {
     pub broken: Option<String>,
     pub restored_at: Option<u64>,
+    /// When links or the segment last changed.
+    pub rewired_at: Option<u64>,
+    /// When a Lease was last edited by hand.
+    pub edited_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
     doubled: BTreeMap<Vip, u64>,
     /// Who answers, since all is well.
@@ -25,6 +29,8 @@ pub struct Checks {
     pub fences: u64,
     pub doubles: u64,
     pub adopted: u64,
+    /// Time under faults.
+    pub rough_ns: u64,
 }
 
 /// Early fencing and restored stores may double an answer until the old owner has seen the new claim, or
@@ -33,6 +39,14 @@ const DOUBLE_ALLOWED: u64 = 60 * SECOND;
 const D_MAX_NS: u64 = 60 * SECOND;
 
 impl Checks {
+    /// What was settled in the quiet hours may change again.
+    pub fn new_round(&mut self, unnoticed: bool) {
+        self.writes = None;
+        if !unnoticed {
+            self.settled.clear();
+        }
+    }
+
     pub fn changed(&mut self, _now: u64, _host: usize, changes: &[Change]) {
         for change in changes {
             match change {
@@ -63,18 +77,41 @@ impl World {
             self.checks.doubles += 1;
             // A restored store makes holders of the past look valid to an agent without memory of what followed.
             let restored = self.checks.restored_at.is_some_and(|at| self.now - at < D_MAX_NS);
-            let weak = restored || !self.setting.strict && self.setting.faults.contains(&Fault::DeleteLease);
+            // A hand that writes "released" or a shorter lease is believed at once, by whoever sees it first.
+            let edited = self.checks.edited_at.is_some_and(|at| self.now - at < D_MAX_NS);
+            let weak = restored
+                || edited
+                || !self.setting.strict && self.setting.faults.contains(&Fault::DeleteLease);
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
-            if !weak || self.now - since > DOUBLE_ALLOWED {
+            let brief = weak && self.now - since <= DOUBLE_ALLOWED;
+            if !brief && !self.may_hold(vip, &by) {
                 let names: Vec<&str> = by.iter().map(|h| self.hosts[*h].machine_id.as_str()).collect();
                 self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
             }
         }
     }
 
+    /// Whether one of these holds on without a lease, and none of the others was heard by it, or not for long enough to
+    /// be asked and given way to.
+    fn may_hold(&self, vip: Vip, by: &[usize]) -> bool {
+        let asks_for = if self.setting.faults.contains(&Fault::Scale) || self.setting.policy.others > 0 {
+            120
+        } else {
+            30
+        };
+        let wire_is_new = self.checks.rewired_at.is_some_and(|at| self.now - at < asks_for * SECOND);
+        by.iter().any(|one| {
+            let deaf = |other: &usize| one == other || !self.hear_each_other(vip, *one, *other);
+            self.hosts[*one].by_hold && (wire_is_new || by.iter().all(deaf))
+        })
+    }
+
     /// Twice a second: who answers.
     pub fn sample(&mut self) {
-        self.later(500 * MS, 0, Event::Sample);
+        let quiet_from = self.round_at + self.setting.faults_for + self.setting.recovers_in;
+        // Hours without an event need not be looked at twice a second: `check` sees every write.
+        let often = if self.now > quiet_from + 200 * SECOND { 5 * SECOND } else { 500 * MS };
+        self.later(often, 0, Event::Sample);
         let vips: Vec<Vip> = self.demand.vips.keys().copied().collect();
         for vip in &vips {
             let by = self.answering(*vip);
@@ -82,7 +119,6 @@ impl World {
                 self.checks.doubled.remove(vip);
             }
         }
-        let quiet_from = self.setting.faults_for + self.setting.recovers_in;
         let calm = self.setting.unnoticed && self.now > 110 * SECOND;
         if !calm && self.now < quiet_from {
             return;

@@ -1,21 +1,26 @@
 //! What goes wrong, and how it ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    brief,
     host::{MS, SECOND},
     setting::{Fault, Weather, span},
+    store::Store,
     world::{Event, World},
 };
-use crate::{election::Input, vocabulary::Vip};
+use crate::{
+    election::{Input, lease::Record},
+    vocabulary::Vip,
+};
 
 impl World {
     /// One fault, and the next one later.
     pub fn fault(&mut self) {
-        if self.now >= self.setting.faults_for {
+        if self.now >= self.round_at + self.setting.faults_for {
             return;
         }
-        let after = self.rng.range(300 * MS, 20 * SECOND);
+        let after = self.rng.range(300 * MS, self.setting.fault_every);
         self.later(after, 0, Event::Fault);
         if let Some(kind) = self.rng.pick(&self.setting.faults.clone()) {
             self.happen(kind);
@@ -54,7 +59,7 @@ impl World {
             Fault::LoseWatch => {
                 self.lose_watch(at, long);
             }
-            Fault::DeleteLease | Fault::Annotate => self.by_hand(kind),
+            Fault::DeleteLease | Fault::Annotate | Fault::Edit => self.by_hand(kind),
             Fault::Cordon => {
                 let node = self.hosts[at].node.clone();
                 let cordoned = &mut self.setting.policy.cordoned;
@@ -80,6 +85,7 @@ impl World {
                 self.new_demand();
             }
             Fault::Link => {
+                self.checks.rewired_at = Some(self.now);
                 let link = if self.rng.per_mille(500) { "eth0" } else { "eth1" };
                 let links = &mut self.hosts[at].links;
                 if !links.remove(link) {
@@ -95,6 +101,22 @@ impl World {
             Fault::Restart => self.terminate(at, false),
             Fault::Drain => self.terminate(at, true),
             Fault::Restore => self.restore(),
+            Fault::Wipe => {
+                self.restored_to(&Store::default());
+            }
+            Fault::Wire => {
+                self.checks.rewired_at = Some(self.now);
+                self.hosts[at].segment = self.rng.below(2);
+            }
+            Fault::Rights => self.hosts[at].refused = !self.hosts[at].refused,
+            Fault::Freeze => {
+                if self.hosts[at].up && !self.hosts[at].frozen {
+                    let long = self.rng.range(50 * MS, 1_200 * MS);
+                    self.hosts[at].frozen = true;
+                    self.pause(at, long);
+                    self.later(long, at, Event::Thaw(long));
+                }
+            }
         }
     }
 
@@ -111,12 +133,53 @@ impl World {
         let index = usize::try_from(self.rng.below(names.len() as u64)).unwrap_or_default();
         let Some(name) = names.get(index).filter(|_| !self.weather.api_down).cloned() else { return };
         self.say(|_| format!("by hand: {kind:?} {name}"));
-        if kind == Fault::DeleteLease {
-            self.store.delete(self.now, &name);
-        } else {
-            self.store.annotate(self.now, &name);
+        match kind {
+            Fault::DeleteLease => self.store.delete(self.now, &name),
+            Fault::Edit => {
+                self.checks.edited_at = Some(self.now);
+                let Some(mut record) = self.store.objects.get(&name).cloned() else { return };
+                self.spoil(&mut record);
+                self.say(|_| format!("by hand: {}", brief::record(&record)));
+                self.store.edit(self.now, record);
+            }
+            _ => self.store.annotate(self.now, &name),
         }
         self.pump_all();
+    }
+
+    /// `kubectl edit`: one field, to something that a careless hand might write.
+    fn spoil(&mut self, record: &mut Record) {
+        let node = self.rng.pick(&["a", "b", "c", "nobody"]).map(str::to_owned);
+        match record {
+            Record::Session(session) => match self.rng.below(6) {
+                0 => session.holder = None,
+                1 => session.epoch = self.rng.below(session.epoch + 1),
+                2 => session.epoch += self.rng.range(1, 4),
+                3 => session.lease = Duration::from_secs(self.rng.range(1, 61)),
+                4 => session.renewal = "by hand".to_owned(),
+                _ => session.draining = !session.draining,
+            },
+            Record::Claim(claim) => match self.rng.below(6) {
+                0 => claim.holder = None,
+                1 => claim.holder = node,
+                2 => claim.session_epoch = self.rng.below(claim.session_epoch + 1),
+                3 => claim.session_epoch += self.rng.range(1, 4),
+                4 => claim.session_uid = "by hand".to_owned(),
+                _ => claim.preferred = node,
+            },
+        }
+    }
+
+    /// A virtual machine that stood still runs again, and so does its clock.
+    pub fn thaw(&mut self, at: usize, span: u64) {
+        let host = &mut self.hosts[at];
+        host.frozen = false;
+        if host.up {
+            host.stood_still(span);
+            if span > 750 * MS {
+                self.deliver(at, Input::ClockJumped);
+            }
+        }
     }
 
     /// A snapshot is taken first; the next time it is restored, and every agent lists anew before long.
@@ -125,7 +188,11 @@ impl World {
             self.snapshot = Some(self.store.clone());
             return;
         };
-        self.store.restore(&snapshot);
+        self.restored_to(&snapshot);
+    }
+
+    fn restored_to(&mut self, snapshot: &Store) {
+        self.store.restore(snapshot);
         self.checks.restored_at = Some(self.now);
         for host in 0..self.hosts.len() {
             let after = self.rng.below(10 * SECOND);
@@ -158,10 +225,11 @@ impl World {
     /// All faults end, but for machines that stay dead.
     pub fn calm_down(&mut self) {
         self.say(|_| "all faults end".to_owned());
+        self.checks.rewired_at = Some(self.now);
         self.weather = Weather { late_by: SECOND, lag: SECOND, ..Weather::default() };
         let mut dead = 0;
         for host in 0..self.hosts.len() {
-            self.hosts[host].cut = false;
+            (self.hosts[host].cut, self.hosts[host].refused, self.hosts[host].segment) = (false, false, 0);
             if !self.hosts[host].up && dead + 1 < self.hosts.len() && self.rng.per_mille(300) {
                 dead += 1;
                 self.hosts[host].kill_agent();
@@ -180,5 +248,6 @@ impl World {
         }
         self.setting.policy.excluded.clear();
         self.new_demand();
+        self.later(self.setting.recovers_in + self.setting.quiet_for, 0, Event::Round);
     }
 }

@@ -29,6 +29,14 @@ pub struct Host {
     pub links: BTreeSet<String>,
     /// No way to the API server.
     pub cut: bool,
+    /// Its rights were revoked: a definite no to every request.
+    pub refused: bool,
+    /// The part of a split wire that it is on.
+    pub segment: u64,
+    /// Its kernel's deadline is one that no lease earned.
+    pub by_hold: bool,
+    /// A virtual machine that its hypervisor does not run.
+    pub frozen: bool,
     pub settings: Settings,
     /// Counts agents, so that what belongs to a dead one is told apart.
     pub life: u64,
@@ -64,6 +72,15 @@ pub struct Watch {
     pub not_before: u64,
 }
 
+impl Agent {
+    /// The step asked for nothing: it is over at once.
+    pub fn has_nothing_to_do(&mut self) -> bool {
+        let nothing = self.plan.is_empty() && self.to_send.is_empty();
+        self.busy &= !nothing;
+        nothing
+    }
+}
+
 impl Host {
     pub fn new(node: &str, machine_id: &str, settings: Settings, drift_ppm: i64) -> Self {
         Self {
@@ -76,6 +93,10 @@ impl Host {
             kernel: Kernel::default(),
             links: ["eth0", "eth1"].map(str::to_owned).into(),
             cut: false,
+            refused: false,
+            segment: 0,
+            by_hold: false,
+            frozen: false,
             settings,
             life: 0,
             agent: None,
@@ -99,7 +120,12 @@ impl Host {
     }
 
     pub fn answers(&self, vip: Vip, now: u64) -> bool {
-        self.up && self.kernel.answers(vip, self.boot(now))
+        self.up && !self.frozen && self.kernel.answers(vip, self.boot(now))
+    }
+
+    /// Its clock stood still for so long.
+    pub fn stood_still(&mut self, span: u64) {
+        self.booted_at += span;
     }
 
     /// Another boot: nothing pinned is left.

@@ -1,10 +1,10 @@
 //! Thousands of small clusters, each from its seed, through crashes, pauses, partitions, lost and late requests,
 //! watch lag, clock drift and careless hands; what must hold is checked after every write to a kernel.
 //!
-//! `ANNOUNCER_SIM_SEEDS=100000 cargo test -p announcer simulated` runs that many; `ANNOUNCER_SIM_SEED=42` tells
-//! the story of one.
+//! `cargo xtask sim` runs as many as there is time for and tells the story of one that failed.
 
 mod brief;
+mod campaign;
 mod checks;
 mod faults;
 mod host;
@@ -15,6 +15,7 @@ mod setting;
 pub(super) mod store;
 mod world;
 
+use campaign::Campaign;
 use world::World;
 
 /// Seeds of every test run.
@@ -37,32 +38,16 @@ fn simulated_clusters_keep_their_promises() {
     if let Some(seed) = number("ANNOUNCER_SIM_SEED") {
         panic!("{}", story(seed));
     }
-    let (first, seeds) =
-        (number("ANNOUNCER_SIM_FIRST").unwrap_or(0), number("ANNOUNCER_SIM_SEEDS").unwrap_or(SEEDS));
-    let (mut simulated, mut gains, mut fences, mut doubles, mut adopted, mut events) = (0.0, 0, 0, 0, 0, 0);
-    let mut failed = Vec::new();
-    for seed in first..first + seeds {
-        let mut world = World::new(seed, false);
-        let result = world.run();
-        simulated += world.now as f64 / 3.6e12;
-        gains += world.checks.gains;
-        fences += world.checks.fences;
-        doubles += world.checks.doubles;
-        adopted += world.checks.adopted;
-        events += world.events();
-        if let Err(broken) = result {
-            failed.push((seed, broken));
-            if failed.len() >= 20 {
-                break;
-            }
-        }
+    let hours = number("ANNOUNCER_SIM_HOURS");
+    let campaign = Campaign {
+        first: number("ANNOUNCER_SIM_FIRST").unwrap_or(0),
+        seeds: number("ANNOUNCER_SIM_SEEDS").unwrap_or(if hours.is_some() { u64::MAX } else { SEEDS }),
+        hours: hours.map_or(f64::INFINITY, |hours| hours as f64),
+        jobs: number("ANNOUNCER_SIM_JOBS").and_then(|jobs| usize::try_from(jobs).ok()).unwrap_or(1),
+    };
+    let (figures, failed) = campaign.run();
+    if let Some(seed) = failed.keys().next() {
+        panic!("{}\n{figures}\nfailed: {failed:#?}\nagain: cargo xtask sim --replay {seed}", story(*seed));
     }
-    let summary = format!(
-        "{seeds} seeds, {simulated:.1} simulated hours, {events} events, {gains} VIPs gained, {fences} nodes fenced, \
-         {adopted} adoptions, {doubles} answers doubled where that is allowed"
-    );
-    if let Some((seed, _)) = failed.first() {
-        panic!("{}\n{summary}\nfailed: {failed:#?}", story(*seed));
-    }
-    println!("{summary}");
+    println!("seeds from {}: {figures}", campaign.first);
 }

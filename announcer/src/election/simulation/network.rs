@@ -29,17 +29,26 @@ impl World {
         if let Request::Probe(vip) = request {
             return self.later(600 * MS, host, Event::ProbeEnds(token, vip));
         }
+        if let Request::Challenge = request {
+            let held = self.hosts[host].kernel.inherited().held;
+            return self.later(1_200 * MS, host, Event::ChallengeEnds(token, held));
+        }
         let timeout = u64::try_from(REQUEST_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
         self.later(timeout, host, Event::Expired(token));
         let mut delay = self.latency();
         if !self.reaches(host) {
             // Most are lost; some wait in a queue somewhere and arrive when nobody expects them.
-            if self.rng.per_mille(700) {
+            if self.setting.unnoticed || self.rng.per_mille(700) {
                 return;
             }
             delay = self.rng.below(40 * SECOND);
         } else if self.rng.per_mille(self.weather.loss) {
             return;
+        }
+        // Somebody on the way sends it twice.
+        if self.rng.per_mille(self.weather.twice) {
+            let again = delay + self.latency();
+            self.later(again, host, Event::Arrives(token, request.clone()));
         }
         self.later(delay, host, Event::Arrives(token, request));
     }
@@ -49,7 +58,7 @@ impl World {
             return;
         }
         let before = self.store.revision;
-        let answer = if self.rng.per_mille(self.weather.refused) {
+        let answer = if self.hosts[host].refused || self.rng.per_mille(self.weather.refused) {
             Answer::Refused
         } else {
             self.store.perform(self.now, request)
@@ -144,7 +153,8 @@ impl World {
             return;
         }
         if !self.reaches(host) {
-            return self.later(SECOND, host, Event::Reopen(connection));
+            self.later(SECOND, host, Event::Reopen(connection));
+            return self.deliver(host, Input::Unanswered);
         }
         if self.rng.per_mille(700) {
             if let Some(agent) = &mut self.hosts[host].agent {
@@ -167,8 +177,10 @@ impl World {
     }
 
     pub fn list(&mut self, host: usize, connection: u64) {
-        if !self.reaches(host) || self.rng.per_mille(self.weather.loss) {
-            return self.later(SECOND, host, Event::List(connection));
+        if !self.reaches(host) || self.hosts[host].refused || self.rng.per_mille(self.weather.loss) {
+            let spoke = self.reaches(host) && self.hosts[host].refused;
+            self.later(SECOND, host, Event::List(connection));
+            return self.deliver(host, if spoke { Input::Spoke } else { Input::Unanswered });
         }
         let (version, records) = (self.version(), self.store.objects.values().cloned().collect());
         let (delay, cursor) = (self.latency().min(9 * SECOND), self.store.log.len());

@@ -37,9 +37,16 @@ pub enum Fault {
     Restart,
     Drain,
     Restore,
+    Wipe,
+    Edit,
+    /// The segment splits, or heals.
+    Wire,
+    Rights,
+    /// A hypervisor's pause, shorter than the margin.
+    Freeze,
 }
 
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 25] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Strike,
@@ -60,6 +67,11 @@ pub const FAULTS: [Fault; 20] = [
     Fault::Restart,
     Fault::Drain,
     Fault::Restore,
+    Fault::Wipe,
+    Fault::Edit,
+    Fault::Wire,
+    Fault::Rights,
+    Fault::Freeze,
 ];
 
 /// Faults that no client may notice.
@@ -74,6 +86,7 @@ pub struct Weather {
     pub late_by: u64,
     pub lag: u64,
     pub refused: u64,
+    pub twice: u64,
     pub strikes_ppm: u64,
     pub api_down: bool,
 }
@@ -97,6 +110,8 @@ pub struct Setting {
     pub faults: Vec<Fault>,
     /// Every agent fences strictly.
     pub strict: bool,
+    /// How many hold on while the API server is away, per thousand.
+    pub hold: u64,
     /// No client may notice anything.
     pub unnoticed: bool,
     pub hosts: u64,
@@ -106,6 +121,9 @@ pub struct Setting {
     pub policy: Policy,
     pub weather: Weather,
     pub agent_down: u64,
+    /// Rounds of faults, recovery and quiet.
+    pub rounds: u64,
+    pub fault_every: u64,
     pub faults_for: u64,
     pub recovers_in: u64,
     pub quiet_for: u64,
@@ -117,7 +135,13 @@ impl Setting {
         let share = rng.range(100, 600);
         let mut faults: Vec<Fault> = if unnoticed { UNNOTICED.to_vec() } else { FAULTS.to_vec() };
         faults.retain(|_| rng.per_mille(share));
-        let strict = rng.per_mille(700);
+        let strict = rng.per_mille(500);
+        let hold = if strict { 0 } else { rng.pick(&[0, 500, 1_000, 1_000]).unwrap_or_default() };
+        let unnoticed_outage = unnoticed && hold == 1_000;
+        if unnoticed_outage {
+            faults.retain(|fault| *fault != Fault::Restart);
+            faults.push(Fault::Outage);
+        }
         let mut policy = Policy::default();
         for n in 1..=rng.range(1, 4) {
             let vip: Vip = Vip::from(std::net::Ipv4Addr::new(10, 0, 0, u8::try_from(n).unwrap_or_default()));
@@ -136,25 +160,45 @@ impl Setting {
             late_by: rng.range(SECOND, 20 * SECOND),
             lag: rng.range(SECOND, 20 * SECOND),
             refused: if rng.per_mille(200) { 20 } else { 0 },
+            twice: if rng.per_mille(200) { 30 } else { 0 },
             ..Weather::default()
         };
         let mut weather = if unnoticed || rng.per_mille(300) { calm } else { rough };
         if faults.contains(&Fault::Strike) {
             weather.strikes_ppm = rng.range(500, 20_000);
         }
-        let waits_longest = strict || faults.iter().any(|f| matches!(f, Fault::Restore | Fault::Scale));
+        let drift = rng.per_mille(500);
+        // A pause and a clock at the worst rate together are more than the margin is for.
+        faults.retain(|fault| *fault != Fault::Freeze || !drift);
+        // One world in eight is followed for days, most of their hours steady.
+        let long = rng.per_mille(125);
+        if long && rng.per_mille(700) {
+            policy.others = 1_200;
+        }
+        let waits_longest =
+            |f: &Fault| matches!(f, Fault::Restore | Fault::Wipe | Fault::Scale | Fault::Edit);
+        let waits_longest = strict || policy.others > 0 || faults.iter().any(waits_longest);
         Self {
             strict,
+            hold,
             unnoticed,
             hosts: rng.range(2, 5),
             twin: !unnoticed && rng.per_mille(120),
-            drift: rng.per_mille(500),
+            drift,
             policy,
             weather,
-            agent_down: if unnoticed { 4 * SECOND } else { rng.range(SECOND, 40 * SECOND) },
-            faults_for: rng.range(if unnoticed { 200 } else { 100 }, 400) * SECOND,
+            agent_down: if unnoticed_outage {
+                2 * SECOND
+            } else if unnoticed {
+                4 * SECOND
+            } else {
+                rng.range(SECOND, 40 * SECOND)
+            },
+            rounds: if long { rng.range(2, 5) } else { 1 },
+            fault_every: if long && rng.per_mille(500) { 400 } else { 20 } * SECOND,
+            faults_for: rng.range(if unnoticed { 200 } else { 100 }, if long { 4_000 } else { 400 }) * SECOND,
             recovers_in: if waits_longest { 200 } else { 100 } * SECOND,
-            quiet_for: 150 * SECOND,
+            quiet_for: if long { rng.range(600, 86_400) } else { 150 } * SECOND,
             faults,
         }
     }
@@ -168,11 +212,11 @@ impl Setting {
                 let drift_ppm = i64::try_from(rng.below(2 * drift)).unwrap_or_default()
                     - i64::try_from(drift).unwrap_or_default();
                 let failback = [Failback::Preferred, Failback::Always, Failback::Never];
-                let strict = self.strict || rng.per_mille(300);
+                let strict = self.strict || self.hold < 1_000 && rng.per_mille(300);
                 let settings = Settings {
                     failback: rng.pick(&failback).unwrap_or_default(),
                     strict,
-                    on_api_loss: OnApiLoss::Fence,
+                    on_api_loss: if rng.per_mille(self.hold) { OnApiLoss::Hold } else { OnApiLoss::Fence },
                 };
                 Host::new(node, &format!("m{name}"), settings, drift_ppm)
             })

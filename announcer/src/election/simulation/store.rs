@@ -103,6 +103,11 @@ impl Store {
         self.commit(now, record, false);
     }
 
+    /// `kubectl edit`: whatever is there, this is there now.
+    pub fn edit(&mut self, now: u64, record: Record) {
+        self.commit(now, record, false);
+    }
+
     /// etcd restored from `snapshot`. UIDs are random in truth, so they do not start over.
     pub fn restore(&mut self, snapshot: &Self) {
         let (uids, writes) = (self.uids, self.writes);

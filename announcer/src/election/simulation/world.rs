@@ -1,20 +1,20 @@
 //! The world: time, the network between agents and the API server, and the agents' loops.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use super::{
     brief,
     checks::Checks,
-    host::{Host, MS, SECOND},
+    host::{Agent, Host, MS, SECOND},
     rng::Rng,
     setting::{Setting, Weather},
     store::{self, Store},
 };
 use crate::{
-    election::{Answer, Input, Probed, Request, Token, lease::Record, lease::Version},
+    election::{Answer, Challenged, Input, Probed, Request, Rival, Token, lease::Record, lease::Version},
     policy::Demand,
     vocabulary::{Mac, Vip},
 };
@@ -31,6 +31,7 @@ pub enum Event {
     Answered(Token, Answer),
     Expired(Token),
     ProbeEnds(Token, Vip),
+    ChallengeEnds(Token, BTreeSet<Vip>),
     Watched(u64, usize),
     Reopen(u64),
     List(u64),
@@ -42,11 +43,18 @@ pub enum Event {
     Fault,
     Sample,
     Calm,
+    /// The quiet hours are over.
+    Round,
+    /// A virtual machine runs again; its clock stood still meanwhile.
+    Thaw(u64),
 }
 
 pub struct World {
     pub rng: Rng,
     pub now: u64,
+    /// When this round of faults, recovery and quiet began.
+    pub round_at: u64,
+    rounds: u64,
     queue: BTreeMap<(u64, u64), Box<(usize, u64, Event)>>,
     events: u64,
     pub setting: Setting,
@@ -67,6 +75,8 @@ impl World {
         let mut world = Self {
             rng,
             now: SECOND,
+            round_at: 0,
+            rounds: 0,
             queue: BTreeMap::new(),
             events: 0,
             weather: setting.weather,
@@ -96,7 +106,7 @@ impl World {
         let line = format!("{:9.3} {}", self.now as f64 / 1e9, what(self));
         if let Some(trace) = &mut self.trace {
             trace.push_back(line);
-            if trace.len() > 90 {
+            if trace.len() > 300 {
                 trace.pop_front();
             }
         }
@@ -110,11 +120,8 @@ impl World {
 
     /// Runs until the queue says it is over. `Err`: a property was broken.
     pub fn run(&mut self) -> Result<(), String> {
-        let end = self.setting.faults_for + self.setting.recovers_in + self.setting.quiet_for;
-        while let Some(((at, _), next)) = self.queue.pop_first() {
-            if at > end {
-                break;
-            }
+        while self.rounds < self.setting.rounds {
+            let Some(((at, _), next)) = self.queue.pop_first() else { break };
             let (host, life, event) = *next;
             self.now = at;
             self.handle(host, life, event);
@@ -129,12 +136,31 @@ impl World {
         self.events
     }
 
+    /// Faults begin anew, after hours in which nothing happened.
+    fn next_round(&mut self) {
+        self.rounds += 1;
+        self.checks.rough_ns += self.setting.faults_for;
+        if self.rounds < self.setting.rounds {
+            self.say(|_| "a new round of faults".to_owned());
+            self.round_at = self.now;
+            self.weather = self.setting.weather;
+            self.checks.new_round(self.setting.unnoticed);
+            for host in (0..self.hosts.len()).filter(|host| !self.hosts[*host].up).collect::<Vec<_>>() {
+                self.later(MS, host, Event::Start);
+            }
+            self.later(SECOND, 0, Event::Fault);
+            self.later(self.setting.faults_for, 0, Event::Calm);
+        }
+    }
+
     fn handle(&mut self, host: usize, life: u64, event: Event) {
         match event {
             Event::Arrives(token, request) => return self.arrives(host, life, token, &request),
             Event::Fault => return self.fault(),
             Event::Calm => return self.calm_down(),
             Event::Sample => return self.sample(),
+            Event::Round => return self.next_round(),
+            Event::Thaw(span) => return self.thaw(host, span),
             Event::Start if self.hosts[host].life == life => return self.start(host),
             _ => {}
         }
@@ -152,6 +178,7 @@ impl World {
             Event::Answered(token, answer) => self.answered(host, token, answer),
             Event::Expired(token) => self.answered(host, token, Answer::Lost),
             Event::ProbeEnds(token, vip) => self.probe_ends(host, token, vip),
+            Event::ChallengeEnds(token, asked) => self.challenge_ends(host, token, asked),
             Event::Watched(connection, index) => self.watched(host, connection, index),
             Event::Reopen(connection) => self.reopen(host, connection),
             Event::List(connection) => self.list(host, connection),
@@ -222,6 +249,9 @@ impl World {
             self.say(|w| format!("{} step {said} => {changes:?}", w.hosts[at].machine_id));
         }
         self.checks.changed(self.now, at, &changes);
+        if self.hosts[at].agent.as_mut().is_some_and(Agent::has_nothing_to_do) {
+            return self.turn(at);
+        }
         let after = self.rng.below(MS / 5);
         self.later(after, at, Event::Work);
     }
@@ -243,7 +273,11 @@ impl World {
         };
         let after = if matches!(write, super::kernel::Write::Grace) { 10 * MS } else { MS / 50 };
         self.say(|w| format!("{} kernel {write:?}", w.hosts[at].machine_id));
-        self.hosts[at].kernel.write(write);
+        let host = &mut self.hosts[at];
+        if let (super::kernel::Write::Deadline(deadline), Some(agent)) = (&write, &host.agent) {
+            host.by_hold = agent.machine.earned < *deadline;
+        }
+        host.kernel.write(write);
         self.check(at);
         self.later(after, at, Event::Work);
     }
@@ -272,13 +306,51 @@ impl World {
     }
 
     fn probe_ends(&mut self, host: usize, token: Token, vip: Vip) {
-        let heard =
-            self.hosts.iter().enumerate().find(|(other, h)| *other != host && h.answers(vip, self.now));
-        let by = heard.map(|(other, _)| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
+        let by = self
+            .heard_for(vip, host)
+            .map(|other| Mac([2, 0, 0, 0, 0, u8::try_from(other).unwrap_or_default()]));
         if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
             let probed = by.map_or(Probed::Unused, Probed::InUse);
             self.deliver(host, Input::Probed(vip, probed));
         }
+    }
+
+    /// A round of probes of everything held is over.
+    fn challenge_ends(&mut self, host: usize, token: Token, held: BTreeSet<Vip>) {
+        if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
+            let carrier = |vip: &Vip| self.links_for(*vip, host).next().is_some();
+            let asked: BTreeSet<Vip> = held.into_iter().filter(carrier).collect();
+            let rival = |other| if other < host { Rival::Lower } else { Rival::Higher };
+            let answered = |vip: &Vip| Some((*vip, rival(self.heard_for(*vip, host)?)));
+            let answered = asked.iter().filter_map(answered).collect();
+            let round = Some(Challenged { asked, answered }).filter(|round| !round.asked.is_empty());
+            self.deliver(host, Input::Challenged(round));
+        }
+    }
+
+    /// Who answers when this machine asks for a VIP. A machine's MAC is as great as its number.
+    fn heard_for(&self, vip: Vip, asker: usize) -> Option<usize> {
+        (0..self.hosts.len()).find(|other| {
+            *other != asker
+                && self.hear_each_other(vip, asker, *other)
+                && self.hosts[*other].answers(vip, self.now)
+        })
+    }
+
+    /// Where this machine would announce a VIP now.
+    fn links_for(&self, vip: Vip, host: usize) -> impl Iterator<Item = &String> {
+        let host = &self.hosts[host];
+        let candidate = self.demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&host.node));
+        let named = self.setting.policy.named.contains(&vip);
+        host.links.iter().filter(move |link| {
+            candidate.map_or(!named || *link == "eth1", |candidate| candidate.interfaces.select(link))
+        })
+    }
+
+    /// Whether what one machine answers for a VIP reaches the other.
+    pub fn hear_each_other(&self, vip: Vip, one: usize, other: usize) -> bool {
+        self.hosts[one].segment == self.hosts[other].segment
+            && self.links_for(vip, one).any(|link| self.links_for(vip, other).any(|there| there == link))
     }
 
     pub fn version(&self) -> Version {
