@@ -244,6 +244,26 @@ fn interfaces_that_no_node_has_are_an_event_on_the_service_and_nobody_answers() 
 }
 
 #[test]
+fn an_address_that_is_held_but_not_answered_is_a_log_line_an_event_and_a_metric() -> Result<()> {
+    let lab = Lab::start(1, BARE_ADVERTISEMENT_YAML)?;
+    let owner = lab.owner()?;
+    let judge = lab.cluster.judge(&[FIRST_VIP])?;
+    judge.wait_answer(FIRST_VIP, A_WHILE)?;
+    // Somebody takes the entry out of the kernel's map, behind the agent's back.
+    let map = format!("{}/vips4", product::PINS);
+    let dump: Value = serde_json::from_str(&owner.exec(&["bpftool", "-j", "map", "dump", "pinned", &map])?)?;
+    let key: Vec<&str> =
+        dump[0]["key"].as_array().context("a key")?.iter().filter_map(Value::as_str).collect();
+    owner.exec(&[&["bpftool", "map", "delete", "pinned", &map, "key"][..], &key].concat())?;
+
+    let event = lab.wait_event("default", "heldButNotAnswered")?;
+    assert_eq!((&event["type"], &event["regarding"]["name"]), (&json!("Warning"), &json!("web")));
+    let log = lab.agents[0].1.log();
+    assert_eq!(log.matches("held but not answered").count(), 1, "{log}");
+    Ok(())
+}
+
+#[test]
 fn explain_tells_the_owner_from_the_api_alone_and_refuses_in_one_line() -> Result<()> {
     let lab = Lab::start(3, BARE_ADVERTISEMENT_YAML)?;
     let owner = lab.owner()?.name().to_owned();
