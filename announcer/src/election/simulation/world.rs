@@ -68,9 +68,9 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, traced: bool) -> Self {
+    pub fn new(seed: u64, long: bool, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let setting = Setting::draw(&mut rng);
+        let setting = Setting::draw(&mut rng, long);
         let hosts = setting.hosts(&mut rng);
         let mut world = Self {
             rng,
