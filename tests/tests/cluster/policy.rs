@@ -197,6 +197,36 @@ fn the_status_of_a_service_follows_its_owner_and_goes_with_the_service() -> Resu
 }
 
 #[test]
+fn a_change_that_moves_nothing_is_no_log_line_no_event_and_no_write_of_a_status() -> Result<()> {
+    let lab = Lab::start(2, ADVERTISEMENT_YAML)?;
+    let owner = lab.owner()?.name().to_owned();
+    lab.wait_statuses(&[status_of(&owner, &["eth0"])])?;
+    lab.wait_event("default", "nodeAssigned")?;
+    // The last announcement of the five leaves 4.4 s after the first.
+    std::thread::sleep(Duration::from_secs(6));
+    let logs = || lab.agents.iter().map(|(_, agent)| agent.log()).collect::<String>();
+    let versions = || -> Result<Vec<Value>> {
+        let statuses = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicel2statuses");
+        let events = "/apis/events.k8s.io/v1/namespaces/default/events";
+        let all = [lab.list(&statuses)?, lab.list(events)?].concat();
+        Ok(all.into_iter().map(|object| object["metadata"]["resourceVersion"].clone()).collect())
+    };
+    let before = (logs(), versions()?);
+    for n in 0..5 {
+        let note = format!("note={n}");
+        lab.cluster.kubectl(&["label", "--overwrite", "service", "web", &note])?;
+        lab.cluster.kubectl(&["label", "--overwrite", "node", &owner, &note])?;
+        let slice = ["-n", "default", "label", "--overwrite", "endpointslice", "web-1", &note];
+        lab.cluster.kubectl(&slice)?;
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let after = (logs(), versions()?);
+    assert_eq!(after.0.strip_prefix(&before.0).unwrap_or(&after.0), "");
+    assert_eq!(after.1, before.1);
+    Ok(())
+}
+
+#[test]
 fn interfaces_that_no_node_has_are_an_event_on_the_service_and_nobody_answers() -> Result<()> {
     let lab = Lab::start(2, &ADVERTISEMENT_YAML.replace("eth0", "eth9"))?;
     let event = lab.wait_event("default", "announceFailed")?;

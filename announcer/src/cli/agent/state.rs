@@ -222,7 +222,8 @@ impl Agent {
                     Some(to) => Loss::HandedOver { to: to.clone(), because },
                     None => Loss::NotWanted { because },
                 };
-                self.station.changes.lost(*vip, &services(vip), &loss);
+                let epoch = self.machine.target().session.as_ref().map_or(0, |(_, epoch)| *epoch);
+                self.station.changes.lost(*vip, &services(vip), &loss, epoch);
             }
             Change::Holding { held } => {
                 warn!(

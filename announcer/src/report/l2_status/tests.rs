@@ -32,11 +32,11 @@ fn written(object: &str, node: &str, service: &str, interfaces: &[&str]) -> Serv
 }
 
 fn deleted(steps: &[Step]) -> Vec<&str> {
-    let name = |step| match step {
-        &Step::Delete(ref meta) => meta.name.as_deref(),
+    let deletes = steps.iter().filter_map(|step| match step {
+        Step::Delete(meta) => meta.name.as_deref(),
         _ => None,
-    };
-    steps.iter().filter_map(name).collect()
+    });
+    deletes.collect()
 }
 
 #[test]
