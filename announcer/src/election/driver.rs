@@ -29,7 +29,7 @@ use super::{
 
 /// How long a request may take. Well below D − M, so that several fit into one lease.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long, after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
+/// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
 /// the API server makes no write for somebody who has gone. Two still fit into one lease.
 const LONG_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the server keeps one watch open: a half-open connection is noticed after little more than this.
@@ -48,7 +48,7 @@ pub struct Leases {
     told: Arc<Told>,
 }
 
-/// How long the API server is given at present.
+/// How long the API server is given for a write at present.
 #[derive(Debug, Default)]
 struct Patience {
     is_long: AtomicBool,
@@ -78,10 +78,13 @@ impl Leases {
             Request::Probe(_) | Request::Challenge => return Answer::Lost,
         };
         let is_write = !matches!(request, Request::Get(_));
-        let (limit, begun) = (self.patience.limit(), Instant::now());
+        let limit = if is_write { self.patience.limit() } else { REQUEST_TIMEOUT };
+        let begun = Instant::now();
         match timeout(limit, self.send(&name, request)).await {
             Ok(outcome) => {
-                self.patience.answered(begun.elapsed());
+                if is_write {
+                    self.patience.answered(begun.elapsed());
+                }
                 let answer = outcome.unwrap_or_else(|error| {
                     let answer = classify(&error);
                     if matches!(answer, Answer::Refused | Answer::Lost) && self.told.is_news(&name, is_write, &words(&error)) {
@@ -95,7 +98,9 @@ impl Leases {
                 answer
             }
             Err(_) => {
-                self.patience.ran_out();
+                if is_write {
+                    self.patience.ran_out();
+                }
                 if self.told.is_news(&name, is_write, "no answer") {
                     warn!(lease = %name, after_ms = limit.as_millis() as u64, "API server did not answer a lease request");
                 }
@@ -327,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_let_one_request_down_is_given_longer_until_it_answers_soon() {
+    fn a_server_that_let_one_write_down_is_given_longer_until_it_answers_soon() {
         let patience = Patience::default();
         assert_eq!(patience.limit(), REQUEST_TIMEOUT);
         patience.ran_out();

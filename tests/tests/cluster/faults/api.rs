@@ -99,7 +99,7 @@ fn while_the_api_server_answers_429_nothing_moves() -> Result<()> {
     let occupied = RefCell::new(None);
     refusal(
         "429 Too Many Requests",
-        "TooManyRequests",
+        "429",
         |lab| {
             lab.cluster.apply_yaml(NO_CONCURRENCY)?;
             // Even a level without seats serves one request at a time: this one.
@@ -122,7 +122,7 @@ fn while_the_api_server_answers_429_nothing_moves() -> Result<()> {
 fn while_the_api_server_answers_500_nothing_moves() -> Result<()> {
     refusal(
         "500 Internal Server Error",
-        "InternalError",
+        "500",
         |lab| lab.cluster.apply_yaml(&webhook("Fail", 1)).map(drop),
         |lab| lab.remove_webhook(),
     )
@@ -134,7 +134,7 @@ fn while_the_rights_are_revoked_nothing_moves() -> Result<()> {
     let rbac = rbac.to_str().context("the path of deploy")?;
     refusal(
         "403: the RoleBinding is deleted",
-        "orbidden",
+        "403",
         |lab| lab.cluster.kubectl(&["-n", product::NAMESPACE, "delete", "rolebinding/announcer"]).map(drop),
         |lab| lab.cluster.kubectl(&["-n", product::NAMESPACE, "apply", "-f", rbac]).map(drop),
     )
@@ -162,7 +162,6 @@ fn while_every_write_takes_two_seconds_no_answer_is_lost_and_a_cordon_still_hand
 }
 
 #[test]
-#[ignore = "red: a request is given up, and thereby undone, after three seconds"]
 fn while_every_write_takes_four_seconds_no_answer_is_lost() -> Result<()> {
     let lab = Lab::start(4)?;
     let watch = lab.watch(&VIPS)?;
@@ -214,7 +213,7 @@ fn while_another_client_floods_the_api_server_renewals_pass_and_nothing_moves() 
 /// The API server refuses the agents: first for less than a lease, which nobody notices, then for longer.
 fn refusal(
     fault: &str,
-    word: &str,
+    status: &str,
     begin: impl Fn(&Lab) -> Result<()>,
     end: impl Fn(&Lab) -> Result<()>,
 ) -> Result<()> {
@@ -224,7 +223,8 @@ fn refusal(
     begin(&lab)?;
     lab.wait_logs(REFUSED, 1, SOON)?;
     let log = lab.log(owners[0].1)?;
-    assert!(log.lines().any(|line| line.contains(REFUSED) && line.contains(word)), "no `{word}` in {log}");
+    let said = format!("\"error\":\"{status} ");
+    assert!(log.lines().any(|line| line.contains(REFUSED) && line.contains(&said)), "no {status} in {log}");
     end(&lab)?;
     lab.wait_renewed(SOON)?;
     watch.finish(&format!("{fault}, for less than a lease"))?.all_stayed(&owners);
@@ -415,8 +415,13 @@ struct Noise(Vec<Child>);
 impl Noise {
     /// So many programs with so many requests at a time.
     fn start(lab: &Lab, programs: usize, requests: usize) -> Result<Self> {
-        let grant =
-            ["create", "clusterrolebinding", "noise", "--clusterrole=edit", "--serviceaccount=default:noise"];
+        let grant = [
+            "create",
+            "clusterrolebinding",
+            "noise",
+            "--clusterrole=cluster-admin",
+            "--serviceaccount=default:noise",
+        ];
         // It may have been made by an earlier one.
         lab.cluster.kubectl_output(&grant)?;
         // Before they are done, somebody is asked who never answers.
@@ -439,7 +444,7 @@ impl Noise {
             ]);
             command.args(["-H", "Authorization: Bearer lab-admin", "-H", "Content-Type: application/json"]);
             command.args(["-H", "Impersonate-User: system:serviceaccount:default:noise"]);
-            command.args(["-o", "/dev/null", "-d", r#"{"metadata":{"generateName":"noise-"}}"#]);
+            command.args(["-d", r#"{"metadata":{"generateName":"noise-"}}"#]);
             command.arg("https://10.4.0.2:6443/api/v1/namespaces/default/configmaps?n=[1-100000]");
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start curl")
         };
