@@ -135,7 +135,7 @@ impl Builder {
         let host = |machine: &str| boot(&name, &dir, &parts, machine);
         let nodes: Vec<String> = (0..self.nodes).map(node_name).collect();
         let (control, switch) = (Arc::new(host("control-plane")?), host("switch")?);
-        let mut control_plane = ControlPlane::start(control.clone(), &parts, &dir, &nodes)?;
+        let control_plane = ControlPlane::start(control.clone(), &parts, &dir, &nodes)?;
         (self.progress)("etcd and the API server have been started");
 
         let switch = Switch::new(switch, self.mode, self.mld_snooping)?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::process::Signal;
 
 use crate::{
     addresses::LanAddress,
@@ -21,7 +22,6 @@ use crate::{
     node::Node,
     node_parts,
     parts::Parts,
-    process::Process,
     shared::Shared,
     state::{self, State},
     wait,
@@ -136,9 +136,31 @@ impl Cluster {
         self.control_plane.machine()
     }
 
-    /// A part of the control plane (`kube-apiserver`, `etcd`, …), to be stopped or killed.
-    pub fn control_plane_part(&self, name: &str) -> Result<&Process> {
-        self.control_plane.process(name).with_context(|| format!("this process runs no {name}"))
+    /// Kills a part of the control plane (`kube-apiserver`, `etcd`, …).
+    pub fn stop_part(&self, name: &str) -> Result<()> {
+        self.control_plane.stop(name)
+    }
+
+    /// Starts a part again after [`stop_part`](Self::stop_part). For the API server, returns when it is ready.
+    pub fn start_part(&self, name: &str) -> Result<()> {
+        self.control_plane.start_again(name)?;
+        if name == "kube-apiserver" { self.control_plane.wait_api(&self.shared.dir) } else { Ok(()) }
+    }
+
+    /// Sends a part of the control plane a signal: a stopped one (`Signal::STOP`) accepts connections and says nothing.
+    pub fn signal_part(&self, name: &str, signal: Signal) -> Result<()> {
+        self.control_plane.signal(name, signal)
+    }
+
+    /// All that the cluster knew is gone: etcd and the API server start over with nothing, at revision 1. Node
+    /// objects of machines without kubelets are made again, as kubelets would; the rest is the caller's.
+    pub fn wipe(&self) -> Result<()> {
+        self.stop_part("kube-apiserver")?;
+        self.stop_part("etcd")?;
+        self.control_plane().run(&["rm", "-r", control_plane::ETCD_DATA])?;
+        self.start_part("etcd")?;
+        self.start_part("kube-apiserver")?;
+        if self.shared.kubelets { Ok(()) } else { self.make_node_objects() }
     }
 
     /// Starts a judge on the client that asks for `vips` every 20 ms.

@@ -1,8 +1,14 @@
 //! The machine that holds etcd, the API server and, in a whole cluster, controllers and scheduler.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
+use rustix::process::Signal;
 
 use crate::{
     addresses::{API_SERVER, POD_CIDRS, SERVICE_CIDRS},
@@ -15,12 +21,24 @@ use crate::{
 
 /// The administrator's token. The API server can be reached from inside the lab only.
 pub(crate) const ADMIN_TOKEN: &str = "lab-admin";
+/// All that the cluster remembers, on the control plane's machine.
+pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 
-/// The running parts of the control plane.
+/// The parts of the control plane.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     machine: Arc<Machine>,
-    parts: Vec<Process>,
+    parts: Mutex<Vec<Part>>,
+}
+
+/// One part, which can be started again as it was.
+#[derive(Debug)]
+struct Part {
+    name: String,
+    argv: Vec<String>,
+    log: PathBuf,
+    /// `None` while it is stopped.
+    process: Option<Process>,
 }
 
 impl ControlPlane {
@@ -38,8 +56,8 @@ impl ControlPlane {
         machine.run(&[kubernetes, "signing-key", &path("service-accounts.key")])?;
         fs::write(pki.join("tokens.csv"), tokens(nodes))?;
 
-        let mut plane = Self { machine, parts: Vec::new() };
-        plane.part(lab_dir, kubernetes, "etcd", &["--data-dir=/var/lib/etcd"])?;
+        let plane = Self::attach(machine);
+        plane.part(lab_dir, kubernetes, "etcd", &[&format!("--data-dir={ETCD_DATA}")])?;
         plane.part(
             lab_dir,
             kubernetes,
@@ -65,15 +83,15 @@ impl ControlPlane {
     }
 
     pub(crate) fn attach(machine: Arc<Machine>) -> Self {
-        Self { machine, parts: Vec::new() }
+        Self { machine, parts: Mutex::default() }
     }
 
-    /// Waits until the API server says that it is ready, and writes the kubeconfigs.
-    pub(crate) fn wait_ready(&self, lab_dir: &Path, nodes: &[String]) -> Result<()> {
+    /// Waits until the API server says that it is ready.
+    pub(crate) fn wait_api(&self, lab_dir: &Path) -> Result<()> {
         let url = format!("{API_SERVER}/readyz");
         let bearer = format!("Authorization: Bearer {ADMIN_TOKEN}");
         wait::until("the API server", Duration::from_secs(60), || {
-            for part in &self.parts {
+            for part in self.parts().iter().filter_map(|part| part.process.as_ref()) {
                 if !part.is_running() {
                     return Ok(Some(Err(anyhow::anyhow!("{} has ended; {}", part.name(), part.log_tail()))));
                 }
@@ -81,7 +99,12 @@ impl ControlPlane {
             let said = self.machine.output(&["curl", "-sk", "--max-time", "2", "-H", &bearer, &url])?;
             Ok((said.stdout == b"ok").then_some(Ok(())))
         })
-        .with_context(|| logs::tail(&lab_dir.join("logs/control-plane-kube-apiserver.log")))??;
+        .with_context(|| logs::tail(&lab_dir.join("logs/control-plane-kube-apiserver.log")))?
+    }
+
+    /// Waits for the API server, and writes the kubeconfigs.
+    pub(crate) fn wait_ready(&self, lab_dir: &Path, nodes: &[String]) -> Result<()> {
+        self.wait_api(lab_dir)?;
         fs::write(lab_dir.join("kubeconfig"), kubeconfig(lab_dir, ADMIN_TOKEN, None))?;
         for node in nodes {
             let name = format!("kubeconfig-{node}");
@@ -92,7 +115,7 @@ impl ControlPlane {
     }
 
     /// Starts the controllers and the scheduler.
-    pub(crate) fn start_controllers(&mut self, parts: &Parts, lab_dir: &Path) -> Result<()> {
+    pub(crate) fn start_controllers(&self, parts: &Parts, lab_dir: &Path) -> Result<()> {
         let kubernetes = parts.kubernetes.to_str().context("the path of the lab's programs is not UTF-8")?;
         let kubeconfig = format!("--kubeconfig={}", lab_dir.join("kubeconfig").display());
         let pki = lab_dir.join("pki");
@@ -119,14 +142,45 @@ impl ControlPlane {
         &self.machine
     }
 
-    pub(crate) fn process(&self, name: &str) -> Option<&Process> {
-        self.parts.iter().find(|part| part.name().starts_with(name))
+    /// Kills a part (`kube-apiserver`, `etcd`, …), as when its machine loses power.
+    pub(crate) fn stop(&self, name: &str) -> Result<()> {
+        self.with(name, |part| part.process.take().map_or(Ok(()), |mut process| process.kill()))
     }
 
-    fn part(&mut self, lab_dir: &Path, kubernetes: &str, name: &str, flags: &[&str]) -> Result<()> {
+    /// Starts a stopped part again, as it was.
+    pub(crate) fn start_again(&self, name: &str) -> Result<()> {
+        self.with(name, |part| part.start(&self.machine))
+    }
+
+    pub(crate) fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        self.with(name, |part| part.process.as_ref().map_or(Ok(()), |process| process.signal(signal)))
+    }
+
+    fn with(&self, name: &str, work: impl FnOnce(&mut Part) -> Result<()>) -> Result<()> {
+        let mut parts = self.parts();
+        let part = parts.iter_mut().find(|part| part.name == name);
+        work(part.with_context(|| format!("this process runs no {name}"))?)
+    }
+
+    fn part(&self, lab_dir: &Path, kubernetes: &str, name: &str, flags: &[&str]) -> Result<()> {
+        let argv = [&[kubernetes, name], flags].concat().into_iter().map(str::to_owned).collect();
         let log = lab_dir.join(format!("logs/control-plane-{name}.log"));
-        let process = Process::start(&self.machine, name, &[&[kubernetes, name], flags].concat(), &log)?;
-        self.parts.push(process);
+        let mut part = Part { name: name.to_owned(), argv, log, process: None };
+        part.start(&self.machine)?;
+        self.parts().push(part);
+        Ok(())
+    }
+
+    /// A panic in another thread leaves a list that is still true.
+    fn parts(&self) -> MutexGuard<'_, Vec<Part>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    fn start(&mut self, machine: &Machine) -> Result<()> {
+        let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
+        self.process = Some(Process::start(machine, &self.name, &argv, &self.log)?);
         Ok(())
     }
 }

@@ -47,15 +47,13 @@ impl Switch {
         &self.machine
     }
 
-    /// Plugs `host` in: its `eth0`, with addresses, and the port `p-NAME`. Nodes' ports run the pass
-    /// program in native mode.
-    pub(crate) fn plug_in(&self, host: &Machine, address: LanAddress, is_node: bool) -> Result<()> {
-        let (name, pid) = (host.name(), host.pid());
-        let mac = format_mac(address.mac());
+    /// A cable from the new `port` of the switch to the new NIC `nic` of `host`.
+    pub(crate) fn connect(&self, host: &Machine, port: &str, nic: &str, mac: [u8; 6]) -> Result<()> {
+        let (pid, mac) = (host.pid(), format_mac(mac));
         // In the switch's network namespace but the host's PID namespace, where `pid` has its meaning.
         let script = format!(
-            "ip link add p-{name} type veth peer name eth0 address {mac} netns {pid}
-             ip link set p-{name} master lan up"
+            "ip link add {port} type veth peer name {nic} address {mac} netns {pid}
+             ip link set {port} master lan up"
         );
         let switch = format!("--net={}", self.machine.netns_path().display());
         let output = std::process::Command::new("nsenter")
@@ -64,9 +62,18 @@ impl Switch {
             .context("run `nsenter`")?;
         anyhow::ensure!(
             output.status.success(),
-            "plug {name} into the switch: {}",
+            "plug {} into the switch: {}",
+            host.name(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
+        Ok(())
+    }
+
+    /// Plugs `host` in: its `eth0`, with addresses, and the port `p-NAME`. Nodes' ports run the pass
+    /// program in native mode.
+    pub(crate) fn plug_in(&self, host: &Machine, address: LanAddress, is_node: bool) -> Result<()> {
+        let name = host.name();
+        self.connect(host, &format!("p-{name}"), "eth0", address.mac())?;
         if self.mode == Mode::Native && is_node {
             self.machine.run(&[
                 "ip",

@@ -2,13 +2,16 @@
 
 use std::{
     fs,
+    path::PathBuf,
     process::Output,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{addresses::LanAddress, machine::Machine, node_parts, process::Process, shared::Shared};
+use crate::{
+    addresses::LanAddress, machine::Machine, node_parts, process::Process, reader::Reader, shared::Shared,
+};
 
 /// A node of the cluster. All methods can be called from any thread.
 #[derive(Debug)]
@@ -63,8 +66,25 @@ impl Node {
 
     /// Starts a program on the node, such as an agent; its output goes to the log `NODE-NAME.log`.
     pub fn spawn(&self, name: &str, argv: &[&str]) -> Result<Process> {
-        let log = self.shared.dir.join(format!("logs/{}-{name}.log", self.name));
-        Process::start(&self.machine(), name, argv, &log)
+        Process::start(&self.machine(), name, argv, &self.log_of(name))
+    }
+
+    /// Starts a program whose output is read by somebody who can stop doing so.
+    pub fn spawn_read(&self, name: &str, argv: &[&str]) -> Result<(Process, Reader)> {
+        Process::start_read(&self.machine(), name, argv, &self.log_of(name))
+    }
+
+    fn log_of(&self, name: &str) -> PathBuf {
+        self.shared.dir.join(format!("logs/{}-{name}.log", self.name))
+    }
+
+    /// A second NIC, `eth1`, on the same LAN, without addresses; its MAC. It goes with a crash.
+    pub fn add_nic(&self) -> Result<[u8; 6]> {
+        let mut mac = self.mac();
+        mac[1] = 1;
+        self.shared.switch.connect(&self.machine(), &format!("p-{}-1", self.name), "eth1", mac)?;
+        self.exec(&["ip", "link", "set", "eth1", "up"])?;
+        Ok(mac)
     }
 
     /// The file whose content changes with each boot, as programs on the node see it.
@@ -121,22 +141,43 @@ impl Node {
 
     /// The node and its pods no longer reach the API server: packets vanish. All else works.
     pub fn cut_off_api(&self) -> Result<()> {
-        let api = LanAddress::CONTROL_PLANE;
-        self.machine()
-            .shell(&format!(
-                "nft -f - <<END
-                table inet lab-cut {{
-                    chain out {{ type filter hook output priority filter; ip daddr {v4} drop; ip6 daddr {v6} drop; }}
-                    chain through {{ type filter hook forward priority filter; ip daddr {v4} drop; ip6 daddr {v6} drop; }}
-                    chain in {{ type filter hook input priority filter; ip saddr {v4} drop; ip6 saddr {v6} drop; }}
-                }}\nEND",
-                v4 = api.v4,
-                v6 = api.v6(),
-            ))
-            .map(drop)
+        let (v4, v6) = (LanAddress::CONTROL_PLANE.v4, LanAddress::CONTROL_PLANE.v6());
+        self.drop_packets(&[
+            format!("chain out {{ type filter hook output priority filter; ip daddr {v4} drop; ip6 daddr {v6} drop; }}"),
+            format!("chain through {{ type filter hook forward priority filter; ip daddr {v4} drop; ip6 daddr {v6} drop; }}"),
+            format!("chain in {{ type filter hook input priority filter; ip saddr {v4} drop; ip6 saddr {v6} drop; }}"),
+        ])
     }
 
-    /// Ends [`cut_off_api`](Self::cut_off_api).
+    /// The node hears the API server no more, but is heard: requests arrive, answers vanish, and connections stay
+    /// open, for packets without data still come.
+    pub fn deafen_to_api(&self) -> Result<()> {
+        let (v4, v6) = (LanAddress::CONTROL_PLANE.v4, LanAddress::CONTROL_PLANE.v6());
+        self.drop_packets(&[format!(
+            "chain in {{ type filter hook input priority filter;
+                ip saddr {v4} meta length > 80 drop; ip6 saddr {v6} meta length > 100 drop; }}"
+        )])
+    }
+
+    /// Every connection to the API server that stands now is dead, and nobody says so; new ones work.
+    pub fn kill_api_connections(&self) -> Result<()> {
+        let v4 = LanAddress::CONTROL_PLANE.v4;
+        let listed = self.exec(&["ss", "-Htn", "state", "established", "dst", &v4.to_string()])?;
+        let local = |line: &str| line.split_whitespace().nth(2)?.rsplit(':').next().map(str::to_owned);
+        let ports = listed.lines().filter_map(local).collect::<Vec<_>>().join(", ");
+        ensure!(!ports.is_empty(), "{} has no connection to the API server", self.name);
+        self.drop_packets(&[
+            format!("chain out {{ type filter hook output priority filter; ip daddr {v4} tcp sport {{ {ports} }} drop; }}"),
+            format!("chain in {{ type filter hook input priority filter; ip saddr {v4} tcp dport {{ {ports} }} drop; }}"),
+        ])
+    }
+
+    fn drop_packets(&self, chains: &[String]) -> Result<()> {
+        let chains = chains.join("\n");
+        self.machine().shell(&format!("nft -f - <<END\ntable inet lab-cut {{\n{chains}\n}}\nEND")).map(drop)
+    }
+
+    /// Ends [`cut_off_api`](Self::cut_off_api) and [`deafen_to_api`](Self::deafen_to_api).
     pub fn reconnect_api(&self) -> Result<()> {
         self.exec(&["nft", "delete", "table", "inet", "lab-cut"]).map(drop)
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{logs, machine::Machine, state::Alive, wait};
+use crate::{logs, machine::Machine, reader::Reader, state::Alive, wait};
 
 /// `nsenter` changes what a program sees of the cgroups, not which one it is in.
 const JOIN_CGROUPS: &str = "for procs in /sys/fs/cgroup/*/cgroup.procs; do
@@ -33,18 +33,35 @@ pub struct Process {
 impl Process {
     /// Starts `argv` in `machine`, with its output appended to `log`.
     pub fn start(machine: &Machine, name: &str, argv: &[&str], log: &Path) -> Result<Self> {
-        let program = argv.first().context("an empty command")?;
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("open the log {}", log.display()))?;
+        Self::start_into(machine, name, argv, log, [output.try_clone()?.into(), output.into()])
+    }
+
+    /// Starts `argv` in `machine`, with its output read by a [`Reader`], which appends it to `log`.
+    pub fn start_read(machine: &Machine, name: &str, argv: &[&str], log: &Path) -> Result<(Self, Reader)> {
+        let (reader, output) = Reader::start(log)?;
+        let output = [output.try_clone()?.into(), output.into()];
+        Ok((Self::start_into(machine, name, argv, log, output)?, reader))
+    }
+
+    fn start_into(
+        machine: &Machine,
+        name: &str,
+        argv: &[&str],
+        log: &Path,
+        [stdout, stderr]: [Stdio; 2],
+    ) -> Result<Self> {
+        let program = argv.first().context("an empty command")?;
         let entered = machine
             .command("sh")
             .args(["-c", JOIN_CGROUPS, "sh"])
             .args(argv)
-            .stdout(Stdio::from(output.try_clone()?))
-            .stderr(Stdio::from(output))
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .with_context(|| format!("on {}: start `{program}`", machine.name()))?;
         let program = only_child(entered.id())?.and_then(|pid| Alive::now(pid).ok());

@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to the bench: parts (micro, wire, flood, tcp), --quick, --out DIR; none measures everything
+    /// Handed to the bench: parts (micro, wire, flood, tcp, scale), --quick, --out DIR; none measures everything
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
@@ -23,7 +23,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(&[&Need::EBPF[..], &Need::bench()].concat())?;
     let mut bench = Command::new(env!("CARGO"));
-    bench.current_dir(workspace()).args(["run", "--package", "announcer-bench", "--"]).args(&arguments.rest);
+    bench
+        .current_dir(workspace())
+        .args(["run", "--release", "--package", "announcer-bench", "--"])
+        .args(&arguments.rest);
     // What cargo says of this package: build scripts that look at it would run again, and half of the agent be built.
     for (name, _) in env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {

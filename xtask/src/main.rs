@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod cluster;
+mod crds;
 mod demo;
 mod fuzz;
 mod image;
@@ -39,6 +40,8 @@ enum Verb {
     Test(test::Arguments),
     /// Looks for a frame that the packet logic judges wrongly
     Fuzz(fuzz::Arguments),
+    /// Prints the definitions of the custom resources, for a cluster that never had MetalLB
+    Crds,
     /// Simulates clusters through faults by the hour, and looks at every state of small ones
     Sim(sim::Arguments),
     /// A real Kubernetes cluster on network namespaces
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::Crds => crds::run(),
         Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Cluster(arguments) => cluster::run(&arguments),
     };

@@ -113,6 +113,15 @@ impl Kernel {
         Ok(Some(applied))
     }
 
+    /// The same session and owners, for longer or for less long.
+    pub(super) fn set_deadline(&mut self, deadline: BootNs) -> Result<(), DatapathError> {
+        if deadline != self.target.deadline {
+            self.datapath.set_deadline(deadline)?;
+            self.target.deadline = deadline;
+        }
+        Ok(())
+    }
+
     /// The owner table as last applied.
     pub(super) fn owners(&self) -> &Owners {
         &self.owners
@@ -131,11 +140,11 @@ impl Kernel {
 
 /// Where each VIP is owned: every VIP in demand has an entry on every link, owned on the selected links of those
 /// that are held. Before the first demand, what the kernel inherited, less what is no longer held.
-pub(super) fn owner_table(
+pub(super) fn owner_table<'a>(
     held: &BTreeSet<Vip>,
-    demand: Option<&Demand>,
+    demand: Option<&'a Demand>,
     node: &str,
-    links: impl Fn(&Interfaces) -> BTreeSet<LinkId>,
+    mut links: impl FnMut(&'a Interfaces) -> BTreeSet<LinkId>,
     before: &Owners,
 ) -> Owners {
     let Some(demand) = demand else {
@@ -204,8 +213,10 @@ mod tests {
 
     fn demand(interfaces: Interfaces) -> Demand {
         let candidate = Candidate { weight: 0, tier: Tier::Ready, interfaces };
-        let wanted =
-            VipDemand { candidates: BTreeMap::from([("me".to_owned(), candidate)]), ..VipDemand::default() };
+        let wanted = VipDemand {
+            candidates: BTreeMap::from([("me".to_owned(), candidate)]).into(),
+            ..VipDemand::default()
+        };
         Demand { vips: BTreeMap::from([(VIP.parse().expect("an address"), wanted)]), ..Demand::default() }
     }
 

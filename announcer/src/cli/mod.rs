@@ -2,6 +2,8 @@
 
 mod agent;
 mod answer;
+mod cluster;
+mod explain;
 mod kernel;
 mod station;
 mod status;
@@ -42,6 +44,11 @@ enum Command {
     Answer(answer::Args),
     /// Show what this node's kernel answers for, from the pinned maps alone; no agent has to run.
     Status(status::Args),
+    /// Tell who announces an address and why, who else could, and who could not.
+    ///
+    /// From the cluster's API alone: it runs anywhere, with rights to list Services, EndpointSlices, Nodes,
+    /// IPAddressPools, L2Advertisements and Leases. Give it the agents' own flags where those are not the defaults.
+    Explain(explain::Args),
     /// Remove every program, link and map of Announcer from this node.
     ///
     /// The addresses this node owns go silent at once; other nodes take them when its lease has run out.
@@ -66,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(*args),
         Command::Answer(args) => answer::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Uninstall(pins) => uninstall(&pins),
     };
     match result {

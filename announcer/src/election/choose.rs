@@ -2,13 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Candidate, Demand, Tier, VipDemand},
+    policy::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -18,10 +19,20 @@ pub enum Failback {
     /// Only to a node that an advertisement prefers more (`preferredNodeSelectors`).
     #[default]
     Preferred,
-    /// Always to the node MetalLB would choose, as MetalLB does: twice the interruptions.
+    /// Always to the node that MetalLB would choose: by preference and hash alone, however many it holds, and back to
+    /// it whenever it returns. Twice the interruptions.
     Always,
     /// Never while the owner is eligible.
     Never,
+}
+
+/// When an owner gives up what it might keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moves {
+    /// To a node that would have been chosen first.
+    pub failback: Failback,
+    /// To any Ready node: this one has been not Ready for long enough.
+    pub unready: bool,
 }
 
 /// A node with a live session, as its session describes it.
@@ -36,12 +47,12 @@ pub struct LiveNode {
 }
 
 /// What is known of a VIP's claim.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ClaimState {
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ClaimState<'a> {
     /// The holder of a claim that is not void.
-    pub owner: Option<String>,
+    pub owner: Option<&'a str>,
     /// The successor that the last release named.
-    pub preferred: Option<String>,
+    pub preferred: Option<&'a str>,
 }
 
 /// What should happen to one VIP.
@@ -77,36 +88,39 @@ pub fn tie_break(node: &str, vip: Vip) -> [u8; 32] {
 pub fn choose(
     demand: &Demand,
     live: &BTreeMap<String, LiveNode>,
-    claims: &BTreeMap<Vip, ClaimState>,
-    failback: Failback,
+    claims: &BTreeMap<Vip, ClaimState<'_>>,
+    moves: Moves,
 ) -> BTreeMap<Vip, Verdict> {
     let mut load: BTreeMap<&str, i64> = BTreeMap::new();
-    for owner in claims.values().filter_map(|claim| claim.owner.as_deref()) {
+    for owner in claims.values().filter_map(|claim| claim.owner) {
         *load.entry(owner).or_default() += 1;
     }
     let unclaimed = ClaimState::default();
     let mut verdicts = BTreeMap::new();
+    // VIPs share their candidates by the thousand.
+    let mut groups: HashMap<*const Candidates, Eligible<'_>> = HashMap::new();
     for (vip, wanted) in &demand.vips {
         let claim = claims.get(vip).unwrap_or(&unclaimed);
-        let eligible = eligible(wanted, live);
-        if stays(claim, &eligible, failback) {
+        let group = groups.entry(Arc::as_ptr(&wanted.candidates));
+        let eligible = &*group.or_insert_with(|| Eligible::new(&wanted.candidates, live));
+        if stays(claim, eligible, moves.failback) {
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
-        let ranked = rank(*vip, &eligible, claim.preferred.as_deref(), &load);
-        let verdict = match claim.owner.as_deref() {
+        let ranked = rank(*vip, eligible, claim.preferred, &load, moves.failback);
+        let verdict = match claim.owner {
             None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
             Some(owner) => {
                 // Only the owner acts on this, so it may use what only it has heard.
                 let heard = |name: &str| live.get(name).is_some_and(|node| node.heard);
                 let successors: Vec<&str> = ranked.iter().copied().filter(|name| heard(name)).collect();
-                judge(*vip, owner, wanted, live, &eligible, &successors, failback)
+                judge(*vip, owner, wanted, live, eligible, &successors, moves)
             }
         };
         let (from, to) = match &verdict {
             Verdict::Keep => (None, None),
-            Verdict::HandOver { to, .. } => (claim.owner.as_deref(), Some(to)),
-            Verdict::GiveUp { to, .. } => (claim.owner.as_deref(), to.as_ref()),
+            Verdict::HandOver { to, .. } => (claim.owner, Some(to)),
+            Verdict::GiveUp { to, .. } => (claim.owner, to.as_ref()),
             Verdict::Take(ranked) => (None, ranked.first()),
         };
         if let Some(from) = from {
@@ -122,54 +136,80 @@ pub fn choose(
 }
 
 /// Whether no ranking could move this VIP: the usual case, for which nobody is hashed.
-fn stays(claim: &ClaimState, eligible: &Eligible<'_>, failback: Failback) -> bool {
-    let Some(own) = claim.owner.as_deref().and_then(|owner| eligible.get(owner)) else { return false };
-    let nobody = |better: &dyn Fn(&Candidate) -> bool| !eligible.values().any(|other| better(other));
+fn stays(claim: &ClaimState<'_>, eligible: &Eligible<'_>, failback: Failback) -> bool {
+    let Some(own) = claim.owner.and_then(|owner| eligible.nodes.get(owner)) else { return false };
     match failback {
-        Failback::Never => nobody(&|other| other.tier < own.tier),
-        Failback::Preferred => {
-            nobody(&|other| other.tier < own.tier || other.tier == own.tier && other.weight > own.weight)
-        }
+        Failback::Never => eligible.best == Some(own.tier),
+        Failback::Preferred => eligible.best == Some(own.tier) && own.weight >= eligible.weight,
         Failback::Always => false,
     }
 }
 
-type Eligible<'a> = BTreeMap<&'a str, &'a Candidate>;
+/// The candidates that have a live session and a link to announce on.
+struct Eligible<'a> {
+    nodes: BTreeMap<&'a str, &'a Candidate>,
+    /// The best tier that any of them is in.
+    best: Option<Tier>,
+    /// The greatest weight in that tier.
+    weight: u32,
+}
+
+impl<'a> Eligible<'a> {
+    fn new(candidates: &'a Candidates, live: &BTreeMap<String, LiveNode>) -> Self {
+        let may = |(name, candidate): &(&String, &Candidate)| {
+            live.get(*name).is_some_and(|node| !node.draining && has_link(candidate, node))
+        };
+        let nodes: BTreeMap<&str, &Candidate> =
+            candidates.iter().filter(may).map(|(name, candidate)| (name.as_str(), candidate)).collect();
+        let best = nodes.values().map(|candidate| candidate.tier).min();
+        let of_best = nodes.values().filter(|candidate| Some(candidate.tier) == best);
+        let weight = of_best.map(|candidate| candidate.weight).max().unwrap_or_default();
+        Self { nodes, best, weight }
+    }
+}
 
 fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
     node.links.iter().any(|link| candidate.interfaces.select(link))
 }
 
-fn eligible<'a>(wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Eligible<'a> {
-    let may = |(name, candidate): &(&String, &Candidate)| {
-        live.get(*name).is_some_and(|node| !node.draining && has_link(candidate, node))
-    };
-    wanted.candidates.iter().filter(may).map(|(name, candidate)| (name.as_str(), candidate)).collect()
-}
-
-fn best_tier(eligible: &Eligible<'_>) -> Option<Tier> {
-    eligible.values().map(|candidate| candidate.tier).min()
-}
-
-/// The best non-empty tier, by preference weight, then by fewest VIPs, then by [`tie_break`].
+/// The best non-empty tier, by preference weight, then by fewest VIPs (not where MetalLB's choice is wanted: it would be
+/// moved there at once), then by [`tie_break`].
 fn rank<'a>(
     vip: Vip,
     eligible: &Eligible<'a>,
     preferred: Option<&str>,
     load: &BTreeMap<&str, i64>,
+    failback: Failback,
 ) -> Vec<&'a str> {
-    let best = best_tier(eligible);
-    let mut ranked: Vec<(&str, &Candidate)> =
-        eligible.iter().filter(|(_, c)| Some(c.tier) == best).map(|(name, c)| (*name, *c)).collect();
+    let held = |name: &str| match failback {
+        Failback::Always => 0,
+        Failback::Preferred | Failback::Never => load.get(name).copied().unwrap_or_default(),
+    };
+    let best = eligible.nodes.iter().filter(|(_, c)| Some(c.tier) == eligible.best);
+    let mut ranked: Vec<(&str, &Candidate)> = best.map(|(name, c)| (*name, *c)).collect();
     ranked.sort_by_cached_key(|(name, candidate)| {
-        (
-            Some(*name) != preferred,
-            Reverse(candidate.weight),
-            load.get(name).copied().unwrap_or_default(),
-            tie_break(name, vip),
-        )
+        (Some(*name) != preferred, Reverse(candidate.weight), held(name), tie_break(name, vip))
     });
     ranked.into_iter().map(|(name, _)| name).collect()
+}
+
+/// The node that would own this VIP if it had one of the interfaces that advertisements name; `None` while some live
+/// candidate has one, or none is named.
+pub fn stranded<'a>(vip: Vip, wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Option<&'a str> {
+    let alive = || {
+        let node = |name: &str| live.get(name).filter(|node| !node.draining);
+        wanted.candidates.iter().filter_map(move |(name, candidate)| Some((name, candidate, node(name)?)))
+    };
+    let somewhere = |(_, candidate, node): (_, &Candidate, &LiveNode)| {
+        candidate.interfaces == Interfaces::All || has_link(candidate, node)
+    };
+    if alive().any(somewhere) {
+        return None;
+    }
+    let order = |(name, candidate, _): &(&String, &Candidate, &LiveNode)| {
+        (candidate.tier, Reverse(candidate.weight), tie_break(name, vip))
+    };
+    alive().min_by_key(order).map(|(name, ..)| name.as_str())
 }
 
 fn judge(
@@ -179,25 +219,28 @@ fn judge(
     live: &BTreeMap<String, LiveNode>,
     eligible: &Eligible<'_>,
     ranked: &[&str],
-    failback: Failback,
+    moves: Moves,
 ) -> Verdict {
     let other = ranked.iter().find(|node| **node != owner);
-    let Some(own) = eligible.get(owner) else {
+    let Some(own) = eligible.nodes.get(owner) else {
         return Verdict::GiveUp {
             to: other.map(|node| (*node).to_owned()),
             why: ineligible_because(owner, wanted, live),
         };
     };
-    let Some(best) = other.and_then(|node| eligible.get_key_value(*node)) else { return Verdict::Keep };
+    let Some(best) = other.and_then(|node| eligible.nodes.get_key_value(*node)) else { return Verdict::Keep };
     let hand_over = |to: &str, why| Verdict::HandOver { to: to.to_owned(), why };
+    if own.tier == Tier::NotReady && best.1.tier < own.tier && !moves.unready {
+        return Verdict::Keep;
+    }
     if best.1.tier < own.tier {
         let why = if own.tier == Tier::Cordoned { "node is cordoned" } else { "node is not ready" };
         return hand_over(best.0, why);
     }
     let metallb =
         |(name, candidate): &(&&str, &&Candidate)| (Reverse(candidate.weight), tie_break(name, vip));
-    let in_tier = eligible.iter().filter(|(_, candidate)| candidate.tier == own.tier);
-    match failback {
+    let in_tier = eligible.nodes.iter().filter(|(_, candidate)| candidate.tier == own.tier);
+    match moves.failback {
         Failback::Never => Verdict::Keep,
         Failback::Preferred if best.1.weight > own.weight => hand_over(best.0, "another node is preferred"),
         Failback::Preferred => Verdict::Keep,

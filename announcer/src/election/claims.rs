@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use super::{
-    choose::{ClaimState, LiveNode, Verdict, choose},
+    choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
     machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
@@ -20,6 +19,8 @@ use crate::{
 /// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
 pub const CLAIMS_IN_FLIGHT: usize = 32;
 
+/// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
+const UNREADY: Duration = Duration::from_secs(15);
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP may be handed over to the same node once more.
@@ -45,14 +46,31 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
-        let claims = self.claim_states(&demand, now);
-        let verdicts = choose(&demand, &live, &claims, self.settings.failback);
+        let heard = self.view.sessions.values().map(|seen| seen.heard_until()).filter(|until| *until > now);
+        if let Some(until) = heard.min() {
+            self.wake(until);
+        }
+        self.watch_readiness(now, &demand, &live);
+        let (claims, due) = self.claim_states(&demand, now);
+        let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);
+        let moves = Moves { failback: self.settings.failback, unready };
+        let verdicts = choose(&demand, &live, &claims, moves);
+        let mine = |(vip, claim): (&Vip, &ClaimState<'_>)| self.is_bound_to_us(*vip, claim).then_some(*vip);
+        let mine: BTreeSet<Vip> = claims.iter().filter_map(mine).collect();
+        if let Some(at) = due {
+            self.wake(at);
+        }
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
         self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        // Who took what it was offered may be offered it again.
+        let claims = &self.view.claims;
+        let took =
+            |vip: &Vip, to: &String| claims.get(vip).and_then(|claim| claim.holder.as_ref()) == Some(to);
+        self.handed_over.retain(|vip, (to, _)| !took(vip, to));
         for (vip, verdict) in verdicts {
-            let mine = self.is_bound_to_us(vip, &claims);
+            let mine = mine.contains(&vip);
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.hand_over(now, vip, to, why),
@@ -88,8 +106,7 @@ impl Machine {
 
     /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
     /// never held may still be answered by another machine of our name.
-    fn is_bound_to_us(&self, vip: Vip, claims: &BTreeMap<Vip, ClaimState>) -> bool {
-        let owner = claims.get(&vip).and_then(|claim| claim.owner.as_ref());
+    fn is_bound_to_us(&self, vip: Vip, claim: &ClaimState<'_>) -> bool {
         let current = self.target.session.as_ref().map(|(uid, _)| uid);
         let bound = |claim: &Claim| {
             // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
@@ -98,10 +115,11 @@ impl Machine {
             }
             self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
         };
-        owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
+        claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
 
-    fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
+    /// The nodes with a session that is not fenced, as far as we have heard.
+    pub fn live_nodes(&self, now: BootNs) -> BTreeMap<String, LiveNode> {
         let mut live: BTreeMap<String, LiveNode> = self
             .view
             .sessions
@@ -109,7 +127,7 @@ impl Machine {
             .filter_map(|seen| {
                 let holder = seen.session.holder.as_ref()?;
                 let session = &seen.session;
-                let heard = seen.heard.is_some_and(|at| at + session.lease / 2 > now);
+                let heard = seen.heard_until() > now;
                 let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
             })
@@ -120,7 +138,8 @@ impl Machine {
         live
     }
 
-    fn claim_states(&mut self, demand: &Arc<Demand>, now: BootNs) -> BTreeMap<Vip, ClaimState> {
+    /// What is known of the claims in demand, and when the next of them becomes void by waiting.
+    fn claim_states(&self, demand: &Demand, now: BootNs) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
         let mut wake = None::<BootNs>;
         let states = demand
             .vips
@@ -131,14 +150,30 @@ impl Machine {
                 if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
                     wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                 }
-                let owner = claim.holder.clone().filter(|_| !void);
-                Some((*vip, ClaimState { owner, preferred: claim.preferred.clone() }))
+                let owner = claim.holder.as_deref().filter(|_| !void);
+                Some((*vip, ClaimState { owner, preferred: claim.preferred.as_deref() }))
             })
             .collect();
-        if let Some(at) = wake {
-            self.wake(at);
+        (states, wake)
+    }
+
+    /// A node that is not Ready, though its session lives, gives its VIPs away only if it stays so for a while, and only if
+    /// most nodes are better off: in an incident of the control plane all are found not Ready, one after the other.
+    fn watch_readiness(&mut self, now: BootNs, demand: &Demand, live: &BTreeMap<String, LiveNode>) {
+        let mut tiers: BTreeMap<&String, Tier> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for wanted in
+            demand.vips.values().filter(|wanted| seen.insert(std::sync::Arc::as_ptr(&wanted.candidates)))
+        {
+            let living = wanted.candidates.iter().filter(|(node, _)| live.contains_key(*node));
+            tiers.extend(living.map(|(node, candidate)| (node, candidate.tier)));
         }
-        states
+        let not_ready = tiers.values().filter(|tier| **tier == Tier::NotReady).count();
+        let alone = tiers.get(&self.me.holder.node) == Some(&Tier::NotReady) && 2 * not_ready <= tiers.len();
+        self.unready_since = alone.then(|| self.unready_since.unwrap_or(now));
+        if let Some(due) = self.unready_since.map(|since| since + UNREADY).filter(|due| *due > now) {
+            self.wake(due);
+        }
     }
 
     /// A fresh cluster, without any claim, waits for its nodes, so that the first agent does not end up with
@@ -150,7 +185,7 @@ impl Machine {
         let selected: BTreeSet<&String> = demand
             .vips
             .values()
-            .flat_map(|vip| &vip.candidates)
+            .flat_map(|vip| vip.candidates.iter())
             .filter(|(_, candidate)| candidate.tier == Tier::Ready)
             .map(|(node, _)| node)
             .collect();

@@ -285,6 +285,8 @@ pub struct Machine {
     pub(super) in_use: BTreeMap<Vip, Mac>,
     /// To whom a VIP was last handed over for a soft reason, and when.
     pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
+    /// Since when our Node has been not Ready, while most others were.
+    pub(super) unready_since: Option<BootNs>,
     /// Not to be tried again before.
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
@@ -297,6 +299,10 @@ pub struct Machine {
     requests: Vec<(Token, Request)>,
     tokens: u64,
     wake_at: Option<BootNs>,
+    /// Something may have changed for a claim since they were last gone through.
+    claims_due: bool,
+    /// When they are to be gone through though nothing has happened.
+    claims_due_at: Option<BootNs>,
 }
 
 impl Machine {
@@ -328,6 +334,7 @@ impl Machine {
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
             handed_over: BTreeMap::new(),
+            unready_since: None,
             not_before: BTreeMap::new(),
             useless_since: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -335,26 +342,66 @@ impl Machine {
             requests: Vec::new(),
             tokens: 0,
             wake_at: None,
+            claims_due: true,
+            claims_due_at: None,
         }
     }
 
     /// Takes one observation at boot time `now` and returns the requests to send, once the kernel matches
     /// [`Self::target`].
     pub fn step(&mut self, now: BootNs, input: Input) -> Vec<(Token, Request)> {
+        self.step_all(now, [input])
+    }
+
+    /// The same for several that have come meanwhile, in their order.
+    pub fn step_all(
+        &mut self,
+        now: BootNs,
+        inputs: impl IntoIterator<Item = Input>,
+    ) -> Vec<(Token, Request)> {
         self.wake_at = None;
-        self.listen(now, &input);
-        self.observe(now, input);
+        let live = self.is_live(now);
+        for input in inputs {
+            self.claims_due |= !self.is_mere_renewal(now, &input);
+            self.listen(now, &input);
+            self.observe(now, input);
+        }
         if self.synced {
             self.drive_session(now);
         }
         self.drive_hold(now);
         if self.synced {
             self.watch_peers(now);
-            self.drive_claims(now);
-            self.sweep(now);
+            // Thousands of claims are gone through only if something may have changed for one of them.
+            if self.claims_due || live != self.is_live(now) || self.claims_due_at.is_some_and(|at| at <= now)
+            {
+                self.claims_due = false;
+                let others = self.wake_at.take();
+                self.drive_claims(now);
+                self.sweep(now);
+                self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
+            }
+            if let Some(at) = self.claims_due_at {
+                self.wake(at);
+            }
             self.bound_deadline(now);
         }
         std::mem::take(&mut self.requests)
+    }
+
+    /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.
+    fn is_mere_renewal(&self, now: BootNs, input: &Input) -> bool {
+        match input {
+            Input::Tick | Input::Spoke | Input::Unanswered => true,
+            Input::Changed(Record::Session(new)) => {
+                self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            Input::Answered(token, Answer::Done(Record::Session(new))) => {
+                matches!(self.outstanding.get(token), Some((_, Purpose::Own)))
+                    && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            _ => false,
+        }
     }
 
     /// What the kernel must hold.

@@ -22,7 +22,7 @@ mod simulation;
 mod times;
 mod view;
 
-pub use choose::Failback;
+pub use choose::{ClaimState, Failback, LiveNode, Moves, Verdict, choose, stranded};
 pub use driver::{Leases, REQUEST_TIMEOUT};
 pub use hold::{Challenged, OnApiLoss, Rival};
 pub use machine::{Answer, Change, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why};

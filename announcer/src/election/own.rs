@@ -50,6 +50,8 @@ pub(super) struct Live {
     unsure: bool,
     /// The newest attempt that was proven.
     proven: Option<Token>,
+    /// Writes that failed since, one after the other.
+    failed: u32,
 }
 
 const RETRY: Duration = Duration::from_millis(500);
@@ -142,6 +144,7 @@ impl Machine {
                     Some((attempt, deadline)) if Some(attempt) > live.proven => {
                         live.proven = Some(attempt);
                         live.unsure = false;
+                        live.failed = 0;
                         // One that was proven too late to earn anything is no reason to wait.
                         live.renew_at = renew_at.min(in_time(now, deadline));
                         self.extend(now, deadline);
@@ -184,6 +187,7 @@ impl Machine {
             published,
             unsure: false,
             proven,
+            failed: 0,
         });
         let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
         *epoch = (*epoch).max(session.epoch);
@@ -354,8 +358,14 @@ impl Machine {
         match &mut self.own {
             Own::Live(live) => {
                 live.unsure = !(known || was_write && matches!(answer, Answer::Refused));
-                if !(known && was_write) {
+                let lost = was_write && matches!(answer, Answer::Lost);
+                live.failed += u32::from(lost);
+                if !known && was_write {
+                    // What became of it is read at once.
                     live.renew_at = now;
+                } else if !was_write {
+                    // A server that is ill is not made better by writes without a pause.
+                    live.renew_at = now + RETRY * live.failed.saturating_sub(1).min(4);
                 }
             }
             Own::Claiming(_) if read_now => {

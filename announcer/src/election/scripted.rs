@@ -39,7 +39,10 @@ pub fn demand(nodes: &[&str], cordoned: &[&str], others: usize) -> Demand {
     let candidates = nodes.iter().enumerate().map(candidate).collect();
     let names = nodes.iter().map(|node| (*node).to_owned());
     Demand {
-        vips: BTreeMap::from([(vip(), VipDemand { candidates, ..VipDemand::default() })]),
+        vips: BTreeMap::from([(
+            vip(),
+            VipDemand { candidates: Arc::new(candidates), ..VipDemand::default() },
+        )]),
         nodes: names.chain((0..others).map(|n| format!("other-{n}"))).collect(),
     }
 }

@@ -22,6 +22,19 @@ pub struct Seen {
     pub heard: Option<BootNs>,
 }
 
+impl Seen {
+    /// Whether a newer version says nothing new of a node that was heard before, but that it lives.
+    pub fn is_renewed_by(&self, new: &Session, now: BootNs) -> bool {
+        let renewed = Session { version: new.version, renewal: new.renewal.clone(), ..self.session.clone() };
+        self.heard_until() > now && self.session.version < new.version && renewed == *new
+    }
+
+    /// Until when its node counts as heard: nothing is handed over to one that may be dead, though not yet fenced.
+    pub fn heard_until(&self) -> BootNs {
+        self.heard.map_or(BootNs::NONE, |at| at + self.session.lease / 2)
+    }
+}
+
 /// All Leases as last seen. A reader may conclude from it that something is over; never that something is held.
 #[derive(Debug, Default)]
 pub struct View {
@@ -174,8 +187,24 @@ impl View {
     }
 
     fn take(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
+        // What comes twenty times a second, and a thousand times when a node has died, makes nothing absent.
+        let settled = self.absent_sessions.is_empty() && self.gone.is_empty() && self.has_session_of(&record);
         self.put(now, record, heard);
-        self.note_absence(now);
+        if !settled {
+            self.note_absence(now);
+        }
+    }
+
+    /// Whether a claim is bound to the session that its holder has, or a session is the one that was there before.
+    fn has_session_of(&self, record: &Record) -> bool {
+        let uid = |name: &str| self.sessions.get(name).map(|seen| seen.session.uid.as_str());
+        match record {
+            Record::Session(session) => uid(&session.name) == Some(&session.uid),
+            Record::Claim(claim) => match &claim.holder {
+                Some(node) => uid(&session_name(node)) == Some(&claim.session_uid),
+                None => true,
+            },
+        }
     }
 
     /// [`Self::take`], for many at once: absence is noted afterwards.

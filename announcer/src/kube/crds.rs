@@ -2,9 +2,15 @@
 //!
 //! Reading is lenient: every field has a default, unknown fields are ignored, and [`spec_of`] treats `null` as absent
 //! and an absent `spec` as an empty one (the bare `L2Advertisement`), as MetalLB's own schemas allow.
+//!
+//! `cfg_attr(all(), serde(default))` is how a kind says that its `spec` may be absent: kube's derive refuses the plain
+//! attribute.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{CustomResource, core::DynamicObject};
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{CustomResource, CustomResourceExt, core::DynamicObject};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -18,11 +24,17 @@ use super::invalid::{Fault, Problem};
     version = "v1beta1",
     kind = "IPAddressPool",
     namespaced,
-    status = "IpAddressPoolStatus"
+    status = "IpAddressPoolStatus",
+    doc = "Addresses that MetalLB's controller may give out to Services of type LoadBalancer.",
+    derive = "PartialEq",
+    printcolumn = r#"{"name": "Auto Assign", "type": "boolean", "jsonPath": ".spec.autoAssign"}"#,
+    printcolumn = r#"{"name": "Avoid Buggy IPs", "type": "boolean", "jsonPath": ".spec.avoidBuggyIPs"}"#,
+    printcolumn = r#"{"name": "Addresses", "type": "string", "jsonPath": ".spec.addresses"}"#
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct IpAddressPoolSpec {
     /// CIDR prefixes, or ranges written `first-last`.
+    #[schemars(required)]
     pub addresses: Vec<String>,
     /// Whether the controller may give these out unasked; `None` means yes.
     pub auto_assign: Option<bool>,
@@ -67,7 +79,21 @@ pub struct IpAddressPoolStatus {
 
 /// Which pools are announced on Layer 2, where. All lists empty: every pool, every node, every interface.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
-#[kube(group = "metallb.io", version = "v1beta1", kind = "L2Advertisement", namespaced)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "L2Advertisement",
+    namespaced,
+    status = "L2AdvertisementStatus",
+    doc = "Which pools are announced on Layer 2, for which Services, by which nodes, on which interfaces.",
+    derive = "Default",
+    derive = "PartialEq",
+    attr = "cfg_attr(all(), serde(default))",
+    printcolumn = r#"{"name": "IPAddressPools", "type": "string", "jsonPath": ".spec.ipAddressPools"}"#,
+    printcolumn = r#"{"name": "IPAddressPool Selectors", "type": "string", "jsonPath": ".spec.ipAddressPoolSelectors"}"#,
+    printcolumn = r#"{"name": "Interfaces", "type": "string", "jsonPath": ".spec.interfaces"}"#,
+    printcolumn = r#"{"name": "Node Selectors", "type": "string", "jsonPath": ".spec.nodeSelectors", "priority": 10}"#
+)]
 #[serde(rename_all = "camelCase", default)]
 pub struct L2AdvertisementSpec {
     /// Pools by name; names that do not exist are ignored.
@@ -84,14 +110,19 @@ pub struct L2AdvertisementSpec {
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
 }
 
+/// Nothing: MetalLB's schema has it all the same.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct L2AdvertisementStatus {}
+
 /// A soft preference for nodes, after Kubernetes' `PreferredSchedulingTerm`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PreferredNodeSelector {
     /// 1 to 100; the weights of all terms that match a node add up.
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(required, range(min = 1, max = 100))]
     pub weight: i32,
     /// The nodes that get the weight; an empty selector is every node.
+    #[schemars(required)]
     pub preference: LabelSelector,
 }
 
@@ -101,8 +132,16 @@ pub struct PreferredNodeSelector {
     group = "metallb.io",
     version = "v1beta1",
     kind = "ServiceL2Status",
+    plural = "servicel2statuses",
     namespaced,
-    status = "ServiceL2StatusStatus"
+    status = "ServiceL2StatusStatus",
+    doc = "Which node announces a Service on Layer 2.",
+    derive = "Default",
+    derive = "PartialEq",
+    attr = "cfg_attr(all(), serde(default))",
+    printcolumn = r#"{"name": "Allocated Node", "type": "string", "jsonPath": ".status.node"}"#,
+    printcolumn = r#"{"name": "Service Name", "type": "string", "jsonPath": ".status.serviceName"}"#,
+    printcolumn = r#"{"name": "Service Namespace", "type": "string", "jsonPath": ".status.serviceNamespace"}"#
 )]
 pub struct ServiceL2StatusSpec {}
 
@@ -126,6 +165,34 @@ pub struct ServiceL2StatusStatus {
 pub struct InterfaceInfo {
     /// Its name.
     pub name: Option<String>,
+}
+
+/// The definitions of our kinds, for a cluster that never had MetalLB: they admit whatever MetalLB's own admit.
+/// `cargo xtask crds` prints them.
+///
+/// # Errors
+/// A definition that is not one; a test keeps that from happening.
+pub fn definitions() -> serde_json::Result<Vec<CustomResourceDefinition>> {
+    [IPAddressPool::crd(), L2Advertisement::crd(), ServiceL2Status::crd()]
+        .into_iter()
+        .map(|crd| {
+            let mut crd = serde_json::to_value(crd)?;
+            without_defaults(&mut crd);
+            serde_json::from_value(crd)
+        })
+        .collect()
+}
+
+/// The API server would write defaults into every object, empty lists and all; MetalLB's has none that count for us.
+fn without_defaults(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.remove("default");
+            members.values_mut().for_each(without_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_defaults),
+        _ => {}
+    }
 }
 
 /// The `spec` of an object. A value of the wrong type is told with the field it stands in, and never ends a watch.

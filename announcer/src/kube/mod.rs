@@ -13,6 +13,7 @@ mod endpoints;
 mod invalid;
 mod node;
 mod object_key;
+mod once;
 mod pool;
 mod range;
 mod selector;
@@ -28,13 +29,14 @@ pub use client::{Clients, ConnectError, connect};
 pub use configuration::Configuration;
 pub use crds::{
     IPAddressPool, InterfaceInfo, IpAddressPoolSpec, IpAddressPoolStatus, L2Advertisement,
-    L2AdvertisementSpec, PreferredNodeSelector, ServiceAllocation, ServiceL2Status, ServiceL2StatusSpec,
-    ServiceL2StatusStatus,
+    L2AdvertisementSpec, L2AdvertisementStatus, PreferredNodeSelector, ServiceAllocation, ServiceL2Status,
+    ServiceL2StatusSpec, ServiceL2StatusStatus, definitions,
 };
 pub use endpoints::Endpoints;
 pub use invalid::{InvalidObject, Problem};
 pub use node::Node;
 pub use object_key::ObjectKey;
+pub use once::{ReadError, read};
 pub use pool::Pool;
 pub use range::AddressRange;
 pub use selector::{Labels, Selector, any_or_none_given};

@@ -67,7 +67,8 @@ fn ranges(object: &DynamicObject) -> Result<Vec<AddressRange>, Fault> {
     }
     let mut ranges: Vec<AddressRange> = Vec::with_capacity(spec.addresses.len());
     for (i, text) in spec.addresses.iter().enumerate() {
-        let range = AddressRange::read(text).map_err(|p| Fault::new(format!("spec.addresses[{i}]"), p))?;
+        let range =
+            text.parse::<AddressRange>().map_err(|p| Fault::new(format!("spec.addresses[{i}]"), p))?;
         if let Some(earlier) = ranges.iter().find(|earlier| range.overlaps(**earlier)) {
             return Err(overlap(i, range, *earlier, &ObjectKey::of(object)));
         }

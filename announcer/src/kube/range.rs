@@ -1,6 +1,6 @@
 //! One entry of a pool: a run of addresses of one family.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
@@ -14,9 +14,11 @@ pub struct AddressRange {
     last: Vip,
 }
 
-impl AddressRange {
+impl FromStr for AddressRange {
+    type Err = Problem;
+
     /// Reads a CIDR prefix (host bits are ignored, as in MetalLB) or `first-last` with optional spaces.
-    pub(super) fn read(text: &str) -> Result<Self, Problem> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let bad = || Problem::Address(text.to_owned());
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => {
@@ -37,7 +39,9 @@ impl AddressRange {
             Ok(range)
         }
     }
+}
 
+impl AddressRange {
     /// Whether the address lies in the range.
     pub fn contains(self, vip: Vip) -> bool {
         self.same_family(vip) && self.first <= vip && vip <= self.last
@@ -65,7 +69,7 @@ mod tests {
     use super::*;
 
     fn range(text: &str) -> AddressRange {
-        AddressRange::read(text).expect("a range")
+        AddressRange::from_str(text).expect("a range")
     }
 
     fn holds(text: &str, address: &str) -> bool {
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn a_single_address_is_a_prefix_of_full_length() {
         assert!(holds("10.4.11.1/32", "10.4.11.1"));
-        assert_eq!(AddressRange::read("10.4.11.1"), Err(Problem::Address("10.4.11.1".into())));
+        assert_eq!(AddressRange::from_str("10.4.11.1"), Err(Problem::Address("10.4.11.1".into())));
     }
 
     #[test]
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        let read = AddressRange::read;
+        let read = AddressRange::from_str;
         assert_eq!(read("10.4.11.0/33"), Err(Problem::Address("10.4.11.0/33".into())));
         assert_eq!(read("10.4.11.9-10.4.11.1"), Err(Problem::Backwards("10.4.11.9-10.4.11.1".into())));
         assert_eq!(read("10.4.11.9-fd00::1"), Err(Problem::MixedFamilies("10.4.11.9-fd00::1".into())));

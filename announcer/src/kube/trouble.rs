@@ -82,7 +82,7 @@ impl Told {
 }
 
 /// kube wraps a refused connection four times; the innermost error is the one that says something.
-fn innermost(error: &kube::Error) -> String {
+pub(super) fn innermost(error: &kube::Error) -> String {
     let mut source: &dyn std::error::Error = error;
     while let Some(inner) = source.source() {
         source = inner;

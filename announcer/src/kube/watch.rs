@@ -63,7 +63,7 @@ pub fn watch(client: Client, namespace: &str) -> (watch::Receiver<Option<Arc<Sna
 }
 
 /// Custom resources are watched as bare JSON: an object of a wrong shape must not end the watch of the others.
-fn custom<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn custom<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
 }
 

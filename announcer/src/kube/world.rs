@@ -105,7 +105,8 @@ impl World {
         Ok(())
     }
 
-    fn complete(&mut self) {
+    /// Every list is complete.
+    pub(super) fn complete(&mut self) {
         self.on(Update::Services(Event::InitDone));
         self.on(Update::Slices(Event::InitDone));
         self.on(Update::Nodes(Event::InitDone));

@@ -1,8 +1,12 @@
 //! Which advertisements cover which addresses and nodes, worked out once for all Services of a Snapshot.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use super::{demand::Interfaces, options::Options};
+use super::{demand::Interfaces, judge::Verdicts, options::Options};
 use crate::{
     kube::{Advertisement, Node, Pool, Service, Snapshot},
     vocabulary::Vip,
@@ -16,12 +20,20 @@ pub(super) struct Coverage<'a> {
     pub(super) nodes: Vec<&'a Node>,
     /// For each pool, the advertisements that announce it.
     by_pool: BTreeMap<&'a str, Vec<Reach<'a>>>,
+    /// What was worked out already: thousands of Services are decided alike.
+    pub(super) judged: RefCell<HashMap<Grounds, Arc<Verdicts>>>,
 }
+
+/// All that the nodes' verdicts for a Service depend on: the advertisements that reach it, by number, and with
+/// `externalTrafficPolicy: Local` the nodes of its endpoints.
+pub(super) type Grounds = (Vec<usize>, Option<BTreeSet<String>>);
 
 /// An advertisement and the nodes it reaches.
 #[derive(Clone)]
 pub(super) struct Reach<'a> {
     pub(super) advertisement: &'a Advertisement,
+    /// Its place among all advertisements.
+    pub(super) number: usize,
     /// Per node, in the order of [`Coverage::nodes`]: its preference weight, or `None` if it is not selected.
     weights: Vec<Option<u32>>,
 }
@@ -33,8 +45,10 @@ impl<'a> Coverage<'a> {
             .configuration
             .advertisements
             .values()
-            .map(|advertisement| Reach {
+            .enumerate()
+            .map(|(number, advertisement)| Reach {
                 advertisement,
+                number,
                 weights: nodes
                     .iter()
                     .map(|node| advertisement.selects(node).then(|| advertisement.weight(node)))
@@ -45,7 +59,7 @@ impl<'a> Coverage<'a> {
             |pool: &Pool| reaches.iter().filter(|r| r.advertisement.covers(pool)).cloned().collect();
         let by_pool =
             snapshot.configuration.pools.iter().map(|(name, pool)| (name.as_str(), covering(pool))).collect();
-        Self { snapshot, options, nodes, by_pool }
+        Self { snapshot, options, nodes, by_pool, judged: RefCell::default() }
     }
 
     /// The pool that has the address, and the advertisements that announce it for this Service.

@@ -7,15 +7,16 @@ use super::{
     demand::Demand,
     explain::{ServiceVerdict, verdict},
     options::Options,
-    share::merge,
+    share::Shared,
 };
 use crate::{kube::Snapshot, vocabulary::Vip};
 
 /// Who may announce what, where. The same Snapshot and options give the same answer on every node.
 pub fn demand(snapshot: &Snapshot, options: &Options) -> Demand {
     let (covered, _) = covered(snapshot, options);
+    let mut shared = Shared::default();
     Demand {
-        vips: covered.iter().map(|(vip, verdicts)| (*vip, merge(verdicts))).collect(),
+        vips: covered.iter().map(|(vip, verdicts)| (*vip, shared.merge(verdicts))).collect(),
         nodes: snapshot.nodes.keys().cloned().collect(),
     }
 }

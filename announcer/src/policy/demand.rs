@@ -1,6 +1,9 @@
 //! What policy hands to the election: per VIP, the nodes that may announce it, on which interfaces, and how well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::vocabulary::Vip;
 
@@ -18,11 +21,15 @@ pub struct Demand {
 pub struct VipDemand {
     /// The Services that carry it, as `namespace/name`, sorted; more than one if they share the address.
     pub services: BTreeSet<String>,
-    /// Nodes that pass every hard rule policy can see (selectors, exclude label, endpoints). Empty: nobody may.
-    pub candidates: BTreeMap<String, Candidate>,
+    /// Nodes that pass every hard rule policy can see (selectors, exclude label, endpoints). Empty: nobody may. VIPs that are
+    /// decided alike share one.
+    pub candidates: Arc<Candidates>,
     /// Why there is no candidate, in an operator's words; `None` while there is one.
     pub nobody_because: Option<&'static str>,
 }
+
+/// Nodes that may announce a VIP, by name.
+pub type Candidates = BTreeMap<String, Candidate>;
 
 /// A node that may announce a VIP.
 #[derive(Clone, Debug, Eq, PartialEq)]

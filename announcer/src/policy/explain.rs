@@ -1,11 +1,10 @@
 //! Why policy says what it says of one address: for `announcer explain`, and for the demand itself.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{
     coverage::Coverage,
-    demand::Candidate,
-    judge::{Hindrance, Refusal, Verdicts, judge},
+    judge::{Hindrance, Verdicts, judge},
     options::Options,
 };
 use crate::{
@@ -36,7 +35,7 @@ pub struct ServiceVerdict {
     /// The advertisements that cover it.
     pub advertisements: Vec<ObjectKey>,
     /// Each node by name, or what stands in the way of all of them.
-    pub nodes: Result<BTreeMap<String, Result<Candidate, Refusal>>, Hindrance>,
+    pub nodes: Result<Arc<Verdicts>, Hindrance>,
 }
 
 /// Explains one address.
@@ -63,7 +62,7 @@ pub(super) fn verdict(coverage: &Coverage<'_>, service: &Service, vip: Vip) -> O
     if reaches.is_empty() {
         return None;
     }
-    let nodes: Result<Verdicts, Hindrance> = judge(coverage, service, &reaches, vip);
+    let nodes = judge(coverage, service, &reaches, vip);
     Some(ServiceVerdict {
         service: service.key.clone(),
         advertisements: reaches.iter().map(|reach| reach.advertisement.key.clone()).collect(),

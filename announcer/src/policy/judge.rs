@@ -1,11 +1,11 @@
 //! One Service, one address, one node: may it announce, and if not, why.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
     coverage::{Coverage, Reach, on_node},
     demand::{Candidate, Tier},
-    options::Options,
+    options::{NodeHealth, Options},
 };
 use crate::{
     kube::{Node, Service, TrafficPolicy},
@@ -82,7 +82,7 @@ impl Refusal {
 }
 
 /// Node by node, who may announce.
-pub(super) type Verdicts = BTreeMap<String, Result<Candidate, Refusal>>;
+pub type Verdicts = BTreeMap<String, Result<Candidate, Refusal>>;
 
 /// Judges every node, or says what stands in the way of all.
 pub(super) fn judge(
@@ -90,19 +90,28 @@ pub(super) fn judge(
     service: &Service,
     reaches: &[&Reach<'_>],
     vip: Vip,
-) -> Result<Verdicts, Hindrance> {
+) -> Result<Arc<Verdicts>, Hindrance> {
     if let Some(hindrance) = hindrance(service, reaches, vip) {
         return Err(hindrance);
+    }
+    let local = service.traffic_policy == TrafficPolicy::Local;
+    let grounds =
+        (reaches.iter().map(|reach| reach.number).collect(), local.then(|| service.endpoints.nodes.clone()));
+    let mut judged = coverage.judged.borrow_mut();
+    if let Some(verdicts) = judged.get(&grounds) {
+        return Ok(verdicts.clone());
     }
     let verdict = |(index, node): (usize, &&Node)| {
         let candidate =
             on_node(reaches, index).ok_or(Refusal::NotSelected).and_then(|(weight, interfaces)| {
                 refusal(coverage.options, service, node)
-                    .map_or(Ok(Candidate { weight, tier: tier(node), interfaces }), Err)
+                    .map_or(Ok(Candidate { weight, tier: tier(coverage.options, node), interfaces }), Err)
             });
         (node.name.clone(), candidate)
     };
-    Ok(coverage.nodes.iter().enumerate().map(verdict).collect())
+    let verdicts: Arc<Verdicts> = Arc::new(coverage.nodes.iter().enumerate().map(verdict).collect());
+    judged.insert(grounds, verdicts.clone());
+    Ok(verdicts)
 }
 
 fn hindrance(service: &Service, reaches: &[&Reach<'_>], vip: Vip) -> Option<Hindrance> {
@@ -133,10 +142,11 @@ fn refusal(options: &Options, service: &Service, node: &Node) -> Option<Refusal>
 }
 
 /// How good a choice the node is.
-fn tier(node: &Node) -> Tier {
-    if !node.ready || node.network_unavailable {
+fn tier(options: &Options, node: &Node) -> Tier {
+    let counts = options.node_health == NodeHealth::Prefer;
+    if node.network_unavailable || counts && !node.ready {
         Tier::NotReady
-    } else if node.leaving() {
+    } else if counts && node.leaving() {
         Tier::Cordoned
     } else {
         Tier::Ready

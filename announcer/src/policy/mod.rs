@@ -17,11 +17,11 @@ mod options;
 mod share;
 
 pub use decide::{clashes, demand};
-pub use demand::{Candidate, Demand, Interfaces, Tier, VipDemand};
+pub use demand::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand};
 pub use explain::{Explanation, ServiceVerdict, explain};
-pub use judge::{Hindrance, Refusal};
+pub use judge::{Hindrance, Refusal, Verdicts};
 pub use links::{LinkPlan, interfaces_for, link_plan};
-pub use options::Options;
+pub use options::{NodeHealth, Options};
 
 #[cfg(test)]
 mod tests;

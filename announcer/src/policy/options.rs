@@ -1,4 +1,4 @@
-//! The two flags of MetalLB's speaker that change who may announce what.
+//! The flags that change who may announce what: two of MetalLB's speaker, and one that takes back what is ours.
 
 use crate::kube::Service;
 
@@ -9,6 +9,18 @@ pub struct Options {
     pub lb_class: Option<String>,
     /// `--ignore-exclude-lb`: let nodes with the exclude label announce, too.
     pub ignore_exclude_lb: bool,
+    /// `--node-health`: whether a healthy node is a better choice.
+    pub node_health: NodeHealth,
+}
+
+/// What a Node's Ready condition and a cordon mean for the choice.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum NodeHealth {
+    /// Ready nodes first, then cordoned ones, then those that are not ready.
+    #[default]
+    Prefer,
+    /// All nodes alike, but for NetworkUnavailable, as in MetalLB: a drained node keeps its addresses.
+    Ignore,
 }
 
 impl Options {

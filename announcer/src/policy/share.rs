@@ -10,24 +10,47 @@
 //! A candidate's weight is the greatest that any of the Services gives it (they are not added up: a second Service on
 //! the address must not change who is preferred), its interfaces are all that any of them gives it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     coverage::union,
-    demand::{Candidate, VipDemand},
+    demand::{Candidate, Candidates, VipDemand},
     explain::ServiceVerdict,
-    judge::Refusal,
+    judge::{Refusal, Verdicts},
 };
 
 /// Candidates of one Service, never empty.
 type Vote<'a> = BTreeMap<&'a str, &'a Candidate>;
 
-/// One demand for all Services on an address. `verdicts` is not empty.
-pub(super) fn merge(verdicts: &[ServiceVerdict]) -> VipDemand {
+/// Candidates already worked out, by the verdicts of the one Service that they follow from.
+#[derive(Default)]
+pub(super) struct Shared(HashMap<*const Verdicts, Arc<Candidates>>);
+
+impl Shared {
+    /// One demand for all Services on an address. `verdicts` is not empty, and outlives this.
+    pub(super) fn merge(&mut self, verdicts: &[ServiceVerdict]) -> VipDemand {
+        let candidates = match verdicts {
+            [ServiceVerdict { nodes: Ok(nodes), .. }] => {
+                self.0.entry(Arc::as_ptr(nodes)).or_insert_with(|| Arc::new(agree(verdicts))).clone()
+            }
+            _ => Arc::new(agree(verdicts)),
+        };
+        VipDemand {
+            services: verdicts.iter().map(|verdict| verdict.service.to_string()).collect(),
+            nobody_because: candidates.is_empty().then(|| nobody_because(verdicts)),
+            candidates,
+        }
+    }
+}
+
+fn agree(verdicts: &[ServiceVerdict]) -> Candidates {
     let votes: Vec<Vote<'_>> = verdicts.iter().map(vote).filter(|vote| !vote.is_empty()).collect();
     let in_all = |node: &str| votes.iter().all(|vote| vote.contains_key(node));
     let agreed = votes.iter().flat_map(Vote::keys).any(|node| in_all(node));
-    let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
+    let mut candidates = Candidates::new();
     for (node, candidate) in votes.iter().flatten().filter(|(node, _)| !agreed || in_all(node)) {
         match candidates.get_mut(*node) {
             None => drop(candidates.insert((*node).to_owned(), (*candidate).clone())),
@@ -38,22 +61,19 @@ pub(super) fn merge(verdicts: &[ServiceVerdict]) -> VipDemand {
             }
         }
     }
-    VipDemand {
-        services: verdicts.iter().map(|verdict| verdict.service.to_string()).collect(),
-        nobody_because: candidates.is_empty().then(|| nobody_because(verdicts)),
-        candidates,
-    }
+    candidates
 }
 
 fn vote(verdict: &ServiceVerdict) -> Vote<'_> {
-    let nodes = verdict.nodes.iter().flatten();
+    let nodes = verdict.nodes.iter().flat_map(|nodes| nodes.iter());
     nodes.filter_map(|(node, verdict)| Some((node.as_str(), verdict.as_ref().ok()?))).collect()
 }
 
 /// The reason of the Service that got furthest.
 fn nobody_because(verdicts: &[ServiceVerdict]) -> &'static str {
     let refusals = verdicts.iter().filter_map(|verdict| verdict.nodes.as_ref().ok());
-    let furthest = refusals.flatten().filter_map(|(_, verdict)| verdict.as_ref().err()).max();
+    let furthest =
+        refusals.flat_map(|nodes| nodes.iter()).filter_map(|(_, verdict)| verdict.as_ref().err()).max();
     let hindrance = verdicts.iter().find_map(|verdict| verdict.nodes.as_ref().err());
     match (furthest, hindrance) {
         (Some(refusal), _) => Refusal::of_all(*refusal),

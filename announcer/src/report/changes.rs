@@ -8,7 +8,7 @@
 //! | `leader election joined` | info | this node's session is live | `node`, `epoch`, `adopted` |
 //! | `announcing` | info | this node took an address; `reason` starts with `leader elected`, and says `failover from …` if its owner was fenced | `ip`, `node`, `service`, `interface`, `reason`, `epoch` |
 //! | `gratuitous ARP sent`, for IPv6 `unsolicited NA sent (the gratuitous ARP of IPv6)` | info | its first announcement left | `ip`, `node`, `interface`, `mac` |
-//! | `withdrawn` | info | this node no longer answers for an address | `ip`, `node`, `service`, `reason` |
+//! | `withdrawn` | info | this node no longer answers for an address | `ip`, `node`, `service`, `reason`, `epoch` |
 //! | `failover: silent node fenced` | warn | one write voided all claims of another node | `from`, `node`, `epoch`, `ips`, `reason` |
 //! | `fenced: another node ended this session` | warn | this node lost everything it held | `node`, `epoch`, `ips` |
 //! | `not answering: the lease ran out` | warn | the deadline passed and could not be renewed | `node`, `ips` |

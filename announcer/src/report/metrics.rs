@@ -3,14 +3,17 @@
 mod exposition;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Mutex, PoisonError},
 };
 
 pub use exposition::CONTENT_TYPE;
 
-use crate::vocabulary::{BootNs, Vip};
+use crate::{
+    kube::{InvalidObject, ObjectKey},
+    vocabulary::{BootNs, Vip},
+};
 
 /// The numbers of one node, set by the agent's loop and read by the metrics server. No global: tests make their own.
 pub struct Metrics {
@@ -74,7 +77,10 @@ pub enum LeaseOutcome {
 #[derive(Debug, Default)]
 struct State {
     ownership: Ownership,
-    invalid_objects: usize,
+    /// `None` before the first view of the cluster.
+    invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
+    events_lost: u64,
+    log_lines_lost: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     gratuitous: BTreeMap<Vip, u64>,
     /// Over all VIPs, forgotten ones too: a counter never falls.
@@ -95,9 +101,20 @@ impl Metrics {
         self.with(|state| state.ownership = ownership);
     }
 
-    /// How many objects of the cluster's configuration are invalid and left out.
-    pub fn set_invalid_objects(&self, count: usize) {
-        self.with(|state| state.invalid_objects = count);
+    /// Which objects of the cluster's configuration are invalid; the first call says that there is a configuration.
+    pub fn set_invalid_objects(&self, invalid: &[InvalidObject]) {
+        let invalid = invalid.iter().map(|object| (object.kind, object.key.clone())).collect();
+        self.with(|state| state.invalid_objects = Some(invalid));
+    }
+
+    /// Kubernetes events that were not written, since the start.
+    pub fn set_events_lost(&self, count: u64) {
+        self.with(|state| state.events_lost = count);
+    }
+
+    /// Log lines that nobody took, since the start.
+    pub fn set_log_lines_lost(&self, count: u64) {
+        self.with(|state| state.log_lines_lost = count);
     }
 
     /// Counts a finished write to a Lease.

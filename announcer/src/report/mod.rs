@@ -1,9 +1,12 @@
 //! Logs, metrics, Kubernetes events and status.
 //!
-//! [`changes`] words what is logged, [`log`] how a line looks; [`metrics`] and [`health`] are what [`http`] serves.
+//! [`changes`] words what is logged, [`log`] how a line looks; [`metrics`] and [`health`] are what [`http`] serves;
+//! [`events`] and [`l2_status`] are what the cluster itself shows.
 
 pub mod changes;
+pub mod events;
 pub mod health;
 pub mod http;
+pub mod l2_status;
 pub mod log;
 pub mod metrics;

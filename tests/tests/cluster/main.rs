@@ -1,10 +1,14 @@
 //! Announcer on real clusters: the user's own manifests and commands, and what must not happen when things break.
 //! Run by `cargo xtask test cluster`, which builds the image.
 
+mod bare;
+mod faults;
+mod policy;
 mod processes;
 mod restarts;
 mod scenario;
 mod untouched_base;
+mod watch;
 
 use std::{net::IpAddr, time::Duration};
 

@@ -15,6 +15,7 @@ mod programs;
 mod progress;
 mod report;
 mod responders;
+mod scale;
 mod stats;
 mod sys;
 mod targets;
@@ -54,9 +55,11 @@ enum Part {
     Flood,
     /// A TCP stream through the interface
     Tcp,
+    /// Deciding and the API server, by the count of VIPs and nodes
+    Scale,
 }
 
-const PARTS: [Part; 4] = [Part::Micro, Part::Wire, Part::Flood, Part::Tcp];
+const PARTS: [Part; 5] = [Part::Micro, Part::Wire, Part::Flood, Part::Tcp, Part::Scale];
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -75,6 +78,7 @@ impl Part {
             Self::Wire => wire::run(wire::Effort::new(quick)),
             Self::Flood => Ok(vec![flood::run(flood::Effort::new(quick))?]),
             Self::Tcp => Ok(vec![tcp::run(tcp::Effort::new(quick))?]),
+            Self::Scale => scale::run(scale::Effort::new(quick)),
         }
     }
 }

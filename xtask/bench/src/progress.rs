@@ -1,13 +1,16 @@
 //! A word now and then, so that nobody wonders whether it hangs.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// Tells how far a part has come, every two seconds.
 pub struct Progress {
     part: &'static str,
     rounds: usize,
     start: Instant,
-    told: std::cell::Cell<Instant>,
+    told: Mutex<Instant>,
 }
 
 impl Progress {
@@ -16,7 +19,7 @@ impl Progress {
     /// Says that a part of so many rounds begins.
     pub fn start(part: &'static str, rounds: usize) -> Self {
         eprintln!("{part}: {rounds} rounds");
-        Self { part, rounds, start: Instant::now(), told: std::cell::Cell::new(Instant::now()) }
+        Self { part, rounds, start: Instant::now(), told: Mutex::new(Instant::now()) }
     }
 
     /// Round `round` begins.
@@ -26,9 +29,10 @@ impl Progress {
 
     /// Says `what`, if it has been silent for a while.
     pub fn tell(&self, what: &str) {
-        if self.told.get().elapsed() >= Self::EVERY {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= Self::EVERY {
             eprintln!("{}: {what}, after {:.0} s", self.part, self.start.elapsed().as_secs_f64());
-            self.told.set(Instant::now());
+            *told = Instant::now();
         }
     }
 }

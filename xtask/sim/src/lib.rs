@@ -16,5 +16,5 @@ mod demand;
 
 /// What the election needs of the policy: its result.
 pub mod policy {
-    pub use crate::demand::{Candidate, Demand, Interfaces, Tier, VipDemand};
+    pub use crate::demand::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand};
 }

@@ -1,5 +1,6 @@
 //! `announcer agent`: its flags, and the order in which it starts.
 
+mod beside;
 mod node;
 mod run;
 mod state;
@@ -11,6 +12,7 @@ use clap::builder::NonEmptyStringValueParser;
 use tracing::level_filters::LevelFilter;
 
 use super::{
+    cluster::Cluster,
     level,
     station::{Announcing, Attaching},
 };
@@ -27,21 +29,16 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node_name: String,
 
-    /// Namespace of the Leases, and of the IPAddressPools and L2Advertisements that are read.
-    #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb", value_parser = NonEmptyStringValueParser::new())]
-    namespace: String,
+    #[command(flatten)]
+    cluster: Cluster,
 
-    /// Kubeconfig to use; without it, the Pod's service account.
-    #[arg(long, env = "ANNOUNCER_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    /// Name of the agent's Pod; what the agent writes about Services goes with it.
+    #[arg(long, env = "ANNOUNCER_POD_NAME", value_name = "NAME", requires = "pod_uid")]
+    pod_name: Option<String>,
 
-    /// Announce only Services of this `spec.loadBalancerClass`; without it, only Services that have none.
-    #[arg(long, env = "ANNOUNCER_LB_CLASS", value_name = "CLASS")]
-    lb_class: Option<String>,
-
-    /// Announce also from nodes labelled `node.kubernetes.io/exclude-from-external-load-balancers`.
-    #[arg(long, env = "ANNOUNCER_IGNORE_EXCLUDE_LB", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
-    ignore_exclude_lb: bool,
+    /// UID of that Pod.
+    #[arg(long, env = "ANNOUNCER_POD_UID", value_name = "UID", requires = "pod_name")]
+    pod_uid: Option<String>,
 
     #[command(flatten)]
     attaching: Attaching,

@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::{
-    Args, Fencing, node,
+    Args, Fencing,
+    beside::Beside,
+    node,
     state::Said,
     turn::{Agent, SharedCounts},
 };
@@ -20,12 +22,13 @@ use crate::{
     },
     datapath::{Config, Datapath},
     election::{Identity, Leases, Machine, Settings},
-    kube, policy,
+    kube,
     report::{
         changes::Changes,
         health::Health,
         http::{Pages, Server},
-        log,
+        l2_status::Author,
+        log::{self, Log},
         metrics::Metrics,
     },
     vocabulary::{BootNs, Link},
@@ -40,23 +43,23 @@ const WEDGED: Duration = Duration::from_secs(30);
 const SUMMARY_HEADSTART: Duration = Duration::from_secs(597);
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    log::init(args.log_format, args.log_level)?;
+    let log = log::init(args.log_format, args.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(start(args));
+    let result = runtime.block_on(start(args, &log));
     // Whatever still waits for the network must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn start(args: Args) -> anyhow::Result<()> {
+async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
     let excludes = Excludes::new(args.exclude_interfaces.iter().filter(|pattern| !pattern.is_empty()))
         .context("--exclude-interfaces")?;
     let holder = node::holder(&args.node_name, &args.boot_id_file)?;
-    let clients = kube::connect(args.kubeconfig.as_deref()).await?;
+    let clients = kube::connect(args.cluster.kubeconfig.as_deref()).await?;
     // The first summary comes with the start, so that a new Pod's log says at once what it holds.
     let ten_minutes_ago = Instant::now().checked_sub(SUMMARY_HEADSTART);
     let changes = Changes::new(&args.node_name, ten_minutes_ago.unwrap_or_else(Instant::now));
@@ -100,14 +103,16 @@ async fn start(args: Args) -> anyhow::Result<()> {
     station.tell_links(&reports);
     station.keep_announcing();
     let (outcomes, came_back) = mpsc::unbounded_channel();
-    let (snapshots, _watching) = kube::watch(clients.watch, &args.namespace);
+    let (snapshots, _watching) = kube::watch(clients.watch.clone(), &args.cluster.namespace);
+    let author = Author { node: args.node_name.clone(), pod: args.pod_name.zip(args.pod_uid) };
     let agent = Agent {
+        beside: Beside::new(&clients, &args.cluster.namespace, author),
         node: args.node_name,
-        options: policy::Options { lb_class: args.lb_class, ignore_exclude_lb: args.ignore_exclude_lb },
+        options: args.cluster.options(),
         excludes,
         on_shutdown: args.on_shutdown,
         machine: Machine::new(identity, settings, target),
-        leases: Leases::new(clients.leases, &args.namespace),
+        leases: Leases::new(clients.leases, &args.cluster.namespace),
         metrics,
         counts,
         health,
@@ -116,6 +121,8 @@ async fn start(args: Args) -> anyhow::Result<()> {
         snapshot: None,
         demand: None,
         said: Said::default(),
+        followed: None,
+        log_lost: log.lost(),
         pauses: PauseWatch::new(),
     };
     agent.run(links, snapshots, came_back).await

@@ -46,7 +46,7 @@ impl Agent {
                 );
             }
         }
-        self.metrics.set_invalid_objects(snapshot.invalid.len());
+        self.metrics.set_invalid_objects(&snapshot.invalid);
         let clashes = policy::clashes(&snapshot, &self.options);
         for (vip, whose) in clashes.iter().filter(|(vip, _)| !self.said.clashes.contains(vip)) {
             error!(ip = %vip, node = self.node, whose, "a Service has a Node's own address; it is not announced");
@@ -59,6 +59,7 @@ impl Agent {
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
+            self.followed = None;
             self.turn(Input::Demand(demand))?;
         }
         Ok(())
@@ -83,6 +84,7 @@ impl Agent {
     }
 
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
+        self.followed = None;
         let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
         self.station.restart_links(&before);
@@ -98,6 +100,7 @@ impl Agent {
         let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
         wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
         self.station.carry(&wanted)?;
+        self.followed = None;
 
         let announcing = select(&plan.announce, &self.station.view, &self.excludes);
         let missing =
@@ -115,7 +118,9 @@ impl Agent {
         let now = BootNs::now();
         self.station.defend();
         self.publish(now)?;
-        self.turn(Input::Tick)
+        self.turn(Input::Tick)?;
+        self.tell_cluster();
+        Ok(())
     }
 
     fn publish(&mut self, now: BootNs) -> Result<(), DatapathError> {
@@ -207,6 +212,9 @@ impl Agent {
                     .map(|l| l.name.clone())
                     .collect();
                 self.station.changes.gained(*vip, &services(vip), &names, &why, *epoch);
+                if why != Gain::Adopted {
+                    self.tell_assigned(*vip);
+                }
             }
             Change::Lost { vip, why, to } => {
                 let because = (*why).to_owned();
@@ -214,7 +222,8 @@ impl Agent {
                     Some(to) => Loss::HandedOver { to: to.clone(), because },
                     None => Loss::NotWanted { because },
                 };
-                self.station.changes.lost(*vip, &services(vip), &loss);
+                let epoch = self.machine.target().session.as_ref().map_or(0, |(_, epoch)| *epoch);
+                self.station.changes.lost(*vip, &services(vip), &loss, epoch);
             }
             Change::Holding { held } => {
                 warn!(

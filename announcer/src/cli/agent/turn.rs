@@ -16,15 +16,16 @@ use tokio::{
     time::sleep_until,
 };
 use tracing::{info, warn};
+use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{OnShutdown, state::Said};
+use super::{OnShutdown, beside::Beside, state::Said};
 use crate::{
     cli::{
         kernel::{PauseWatch, owner_table},
         station::{Station, ticker},
     },
     datapath::DatapathError,
-    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Token},
+    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Target, Token},
     kube::{Node, Snapshot},
     policy::{Demand, Interfaces, Options},
     report::{
@@ -44,6 +45,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Every held VIP is proven at least this often.
 const PROOFS: Duration = Duration::from_secs(10);
+/// How much of what has come in meanwhile is decided on at once: with a thousand VIPs on their way, each decision costs.
+const BATCH: usize = 256;
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
@@ -79,6 +82,11 @@ pub(super) struct Agent {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
+    /// What the kernel matches, for the demand and the links that are known; `None`: one of them has changed.
+    pub(super) followed: Option<Target>,
+    pub(super) beside: Beside,
+    /// Log lines that nobody took.
+    pub(super) log_lost: ErrorCounter,
     pub(super) pauses: PauseWatch,
 }
 
@@ -90,7 +98,8 @@ impl Agent {
         mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
     ) -> anyhow::Result<()> {
-        let mut leases = std::pin::pin!(self.leases.observe());
+        let mut leases = std::pin::pin!(self.leases.observe().ready_chunks(BATCH));
+        let mut came_back = Vec::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
@@ -101,8 +110,8 @@ impl Agent {
                 biased;
                 _ = terminate.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
                 _ = interrupt.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
-                Some(outcome) = outcomes.recv() => self.came_back(outcome)?,
-                Some(input) = leases.next() => self.turn(input)?,
+                1.. = outcomes.recv_many(&mut came_back, BATCH) => self.came_back(std::mem::take(&mut came_back))?,
+                Some(inputs) = leases.next() => self.turn_all(inputs)?,
                 Ok(()) = links.changed() => {
                     let view = links.borrow_and_update().clone();
                     self.links_changed(view)?;
@@ -129,6 +138,11 @@ impl Agent {
 
     /// One step of the election: the kernel first, then the requests.
     pub(super) fn turn(&mut self, input: Input) -> Result<(), DatapathError> {
+        self.turn_all(vec![input])
+    }
+
+    /// The same for several observations.
+    fn turn_all(&mut self, inputs: Vec<Input>) -> Result<(), DatapathError> {
         let margin = i128::try_from(self.machine.times().margin.as_nanos()).unwrap_or(i128::MAX);
         let mut requests = Vec::new();
         if self.pauses.jump() > margin / 2 {
@@ -139,7 +153,7 @@ impl Agent {
             requests = self.machine.step(BootNs::now(), Input::ClockJumped);
             self.follow()?;
         }
-        requests.append(&mut self.machine.step(BootNs::now(), input));
+        requests.append(&mut self.machine.step_all(BootNs::now(), inputs));
         self.follow()?;
         let changes: Vec<_> = self.machine.take_changes().collect();
         for change in changes {
@@ -163,15 +177,27 @@ impl Agent {
 
     /// Makes the kernel match the election's target, and starts or ends announcing what that changed.
     pub(super) fn follow(&mut self) -> Result<(), DatapathError> {
-        let target = self.machine.target().clone();
-        let owners = owner_table(
-            &target.held,
-            self.demand.as_deref(),
-            &self.node,
-            |interfaces| self.on(interfaces),
-            self.station.kernel.owners(),
-        );
-        self.station.follow(&target, owners)
+        let target = self.machine.target();
+        let unchanged = |last: &&Target| last.session == target.session && last.held == target.held;
+        if self.followed.as_ref().filter(unchanged).is_some() {
+            return self.station.kernel.set_deadline(target.deadline);
+        }
+        let target = target.clone();
+        // Thousands of VIPs are announced on the same few selections of links.
+        let mut selected: Vec<(&Interfaces, BTreeSet<LinkId>)> = Vec::new();
+        let on = |interfaces| match selected.iter().find(|(known, _)| *known == interfaces) {
+            Some((_, links)) => links.clone(),
+            None => {
+                let links = self.on(interfaces);
+                selected.push((interfaces, links.clone()));
+                links
+            }
+        };
+        let before = self.station.kernel.owners();
+        let owners = owner_table(&target.held, self.demand.as_deref(), &self.node, on, before);
+        self.station.follow(&target, owners)?;
+        self.followed = Some(target);
+        Ok(())
     }
 
     /// The links that carry the program and on which such a VIP is announced.
@@ -258,24 +284,28 @@ impl Agent {
         on.iter().filter_map(|id| self.station.view.links.get(id)).cloned().collect()
     }
 
-    fn came_back(&mut self, outcome: Outcome) -> Result<(), DatapathError> {
-        match outcome {
-            Outcome::Probed(probed) => {
-                probed.into_iter().try_for_each(|(vip, probed)| self.turn(Input::Probed(vip, probed)))
-            }
-            Outcome::Challenged(round) => self.turn(Input::Challenged(round)),
-            Outcome::Answered(token, kind, answer) => {
-                if let Some(kind) = kind {
-                    let outcome = match *answer {
-                        Answer::Done(_) => LeaseOutcome::Ok,
-                        Answer::Conflict => LeaseOutcome::Conflict,
-                        _ => LeaseOutcome::Error,
-                    };
-                    self.metrics.lease_written(kind, outcome);
+    fn came_back(&mut self, outcomes: Vec<Outcome>) -> Result<(), DatapathError> {
+        let mut inputs = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Probed(probed) => {
+                    inputs.extend(probed.into_iter().map(|(vip, probed)| Input::Probed(vip, probed)));
                 }
-                self.turn(Input::Answered(token, *answer))
+                Outcome::Challenged(round) => inputs.push(Input::Challenged(round)),
+                Outcome::Answered(token, kind, answer) => {
+                    if let Some(kind) = kind {
+                        let outcome = match *answer {
+                            Answer::Done(_) => LeaseOutcome::Ok,
+                            Answer::Conflict => LeaseOutcome::Conflict,
+                            _ => LeaseOutcome::Error,
+                        };
+                        self.metrics.lease_written(kind, outcome);
+                    }
+                    inputs.push(Input::Answered(token, *answer));
+                }
             }
         }
+        self.turn_all(inputs)
     }
 
     /// When something is to be done without anything having happened.

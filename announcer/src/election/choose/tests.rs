@@ -17,7 +17,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
     Demand {
         vips: vips
             .iter()
-            .map(|v| (vip(v), VipDemand { candidates: candidates.clone(), ..VipDemand::default() }))
+            .map(|v| (vip(v), VipDemand { candidates: candidates.clone().into(), ..VipDemand::default() }))
             .collect(),
         nodes: candidates.keys().cloned().collect(),
     }
@@ -28,8 +28,18 @@ fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
     nodes.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 
-fn owned(by: &[(&str, &str)]) -> BTreeMap<Vip, ClaimState> {
-    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some((*n).to_owned()), preferred: None })).collect()
+fn owned<'a>(by: &[(&str, &'a str)]) -> BTreeMap<Vip, ClaimState<'a>> {
+    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some(*n), preferred: None })).collect()
+}
+
+/// With an owner that has been not Ready for long, if it is not.
+fn choose(
+    demand: &Demand,
+    live: &BTreeMap<String, LiveNode>,
+    claims: &BTreeMap<Vip, ClaimState<'_>>,
+    failback: Failback,
+) -> BTreeMap<Vip, Verdict> {
+    super::choose(demand, live, claims, Moves { failback, unready: true })
 }
 
 fn take(nodes: &[&str]) -> Verdict {
@@ -148,7 +158,7 @@ fn an_owner_without_carrier_gives_up() {
 #[test]
 fn an_interface_that_only_one_node_has_elects_that_node() {
     let mut demand = demand(&["10.0.0.1"], &[("a", 0, Tier::Ready), ("b", 0, Tier::Ready)]);
-    for candidate in demand.vips.values_mut().flat_map(|v| v.candidates.values_mut()) {
+    for candidate in demand.vips.values_mut().flat_map(|v| Arc::make_mut(&mut v.candidates).values_mut()) {
         candidate.interfaces = Interfaces::Named(BTreeSet::from(["eth1".to_owned()]));
     }
     let mut live = live(&["a", "b"]);
@@ -160,8 +170,7 @@ fn an_interface_that_only_one_node_has_elects_that_node() {
 #[test]
 fn the_successor_named_by_a_release_comes_first() {
     let demand = demand(&["10.20.30.1"], &[("iris1", 0, Tier::Ready), ("iris2", 0, Tier::Ready)]);
-    let claims =
-        BTreeMap::from([(vip("10.20.30.1"), ClaimState { owner: None, preferred: Some("iris1".into()) })]);
+    let claims = BTreeMap::from([(vip("10.20.30.1"), ClaimState { owner: None, preferred: Some("iris1") })]);
     let verdicts = choose(&demand, &live(&["iris1", "iris2"]), &claims, Failback::Preferred);
     assert_eq!(verdicts[&vip("10.20.30.1")], take(&["iris1", "iris2"]));
 }
@@ -175,4 +184,37 @@ fn a_draining_agent_is_not_chosen() {
         choose(&demand, &live, &BTreeMap::new(), Failback::Preferred)[&vip("10.20.30.1")],
         take(&["iris1"])
     );
+}
+
+#[test]
+fn a_node_that_is_not_ready_keeps_its_vips_until_it_has_been_so_for_a_while() {
+    let demand = demand(&["10.0.0.1"], &[("a", 0, Tier::NotReady), ("b", 0, Tier::Ready)]);
+    let verdict = |unready| {
+        let moves = Moves { unready, ..Moves::default() };
+        let owned = owned(&[("10.0.0.1", "a")]);
+        super::choose(&demand, &live(&["a", "b"]), &owned, moves)[&vip("10.0.0.1")].clone()
+    };
+    assert_eq!(verdict(false), Verdict::Keep);
+    assert_eq!(verdict(true), Verdict::HandOver { to: "b".into(), why: "node is not ready" });
+}
+
+#[test]
+fn a_vip_whose_interfaces_no_live_node_has_is_stranded_at_the_one_that_would_be_first() {
+    let mut demand = demand(&["10.20.30.1"], &[("iris1", 0, Tier::Ready), ("iris2", 0, Tier::Ready)]);
+    let vip = vip("10.20.30.1");
+    let stranded = |demand: &Demand, live| stranded(vip, &demand.vips[&vip], &live).map(str::to_owned);
+    assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), None);
+    let candidates = demand.vips.values().flat_map(|of| of.candidates.iter());
+    let candidates: BTreeMap<String, Candidate> = candidates
+        .map(|(name, candidate)| {
+            let interfaces = Interfaces::Named(BTreeSet::from(["eth9".to_owned()]));
+            (name.clone(), Candidate { interfaces, ..candidate.clone() })
+        })
+        .collect();
+    demand.vips.insert(vip, VipDemand { candidates: candidates.into(), ..VipDemand::default() });
+    assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), Some("iris2".to_owned()));
+    assert_eq!(stranded(&demand, live(&["iris1"])), Some("iris1".to_owned()));
+    let mut there = live(&["iris1", "iris2"]);
+    there.get_mut("iris1").expect("iris1").links.insert("eth9".to_owned());
+    assert_eq!(stranded(&demand, there), None);
 }

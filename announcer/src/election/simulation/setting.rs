@@ -248,7 +248,15 @@ impl Policy {
             vips: self
                 .vips
                 .difference(&self.gone)
-                .map(|vip| (*vip, VipDemand { candidates: candidates(vip), ..VipDemand::default() }))
+                .map(|vip| {
+                    (
+                        *vip,
+                        VipDemand {
+                            candidates: std::sync::Arc::new(candidates(vip)),
+                            ..VipDemand::default()
+                        },
+                    )
+                })
                 .collect(),
             nodes: names.iter().map(|name| (*name).clone()).chain(others).collect(),
         }

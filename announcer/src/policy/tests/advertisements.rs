@@ -30,7 +30,10 @@ fn the_bare_advertisement_lets_every_node_announce_everywhere() {
         vip,
         VipDemand {
             services: ["web/s".to_owned()].into(),
-            candidates: ["iris1", "iris2"].map(|name| (name.to_owned(), anyone.clone())).into(),
+            candidates: std::collections::BTreeMap::from(
+                ["iris1", "iris2"].map(|name| (name.to_owned(), anyone.clone()))
+            )
+            .into(),
             nobody_because: None,
         }
     );

@@ -43,3 +43,20 @@ fn all_nodes_are_counted_whatever_their_health() {
     let cluster = Cluster::new().nodes(&["iris1"]).node_that("iris2", json!({}), json!({}), json!([]));
     assert_eq!(cluster.demand().nodes, ["iris1".to_owned(), "iris2".to_owned()].into());
 }
+
+#[test]
+fn health_can_be_ignored_but_for_the_network_as_in_metallb() {
+    let options = Options { node_health: crate::policy::NodeHealth::Ignore, ..Options::default() };
+    let cut = json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "True"}]);
+    let cluster = Cluster::new()
+        .node_that("cordoned", json!({}), json!({"unschedulable": true}), ready())
+        .node_that("cut", json!({}), json!({}), cut)
+        .node_that("dead", json!({}), json!({}), json!([]))
+        .advertise("ad", json!({}))
+        .service("s", &[VIP], json!({}))
+        .served_on("s", &["dead"]);
+    let mut demand = demand(&cluster.snapshot(), &options);
+    let vip = demand.vips.remove(&vip(VIP)).expect("a VIP");
+    let tier = |name: &str| vip.candidates[name].tier;
+    assert_eq!([tier("cordoned"), tier("dead"), tier("cut")], [Tier::Ready, Tier::Ready, Tier::NotReady]);
+}

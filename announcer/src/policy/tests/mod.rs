@@ -8,6 +8,7 @@ mod links;
 mod preferences;
 mod scenario;
 mod sharing;
+mod winners;
 
 use serde_json::{Value, json};
 

@@ -12,7 +12,7 @@ fn rack(number: &str) -> Value {
 
 fn weights(cluster: Cluster) -> Vec<(String, u32)> {
     let vip = cluster.service("s", &[VIP], json!({})).served_on("s", &["a"]).vip(VIP);
-    vip.candidates.into_iter().map(|(name, candidate)| (name, candidate.weight)).collect()
+    vip.candidates.iter().map(|(name, candidate)| (name.clone(), candidate.weight)).collect()
 }
 
 fn cluster() -> Cluster {

@@ -66,9 +66,9 @@ impl Changes {
         info!(ip = %vip, node = self.node, interface, mac = %mac, "{}", announcement_sent(vip));
     }
 
-    /// This node no longer answers for `vip`.
-    pub fn lost(&self, vip: Vip, services: &BTreeSet<String>, why: &Loss) {
-        info!(ip = %vip, node = self.node, service = list(services), reason = %why, "withdrawn");
+    /// This node no longer answers for `vip`, which it held under `epoch`.
+    pub fn lost(&self, vip: Vip, services: &BTreeSet<String>, why: &Loss, epoch: u64) {
+        info!(ip = %vip, node = self.node, service = list(services), reason = %why, epoch, "withdrawn");
     }
 
     /// This node ended the session of `from`, whose `ips` addresses are free now.

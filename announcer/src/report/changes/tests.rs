@@ -103,10 +103,10 @@ fn the_first_announcement_says_gratuitous_arp_for_both_families() {
 
 #[test]
 fn losing_an_address_says_withdrawn_and_why() {
-    let lose = |why| lines(|| changes().lost(vip(1), &names(&["default/web"]), &why));
+    let lose = |why| lines(|| changes().lost(vip(1), &names(&["default/web"]), &why, 7));
     let line = |reason: &str| {
         vec![format!(
-            r#"{{"level":"info","msg":"withdrawn","ip":"10.4.11.1","node":"bettley","service":"default/web","reason":"{reason}"}}"#
+            r#"{{"level":"info","msg":"withdrawn","ip":"10.4.11.1","node":"bettley","service":"default/web","reason":"{reason}","epoch":7}}"#
         )]
     };
     let handed = Loss::HandedOver { to: "karstark".into(), because: "cordoned".into() };

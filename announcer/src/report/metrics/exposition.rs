@@ -1,6 +1,9 @@
 //! The text that a scrape gets, in OpenMetrics form.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -10,7 +13,10 @@ use prometheus_client::{
 };
 
 use super::{KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State};
-use crate::vocabulary::{BootNs, Vip};
+use crate::{
+    kube::ObjectKey,
+    vocabulary::{BootNs, Vip},
+};
 
 /// What `/metrics` says its body is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,13 +28,23 @@ impl Metrics {
     pub fn render(&self, now: BootNs) -> String {
         let kernel = (self.kernel)();
         let scrape = self.with(|state| {
-            let State { ownership, invalid_objects, lease_writes, gratuitous, gratuitous_total } = state;
+            let State {
+                ownership,
+                invalid_objects,
+                events_lost,
+                log_lines_lost,
+                lease_writes,
+                gratuitous,
+                gratuitous_total,
+            } = state;
             Scrape {
                 node: self.node.clone(),
                 now,
                 kernel,
                 ownership: ownership.clone(),
-                invalid_objects: *invalid_objects,
+                invalid_objects: invalid_objects.clone(),
+                events_lost: *events_lost,
+                log_lines_lost: *log_lines_lost,
                 lease_writes: lease_writes.clone(),
                 gratuitous: gratuitous.clone(),
                 gratuitous_total: *gratuitous_total,
@@ -50,7 +66,9 @@ struct Scrape {
     now: BootNs,
     kernel: Vec<KernelCounts>,
     ownership: Ownership,
-    invalid_objects: usize,
+    invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
+    events_lost: u64,
+    log_lines_lost: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     gratuitous: BTreeMap<Vip, u64>,
     gratuitous_total: u64,
@@ -77,8 +95,20 @@ impl Scrape {
         let help = "Seconds until the kernel falls silent unless the lease is renewed; 0 if it is silent";
         to.gauge("announcer_session_deadline_seconds", help, [(vec![], left)])?;
         to.gauge("announcer_session_epoch", "Epoch of this node's session", [(vec![], *epoch as f64)])?;
-        let help = "Objects of the configuration that are invalid and left out";
-        to.gauge("announcer_invalid_objects", help, one(self.invalid_objects))?;
+        let invalid = || self.invalid_objects.iter().flatten();
+        let help = "Objects of the configuration that are invalid";
+        to.gauge("announcer_invalid_objects", help, one(invalid().count()))?;
+        let help =
+            "An object of the configuration that is invalid: the last good configuration stays in force";
+        let which = invalid().map(|(kind, ObjectKey { namespace, name })| {
+            let (namespace, name) = (("namespace", namespace.clone()), ("name", name.clone()));
+            (vec![("kind", (*kind).to_owned()), namespace, name], 1.0)
+        });
+        to.gauge("announcer_invalid_object", help, which)?;
+        let help = "Kubernetes events that did not fit the queue, or that the API server did not take";
+        to.counter("announcer_events_lost", help, [(vec![], self.events_lost)])?;
+        let help = "Log lines that nobody took in time";
+        to.counter("announcer_log_lines_lost", help, [(vec![], self.log_lines_lost)])?;
         let writes = self.lease_writes.iter().map(|((kind, outcome), count)| {
             (vec![("kind", kind.label().to_owned()), ("outcome", outcome.label().to_owned())], *count)
         });
@@ -127,6 +157,12 @@ impl Scrape {
         )?;
         let help = "Number of gratuitous layer2 packets sent for owned IPs";
         to.untyped("metallb_layer2_gratuitous_sent", help, per_ip(&self.gratuitous))?;
+        let truth = |yes: bool| one(usize::from(yes));
+        let help = "1 if the MetalLB configuration was successfully loaded at least once";
+        to.gauge("metallb_k8s_client_config_loaded_bool", help, truth(self.invalid_objects.is_some()))?;
+        let help = "1 if running on a stale configuration, because the latest config failed to load";
+        let stale = self.invalid_objects.iter().any(|invalid| !invalid.is_empty());
+        to.gauge("metallb_k8s_client_config_stale_bool", help, truth(stale))?;
         let announced = self.ownership.held.iter().flat_map(|(vip, services)| {
             services.iter().map(|service| {
                 let service = ("service", service.clone());

@@ -50,7 +50,6 @@ fn a_node_without_vips_still_shows_its_gauges() {
 #[test]
 fn ownership_is_shown_with_the_time_that_is_left() {
     let metrics = metrics(vec![]);
-    metrics.set_invalid_objects(3);
     metrics.set_ownership(Ownership {
         held: [(vip("10.4.11.1"), vec!["default/web".into()]), (vip("fd00::1"), vec![])].into(),
         unanswered: 1,
@@ -65,7 +64,31 @@ fn ownership_is_shown_with_the_time_that_is_left() {
         ["announcer_session_deadline_seconds 12.5"]
     );
     assert_eq!(samples(&text, "announcer_session_epoch"), ["announcer_session_epoch 7.0"]);
-    assert_eq!(samples(&text, "announcer_invalid_objects"), ["announcer_invalid_objects 3.0"]);
+}
+
+#[test]
+fn an_invalid_object_is_shown_by_name_and_the_configuration_as_stale() {
+    let metrics = metrics(vec![]);
+    let shown = |name: &str| samples(&metrics.render(NOW), name).join("").to_owned();
+    assert_eq!(shown("metallb_k8s_client_config_loaded_bool"), "metallb_k8s_client_config_loaded_bool 0.0");
+    let pool = |addresses: &str| {
+        serde_json::json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": {"namespace": "metallb", "name": "primary"},
+            "spec": {"addresses": [addresses]},
+        })
+    };
+    let invalid = |addresses| crate::kube::Snapshot::of_objects([pool(addresses)]).expect("a pool").invalid;
+    metrics.set_invalid_objects(&invalid("nonsense"));
+    let series = r#"announcer_invalid_object{kind="IPAddressPool",namespace="metallb",name="primary"} 1.0"#;
+    assert_eq!(shown("announcer_invalid_object"), series);
+    assert_eq!(shown("announcer_invalid_objects"), "announcer_invalid_objects 1.0");
+    assert_eq!(shown("metallb_k8s_client_config_stale_bool"), "metallb_k8s_client_config_stale_bool 1.0");
+    metrics.set_invalid_objects(&invalid("10.4.11.0/24"));
+    assert_eq!(shown("announcer_invalid_object"), "");
+    assert_eq!(shown("metallb_k8s_client_config_stale_bool"), "metallb_k8s_client_config_stale_bool 0.0");
+    assert_eq!(shown("metallb_k8s_client_config_loaded_bool"), "metallb_k8s_client_config_loaded_bool 1.0");
 }
 
 #[test]
@@ -113,7 +136,8 @@ fn metallbs_names_are_there_summed_over_interfaces() {
         ..Ownership::default()
     });
     let text = metrics.render(NOW);
-    let all: Vec<_> = text.lines().filter(|line| line.starts_with("metallb_")).collect();
+    let ours = |line: &&str| line.starts_with("metallb_") && !line.starts_with("metallb_k8s");
+    let all: Vec<_> = text.lines().filter(ours).collect();
     assert_eq!(
         all,
         [

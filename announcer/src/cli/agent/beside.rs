@@ -1,0 +1,196 @@
+//! What the cluster is told: Kubernetes events and `ServiceL2Status`. Everything here is handed over and never waited
+//! for.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+use tracing::warn;
+
+use super::turn::Agent;
+use crate::{
+    datapath::Owners,
+    election::{View, stranded},
+    kube::{Clients, InvalidObject, ObjectKey, Service},
+    policy::{Demand, Interfaces},
+    report::{
+        events::{Events, Notice},
+        l2_status::{self, Author, Wanted},
+    },
+    vocabulary::{BootNs, LinkId, Vip},
+};
+
+/// How often to look for addresses that nobody can announce for want of an interface.
+const STRANDED: Duration = Duration::from_secs(10);
+
+/// The ways out, and what was last said.
+pub(super) struct Beside {
+    events: Events,
+    statuses: watch::Sender<Option<Wanted>>,
+    /// What the statuses were last made from.
+    owned: Option<(Arc<Demand>, Owners)>,
+    invalid: BTreeSet<InvalidObject>,
+    unanswered: BTreeSet<(Vip, LinkId)>,
+    stranded: BTreeSet<Vip>,
+    stranded_due: Instant,
+    /// Nodes whose settings differ from ours.
+    mixed: BTreeSet<String>,
+}
+
+impl Beside {
+    pub(super) fn new(clients: &Clients, namespace: &str, author: Author) -> Self {
+        Self {
+            events: Events::start(clients.watch.clone(), &author.node),
+            statuses: l2_status::keep(clients.watch.clone(), namespace, author),
+            owned: None,
+            invalid: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            stranded: BTreeSet::new(),
+            stranded_due: Instant::now() + STRANDED,
+            mixed: BTreeSet::new(),
+        }
+    }
+}
+
+impl Agent {
+    /// Once a second.
+    pub(super) fn tell_cluster(&mut self) {
+        if self.machine.is_live(BootNs::now()) {
+            self.tell_invalid();
+            self.tell_statuses();
+            self.tell_stranded();
+            self.tell_mixed();
+        }
+        self.tell_unanswered();
+        self.metrics.set_events_lost(self.beside.events.lost());
+        self.metrics.set_log_lines_lost(self.log_lost.dropped_lines() as u64);
+    }
+
+    /// This node took an address.
+    pub(super) fn tell_assigned(&self, vip: Vip) {
+        self.tell_services(vip, &Notice::NodeAssigned);
+    }
+
+    fn tell_services(&self, vip: Vip, notice: &Notice) {
+        for service in self.services_of(vip) {
+            self.beside.events.service(service, vip, notice);
+        }
+    }
+
+    fn services_of(&self, vip: Vip) -> impl Iterator<Item = &Service> {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        let known = self.snapshot.as_ref().map(|snapshot| &snapshot.services);
+        let names = wanted.into_iter().flat_map(|wanted| &wanted.services);
+        names.filter_map(move |name| known?.get(&key(name)))
+    }
+
+    /// Of all live nodes the first by name speaks: a hundred nodes need not say it a hundred times.
+    fn speaks_for_all(&self) -> bool {
+        let now = BootNs::now();
+        let alive = self.machine.view().sessions.values().filter(|seen| View::silent_at(seen) > now);
+        let first = alive.filter_map(|seen| seen.session.holder.as_ref()).map(|holder| &holder.node).min();
+        first.is_none_or(|first| *first >= self.node)
+    }
+
+    fn tell_invalid(&mut self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        if snapshot.invalid.iter().eq(&self.beside.invalid) {
+            return;
+        }
+        if self.speaks_for_all() {
+            for object in snapshot.invalid.iter().filter(|object| !self.beside.invalid.contains(object)) {
+                self.beside.events.invalid(object);
+            }
+        }
+        self.beside.invalid = snapshot.invalid.iter().cloned().collect();
+    }
+
+    fn tell_unanswered(&mut self) {
+        if self.station.unanswered == self.beside.unanswered {
+            return;
+        }
+        for (vip, link) in self.station.unanswered.difference(&self.beside.unanswered) {
+            self.tell_services(*vip, &Notice::Unanswered { interface: self.station.name(*link) });
+        }
+        self.beside.unanswered = self.station.unanswered.clone();
+    }
+
+    /// Addresses that no live node has an interface for: said by the node that would announce them.
+    fn tell_stranded(&mut self) {
+        let Some(demand) = self.demand.clone().filter(|_| self.beside.stranded_due <= Instant::now()) else {
+            return;
+        };
+        self.beside.stranded_due = Instant::now() + STRANDED;
+        let live = self.machine.live_nodes(BootNs::now());
+        let here = |vip: &Vip| stranded(*vip, &demand.vips[vip], &live) == Some(self.node.as_str());
+        let now: BTreeSet<Vip> = demand.vips.keys().copied().filter(here).collect();
+        for vip in now.difference(&self.beside.stranded) {
+            self.tell_services(*vip, &Notice::AnnounceFailed);
+        }
+        self.beside.stranded = now;
+    }
+
+    /// Nodes that do not act as we do when the API server is away, or let themselves be fenced in another way: the weaker of
+    /// two promises is what the cluster has.
+    fn tell_mixed(&mut self) {
+        let view = self.machine.view();
+        let Some(ours) = view.session(&self.node).map(|seen| &seen.session) else { return };
+        let mut mixed = BTreeSet::new();
+        for session in view.sessions.values().map(|seen| &seen.session) {
+            let Some(holder) = &session.holder else { continue };
+            if (&session.on_api_loss, &session.fencing) == (&ours.on_api_loss, &ours.fencing) {
+                continue;
+            }
+            if !self.beside.mixed.contains(&holder.node) {
+                warn!(
+                    node = self.node,
+                    other = holder.node,
+                    ours = format!("--on-api-loss={} --fencing={}", ours.on_api_loss, ours.fencing),
+                    theirs = format!("--on-api-loss={} --fencing={}", session.on_api_loss, session.fencing),
+                    "nodes of one cluster have different settings"
+                );
+            }
+            mixed.insert(holder.node.clone());
+        }
+        self.beside.mixed = mixed;
+    }
+
+    fn tell_statuses(&mut self) {
+        let Some(demand) = &self.demand else { return };
+        let owners = self.station.kernel.owners();
+        if self.beside.owned.as_ref().is_some_and(|(d, o)| Arc::ptr_eq(d, demand) && o == owners) {
+            return;
+        }
+        self.beside.owned = Some((demand.clone(), owners.clone()));
+        let (view, now) = (self.machine.view(), BootNs::now());
+        let mut wanted = Wanted::default();
+        for (vip, links) in owners.vips.iter().filter(|(_, links)| !links.is_empty()) {
+            let Some(of) = demand.vips.get(vip) else { continue };
+            let all = of.candidates.get(&self.node).is_none_or(|own| own.interfaces == Interfaces::All);
+            let names = links.iter().filter(|_| !all).map(|link| self.station.name(*link));
+            let names: BTreeSet<String> = names.collect();
+            for service in &of.services {
+                wanted.here.entry(key(service)).or_default().extend(names.iter().cloned());
+            }
+        }
+        for (vip, of) in &demand.vips {
+            let claim = view.claims.get(vip).filter(|claim| !view.is_void(claim, now));
+            let Some(holder) = claim.and_then(|claim| claim.holder.clone()) else { continue };
+            for service in of.services.iter().map(|name| key(name)) {
+                if holder != self.node && wanted.here.contains_key(&service) {
+                    wanted.elsewhere.insert((service, holder.clone()));
+                }
+            }
+        }
+        self.beside.statuses.send_if_modified(|told| {
+            let news = told.as_ref() != Some(&wanted);
+            *told = Some(wanted);
+            news
+        });
+    }
+}
+
+/// Of a demand's `namespace/name`.
+fn key(service: &str) -> ObjectKey {
+    let (namespace, name) = service.split_once('/').unwrap_or_default();
+    ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() }
+}

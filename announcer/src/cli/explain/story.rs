@@ -1,0 +1,350 @@
+//! The story of one address: pure, from a Snapshot and the Leases.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    election::{
+        ClaimState, Failback, LiveNode, Moves, Verdict, choose,
+        lease::{Claim, Record, Session},
+    },
+    kube::{ObjectKey, Snapshot},
+    policy::{self, Demand, Explanation, Hindrance, Interfaces, Options, Refusal, Tier, VipDemand},
+    vocabulary::Vip,
+};
+
+/// Everything there is to say. Its names are an interface: fields come, none goes or changes its meaning.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Story {
+    pub(super) ip: String,
+    /// Who announces it; `null`: nobody.
+    pub(super) owner: Option<Owner>,
+    /// Why nobody does.
+    pub(super) not_announced_because: Option<String>,
+    pub(super) pool: Option<String>,
+    pub(super) advertisements: Vec<String>,
+    pub(super) services: Vec<String>,
+    /// Every node: its owner, who could take it in the order of the election, who could not.
+    pub(super) nodes: Vec<NodeStory>,
+    /// What else an operator should know.
+    pub(super) notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Owner {
+    pub(super) node: String,
+    pub(super) epoch: u64,
+    /// When it took the address, by its own clock.
+    pub(super) since: Option<Timestamp>,
+    /// How often the address has moved.
+    pub(super) moves: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NodeStory {
+    pub(super) node: String,
+    pub(super) role: Role,
+    /// Place among those that could take it, from 1.
+    pub(super) rank: Option<usize>,
+    pub(super) weight: Option<u32>,
+    pub(super) why: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Role {
+    /// It announces the address.
+    Owner,
+    /// It would, if those before it did not.
+    Could,
+    /// It may not, or is not able to.
+    Cannot,
+}
+
+/// A Lease and when it was last written.
+pub(super) type Written = (Record, Option<Timestamp>);
+
+struct Leases<'a> {
+    /// By node.
+    sessions: BTreeMap<&'a str, (&'a Session, Option<Timestamp>)>,
+    claims: BTreeMap<Vip, (&'a Claim, Option<Timestamp>)>,
+}
+
+pub(super) fn tell(
+    snapshot: &Snapshot,
+    options: &Options,
+    written: &[Written],
+    failback: Failback,
+    vip: Vip,
+    now: Timestamp,
+) -> Story {
+    let explanation = policy::explain(snapshot, options, vip);
+    let demand = policy::demand(snapshot, options);
+    let leases = Leases::read(written);
+    let live = leases.live();
+    let mut claims = leases.states();
+    let owner = leases.owner(vip);
+    let verdict = choose(&demand, &live, &claims, Moves { failback, unready: true }).remove(&vip);
+    let ranked = successors(&demand, live.clone(), &mut claims, failback, vip);
+    let nodes = nodes(snapshot, &explanation, &demand, &leases, owner.as_ref(), &ranked, vip, now);
+    let (services, advertisements) = asked_by(&explanation);
+    let mut notes = notes(snapshot, &explanation);
+    if let Some((claim, _)) = leases.claims.get(&vip)
+        && let (None, Some(holder)) = (&owner, &claim.holder)
+    {
+        notes.push(format!("the claim of {holder} is void: its session was fenced or is gone"));
+    }
+    if let Some(Verdict::HandOver { to, why } | Verdict::GiveUp { to: Some(to), why }) = &verdict {
+        notes.push(format!("its owner is about to hand it over to {to}: {why}"));
+    }
+    let because = owner.is_none().then(|| nobody_because(snapshot, &explanation, &demand, &ranked, vip));
+    Story {
+        ip: vip.to_string(),
+        owner,
+        not_announced_because: because,
+        pool: explanation.pool.as_ref().map(ToString::to_string),
+        advertisements,
+        services,
+        nodes,
+        notes,
+    }
+}
+
+// === impl Leases ===
+
+impl<'a> Leases<'a> {
+    fn read(written: &'a [Written]) -> Self {
+        let (mut sessions, mut claims) = (BTreeMap::new(), BTreeMap::new());
+        for (record, at) in written {
+            match record {
+                Record::Claim(claim) => drop(claims.insert(claim.vip, (claim, *at))),
+                Record::Session(session) => {
+                    let node = session.holder.as_ref().map(|holder| holder.node.as_str());
+                    let node = node.or_else(|| session.name.strip_prefix("session-"));
+                    sessions.insert(node.unwrap_or_default(), (session, *at));
+                }
+            }
+        }
+        Self { sessions, claims }
+    }
+
+    /// As the agents see them: alive until fenced.
+    fn live(&self) -> BTreeMap<String, LiveNode> {
+        let alive = self.sessions.iter().filter(|(_, (session, _))| session.holder.is_some());
+        alive
+            .map(|(node, (session, _))| {
+                let live = LiveNode { links: session.links.clone(), draining: session.draining, heard: true };
+                ((*node).to_owned(), live)
+            })
+            .collect()
+    }
+
+    fn valid_holder(&self, claim: &'a Claim) -> Option<&'a str> {
+        let holder = claim.holder.as_ref()?;
+        let (session, _) = self.sessions.get(holder.as_str())?;
+        let bound = session.uid == claim.session_uid && session.epoch == claim.session_epoch;
+        (bound && session.holder.is_some()).then_some(holder)
+    }
+
+    fn states(&self) -> BTreeMap<Vip, ClaimState<'a>> {
+        let state = |claim: &'a Claim| ClaimState {
+            owner: self.valid_holder(claim),
+            preferred: claim.preferred.as_deref(),
+        };
+        self.claims.iter().map(|(vip, (claim, _))| (*vip, state(claim))).collect()
+    }
+
+    fn owner(&self, vip: Vip) -> Option<Owner> {
+        let (claim, since) = self.claims.get(&vip)?;
+        let (node, epoch) = (self.valid_holder(claim)?.to_owned(), claim.session_epoch);
+        Some(Owner { node, epoch, since: *since, moves: claim.transitions })
+    }
+}
+
+/// Who would take the address if its owner were gone, best first.
+fn successors(
+    demand: &Demand,
+    mut live: BTreeMap<String, LiveNode>,
+    claims: &mut BTreeMap<Vip, ClaimState<'_>>,
+    failback: Failback,
+    vip: Vip,
+) -> Vec<String> {
+    if let Some(claim) = claims.get_mut(&vip)
+        && let Some(owner) = claim.owner.take()
+    {
+        live.remove(owner);
+    }
+    match choose(demand, &live, claims, Moves { failback, unready: true }).remove(&vip) {
+        Some(Verdict::Take(ranked)) => ranked,
+        _ => Vec::new(),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one pass over all that is known")]
+fn nodes(
+    snapshot: &Snapshot,
+    explanation: &Explanation,
+    demand: &Demand,
+    leases: &Leases<'_>,
+    owner: Option<&Owner>,
+    ranked: &[String],
+    vip: Vip,
+    now: Timestamp,
+) -> Vec<NodeStory> {
+    let Some(wanted) = demand.vips.get(&vip) else { return Vec::new() };
+    let story = |node: &String| {
+        let candidate = wanted.candidates.get(node);
+        let rank = ranked.iter().position(|ranked| ranked == node).map(|place| place + 1);
+        let session = leases.sessions.get(node.as_str());
+        let owns = owner.is_some_and(|owner| owner.node == *node);
+        let cannot = candidate.map_or_else(
+            || Some(refusal(explanation, node).to_owned()),
+            |candidate| unable(&candidate.interfaces, session.map(|(session, _)| *session)),
+        );
+        let (role, why) = match cannot {
+            _ if owns => (Role::Owner, state(session, now)),
+            Some(why) => (Role::Cannot, why),
+            None => {
+                let tier = candidate.map_or(Tier::Ready, |candidate| candidate.tier);
+                let health = match tier {
+                    Tier::Ready => String::new(),
+                    Tier::Cordoned => "cordoned, only if no better node is left; ".to_owned(),
+                    Tier::NotReady => "not ready, only if no better node is left; ".to_owned(),
+                };
+                (Role::Could, health + &state(session, now))
+            }
+        };
+        NodeStory {
+            node: node.clone(),
+            role,
+            rank: rank.filter(|_| role == Role::Could),
+            weight: candidate.map(|candidate| candidate.weight),
+            why,
+        }
+    };
+    let mut nodes: Vec<NodeStory> = snapshot.nodes.keys().map(story).collect();
+    nodes.sort_by_key(|node| (node.role, node.rank.unwrap_or(usize::MAX), node.node.clone()));
+    nodes
+}
+
+/// Of a node that policy lets announce: what keeps it from doing so.
+fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> {
+    let Some(session) = session else {
+        return Some("no agent has run there: it has no session Lease".to_owned());
+    };
+    if session.holder.is_none() {
+        return Some(format!("its session was fenced (epoch {}): its agent is silent", session.epoch));
+    }
+    if session.draining {
+        return Some("its agent is shutting down".to_owned());
+    }
+    if session.links.iter().any(|link| interfaces.select(link)) {
+        return None;
+    }
+    let names = |names: &std::collections::BTreeSet<String>| match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.iter().cloned().collect::<Vec<_>>().join(", "),
+    };
+    Some(match interfaces {
+        Interfaces::Named(wanted) => format!(
+            "no selected interface has carrier there: advertised on {}, up: {}",
+            names(wanted),
+            names(&session.links)
+        ),
+        _ => "no announcing interface has carrier there".to_owned(),
+    })
+}
+
+/// How an agent is doing.
+fn state(session: Option<&(&Session, Option<Timestamp>)>, now: Timestamp) -> String {
+    let Some((session, at)) = session else { return "no session".to_owned() };
+    let Some(at) = at else { return "session live".to_owned() };
+    let age = now.duration_since(*at).as_secs();
+    if age > i64::try_from(session.lease.as_secs()).unwrap_or(i64::MAX) {
+        format!("its session has been silent for {age} s, and is about to be fenced")
+    } else {
+        format!("session live, renewed {} s ago", age.max(0))
+    }
+}
+
+/// The reason of the Service that got furthest with this node.
+fn refusal(explanation: &Explanation, node: &str) -> &'static str {
+    let of = |verdict: &policy::ServiceVerdict| match &verdict.nodes {
+        Ok(nodes) => nodes.get(node).and_then(|verdict| verdict.as_ref().err().copied()),
+        Err(_) => None,
+    };
+    let hindrance = || explanation.services.iter().find_map(|verdict| verdict.nodes.as_ref().err().copied());
+    let furthest = explanation.services.iter().filter_map(of).max().map(Refusal::words);
+    furthest
+        .or_else(|| hindrance().map(Hindrance::words))
+        .unwrap_or("another Service on the address keeps it out")
+}
+
+fn asked_by(explanation: &Explanation) -> (Vec<String>, Vec<String>) {
+    let services = explanation.services.iter().map(|verdict| verdict.service.to_string()).collect();
+    let mut ads: Vec<String> = explanation
+        .services
+        .iter()
+        .flat_map(|verdict| &verdict.advertisements)
+        .map(ToString::to_string)
+        .collect();
+    ads.sort();
+    ads.dedup();
+    (services, ads)
+}
+
+fn list(keys: &[ObjectKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn nobody_because(
+    snapshot: &Snapshot,
+    explanation: &Explanation,
+    demand: &Demand,
+    ranked: &[String],
+    vip: Vip,
+) -> String {
+    let Explanation { pool, own_address_of, services, other_class, uncovered } = explanation;
+    if let Some(node) = own_address_of {
+        return format!("it is the own address of node {node}");
+    }
+    if services.is_empty() && uncovered.is_empty() {
+        return match other_class.as_slice() {
+            [] => "no Service of type LoadBalancer has it in its status".to_owned(),
+            keys => format!("{} is of another load balancer class (--lb-class)", list(keys)),
+        };
+    }
+    let Some(VipDemand { nobody_because, .. }) = demand.vips.get(&vip) else {
+        let ads = snapshot.configuration.advertisements.len();
+        return match pool {
+            None => "no IPAddressPool has it".to_owned(),
+            Some(pool) if ads == 0 => format!("there is no L2Advertisement, so pool {pool} is not announced"),
+            Some(pool) => format!("no L2Advertisement covers pool {pool} for Service {}", list(uncovered)),
+        };
+    };
+    match (nobody_because, ranked.first()) {
+        (Some(because), _) => (*because).to_owned(),
+        (None, Some(first)) => format!("nobody has claimed it yet; {first} is next"),
+        (None, None) => "none of the nodes that may announce it is able to".to_owned(),
+    }
+}
+
+fn notes(snapshot: &Snapshot, explanation: &Explanation) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !explanation.services.is_empty() {
+        for key in &explanation.other_class {
+            notes.push(format!("Service {key} has it too, and is of another load balancer class"));
+        }
+        for key in &explanation.uncovered {
+            notes.push(format!("Service {key} has it too, and no L2Advertisement covers it"));
+        }
+    }
+    let invalid = |object| format!("invalid, so agents may go by an older configuration: {object}");
+    notes.extend(snapshot.invalid.iter().map(invalid));
+    notes
+}

@@ -1,0 +1,264 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{story::*, table::text, *};
+use crate::{
+    election::lease::{Claim, Holder, Record, Session, Version},
+    kube::Snapshot,
+    policy::Options,
+};
+
+const IP: &str = "10.4.11.1";
+
+fn now() -> Timestamp {
+    "2026-11-22T23:00:10Z".parse().expect("a time")
+}
+
+fn ago(seconds: i64) -> Option<Timestamp> {
+    Some(now() - jiff::SignedDuration::from_secs(seconds))
+}
+
+fn node(name: &str, labels: Value, spec: Value) -> Value {
+    let conditions = json!([{"type": "Ready", "status": "True"}]);
+    json!({"kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec, "status": {"conditions": conditions}})
+}
+
+fn configuration(kind: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": kind,
+        "metadata": {"namespace": "metallb", "name": "primary"},
+        "spec": spec,
+    })
+}
+
+fn service(spec: Value) -> Value {
+    json!({
+        "kind": "Service",
+        "metadata": {"namespace": "default", "name": "httpbin"},
+        "spec": spec,
+        "status": {"loadBalancer": {"ingress": [{"ip": IP}]}},
+    })
+}
+
+fn slice() -> Value {
+    json!({
+        "kind": "EndpointSlice",
+        "metadata": {"namespace": "default", "name": "h", "labels": {"kubernetes.io/service-name": "httpbin"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.1.0.1"], "nodeName": "bettley"}],
+    })
+}
+
+fn session(node: &str, epoch: u64, live: bool, links: &[&str], at: Option<Timestamp>) -> Written {
+    let holder = Holder { node: node.into(), boot_id: "b".into(), machine_id: "m".into() };
+    let session = Session {
+        name: format!("session-{node}"),
+        uid: format!("uid-{node}"),
+        version: Version(1),
+        holder: live.then_some(holder),
+        epoch,
+        lease: Duration::from_secs(15),
+        renewal: "r".into(),
+        links: links.iter().map(ToString::to_string).collect(),
+        draining: false,
+        agent: "0.1.0".into(),
+        on_api_loss: "fence".into(),
+        fencing: "early".into(),
+        suspects: String::new(),
+        understood: true,
+    };
+    (Record::Session(session), at)
+}
+
+fn claim(node: &str, epoch: u64, at: Option<Timestamp>) -> Written {
+    let claim = Claim {
+        vip: IP.parse().expect("an address"),
+        uid: "c".into(),
+        version: Version(2),
+        holder: Some(node.into()),
+        session_uid: format!("uid-{node}"),
+        session_epoch: epoch,
+        preferred: None,
+        write: "w".into(),
+        transitions: 2,
+        understood: true,
+    };
+    (Record::Claim(claim), at)
+}
+
+/// Six nodes of which each is in another state.
+fn cluster() -> Vec<Value> {
+    let plain = || json!({});
+    vec![
+        node("allyrion", plain(), plain()),
+        node("bettley", plain(), plain()),
+        node("cargyll", plain(), json!({"unschedulable": true})),
+        node("dalt", json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""}), plain()),
+        node("erenford", plain(), plain()),
+        node("fenn", plain(), plain()),
+        configuration("IPAddressPool", json!({"addresses": ["10.4.11.0/24"]})),
+        configuration("L2Advertisement", json!({"interfaces": ["eth0"]})),
+        service(json!({"type": "LoadBalancer"})),
+        slice(),
+    ]
+}
+
+fn leases() -> Vec<Written> {
+    vec![
+        session("allyrion", 1, true, &["eth0"], ago(3)),
+        session("bettley", 4, true, &["eth0"], ago(2)),
+        session("cargyll", 1, true, &["eth0"], ago(1)),
+        session("erenford", 2, true, &["eth1"], ago(1)),
+        session("fenn", 8, false, &[], ago(900)),
+        claim("bettley", 4, ago(300)),
+    ]
+}
+
+fn story(objects: Vec<Value>, leases: &[Written]) -> Story {
+    let snapshot = Snapshot::of_objects(objects).expect("objects");
+    let vip = IP.parse().expect("an address");
+    tell(&snapshot, &Options::default(), leases, Failback::Preferred, vip, now())
+}
+
+fn because(objects: Vec<Value>, leases: &[Written]) -> String {
+    story(objects, leases).not_announced_because.expect("a reason")
+}
+
+#[test]
+fn the_table_says_who_announces_who_else_could_and_who_could_not_and_why() {
+    let expected = "\
+10.4.11.1 is announced by bettley, since 2026-11-22T22:55:10Z (5 min ago), epoch 4
+
+Service          default/httpbin
+IPAddressPool    metallb/primary
+L2Advertisement  metallb/primary
+
+NODE      ROLE          WHY
+bettley   owner         session live, renewed 2 s ago
+allyrion  could, 1.     session live, renewed 3 s ago
+cargyll   could, later  cordoned, only if no better node is left; session live, renewed 1 s ago
+dalt      cannot        the node has the label
+                        node.kubernetes.io/exclude-from-external-load-balancers
+erenford  cannot        no selected interface has carrier there: advertised on eth0, up: eth1
+fenn      cannot        its session was fenced (epoch 8): its agent is silent
+";
+    assert_eq!(text(&story(cluster(), &leases()), now()), expected);
+}
+
+#[test]
+fn every_line_fits_a_hundred_columns_however_long_the_names() {
+    let mut objects = cluster();
+    let long = "n".repeat(63);
+    objects.push(node(&long, json!({}), json!({"unschedulable": true})));
+    let mut leases = leases();
+    leases.push(session(&long, 1, true, &["eth0"], ago(1)));
+    let text = text(&story(objects, &leases), now());
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+#[test]
+fn the_object_for_programs_has_the_same_story() {
+    let story = serde_json::to_value(story(cluster(), &leases())).expect("JSON");
+    assert_eq!(
+        story["owner"],
+        json!({"node": "bettley", "epoch": 4, "since": "2026-11-22T22:55:10Z", "moves": 2})
+    );
+    assert_eq!(
+        story["nodes"][1],
+        json!({"node": "allyrion", "role": "could", "rank": 1, "weight": 0, "why": "session live, renewed 3 s ago"})
+    );
+    assert_eq!(story["notAnnouncedBecause"], Value::Null);
+}
+
+#[test]
+fn an_address_that_no_service_has_is_told_so() {
+    let objects = cluster().into_iter().filter(|object| object["kind"] != "Service").collect();
+    assert_eq!(because(objects, &[]), "no Service of type LoadBalancer has it in its status");
+}
+
+#[test]
+fn an_address_outside_every_pool_is_told_so() {
+    let objects = cluster().into_iter().filter(|object| object["kind"] != "IPAddressPool").collect();
+    assert_eq!(because(objects, &[]), "no IPAddressPool has it");
+}
+
+#[test]
+fn a_pool_that_nothing_advertises_is_told_by_name() {
+    let objects = cluster().into_iter().filter(|object| object["kind"] != "L2Advertisement").collect();
+    assert_eq!(
+        because(objects, &[]),
+        "there is no L2Advertisement, so pool metallb/primary is not announced"
+    );
+}
+
+#[test]
+fn an_advertisement_for_other_pools_is_told_with_the_service() {
+    let mut objects: Vec<Value> =
+        cluster().into_iter().filter(|object| object["kind"] != "L2Advertisement").collect();
+    objects.push(configuration("L2Advertisement", json!({"ipAddressPools": ["other"]})));
+    assert_eq!(
+        because(objects, &[]),
+        "no L2Advertisement covers pool metallb/primary for Service default/httpbin"
+    );
+}
+
+#[test]
+fn a_service_of_another_class_is_told_by_name() {
+    let mut objects: Vec<Value> =
+        cluster().into_iter().filter(|object| object["kind"] != "Service").collect();
+    objects.push(service(json!({"type": "LoadBalancer", "loadBalancerClass": "x/y"})));
+    assert_eq!(because(objects, &[]), "default/httpbin is of another load balancer class (--lb-class)");
+}
+
+#[test]
+fn a_service_without_endpoints_is_told_so() {
+    let objects = cluster().into_iter().filter(|object| object["kind"] != "EndpointSlice").collect();
+    assert_eq!(because(objects, &leases()[..5]), "no endpoint of the Service is ready or serving");
+}
+
+#[test]
+fn an_address_that_nobody_has_claimed_yet_names_who_is_next() {
+    let because = because(cluster(), &leases()[..2]);
+    assert!(because.starts_with("nobody has claimed it yet; "), "{because}");
+}
+
+#[test]
+fn without_any_agent_nobody_is_able_to() {
+    let story = story(cluster(), &[]);
+    assert_eq!(
+        story.not_announced_because.as_deref(),
+        Some("none of the nodes that may announce it is able to")
+    );
+    assert_eq!(story.nodes[0].why, "no agent has run there: it has no session Lease");
+}
+
+#[test]
+fn the_claim_of_a_fenced_node_is_no_ownership() {
+    let leases = [session("bettley", 5, true, &["eth0"], ago(1)), claim("bettley", 4, ago(300))];
+    let story = story(cluster(), &leases);
+    assert_eq!(story.owner, None);
+    assert_eq!(story.notes, ["the claim of bettley is void: its session was fenced or is gone"]);
+}
+
+#[test]
+fn a_handover_that_is_about_to_happen_is_noted() {
+    let mut objects = cluster();
+    objects[1] = node("bettley", json!({}), json!({"unschedulable": true}));
+    let story = story(objects, &leases());
+    assert_eq!(story.notes, ["its owner is about to hand it over to allyrion: node is cordoned"]);
+}
+
+#[test]
+fn an_object_that_is_invalid_is_noted() {
+    let mut objects = cluster();
+    objects.push(json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "IPAddressPool",
+        "metadata": {"namespace": "metallb", "name": "bad"},
+        "spec": {"addresses": ["nonsense"]},
+    }));
+    let notes = story(objects, &leases()).notes;
+    assert!(notes[0].contains("IPAddressPool metallb/bad: spec.addresses[0]"), "{notes:?}");
+}

@@ -1,0 +1,271 @@
+//! Kubernetes events, each on the object that it is about, in MetalLB's words where it has them.
+//!
+//! They leave beside the agent's loop, which never waits for the API server: through a queue that drops what does not
+//! fit, at a pace that does not stand in the way of a failover's claims. kube's recorder makes one event with a count
+//! of what is told again within six minutes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    kube::{InvalidObject, Service},
+    vocabulary::Vip,
+};
+
+/// Events that wait; a failover of more addresses than this tells of the first ones.
+const QUEUE: usize = 1000;
+/// Between two events: 20 a second at most.
+const PACE: Duration = Duration::from_millis(50);
+/// For one request.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What the API server takes for a `note`, and for an `action`.
+const LONGEST: (usize, usize) = (1024, 128);
+
+/// The component that `kubectl describe` shows.
+const COMPONENT: &str = "announcer";
+
+/// What can be told of a Service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// This node took its address: MetalLB's `nodeAssigned`.
+    NodeAssigned,
+    /// This node would announce its address, and has none of the interfaces that the advertisements name: MetalLB's
+    /// `announceFailed`.
+    AnnounceFailed,
+    /// This node holds its address, and its kernel would not answer for it.
+    Unanswered {
+        /// Where.
+        interface: String,
+    },
+}
+
+/// Takes events and never waits.
+#[derive(Clone, Debug)]
+pub struct Events {
+    node: String,
+    queue: mpsc::Sender<(ObjectReference, Told)>,
+    lost: Arc<AtomicU64>,
+}
+
+/// An event, comparable.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Told {
+    warning: bool,
+    reason: &'static str,
+    action: String,
+    note: String,
+}
+
+impl Events {
+    /// Tells in the name of `node`. Needs a tokio runtime; the task ends with the last of these.
+    pub fn start(client: Client, node: &str) -> Self {
+        let (events, queue) = Self::new(node);
+        let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(node.to_owned()) };
+        tokio::spawn(publish(Recorder::new(client, reporter), queue, events.lost.clone()));
+        events
+    }
+
+    fn new(node: &str) -> (Self, mpsc::Receiver<(ObjectReference, Told)>) {
+        let (queue, end) = mpsc::channel(QUEUE);
+        (Self { node: node.to_owned(), queue, lost: Arc::default() }, end)
+    }
+
+    /// Tells of one address of a Service.
+    pub fn service(&self, service: &Service, vip: Vip, notice: &Notice) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: Some(service.key.namespace.clone()),
+            name: Some(service.key.name.clone()),
+            uid: Some(service.uid.clone()).filter(|uid| !uid.is_empty()),
+            ..ObjectReference::default()
+        };
+        self.send(about, notice.told(&self.node, vip));
+    }
+
+    /// Tells of an object of the configuration that cannot be used.
+    pub fn invalid(&self, object: &InvalidObject) {
+        let InvalidObject { kind, key, uid, field, problem } = object;
+        let about = ObjectReference {
+            api_version: Some("metallb.io/v1beta1".to_owned()),
+            kind: Some((*kind).to_owned()),
+            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.clone()),
+            uid: Some(uid.clone()).filter(|uid| !uid.is_empty()),
+            ..ObjectReference::default()
+        };
+        let way_out = problem.way_out();
+        let told = Told {
+            warning: true,
+            reason: "invalidConfiguration",
+            // Part of what makes two events the same one: another fault of the object is another event.
+            action: format!("{field}: {problem}"),
+            note: format!("{field}: {problem}; {way_out}. The last good configuration stays in force"),
+        };
+        self.send(about, told);
+    }
+
+    /// Events that did not fit, or that the API server did not take.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, about: ObjectReference, mut told: Told) {
+        shorten(&mut told.note, LONGEST.0);
+        shorten(&mut told.action, LONGEST.1);
+        if self.queue.try_send((about, told)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Notice {
+    fn told(&self, node: &str, vip: Vip) -> Told {
+        let (warning, reason, note) = match self {
+            Self::NodeAssigned => {
+                (false, "nodeAssigned", format!("announcing from node {node:?} with protocol \"layer2\""))
+            }
+            Self::AnnounceFailed => (
+                true,
+                "announceFailed",
+                format!(
+                    "the interfaces specified by LB IP \"{vip}\" doesn't exist in assigned node {node:?} with protocol \"layer2\""
+                ),
+            ),
+            Self::Unanswered { interface } => (
+                true,
+                "heldButNotAnswered",
+                format!(
+                    "node {node:?} holds {vip}, and its kernel would not answer for it on {interface}; the agent's log there says why"
+                ),
+            ),
+        };
+        Told { warning, reason, action: format!("announce {vip}"), note }
+    }
+}
+
+/// To at most `limit` bytes, between two characters.
+fn shorten(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+    }
+}
+
+async fn publish(
+    recorder: Recorder,
+    mut queue: mpsc::Receiver<(ObjectReference, Told)>,
+    lost: Arc<AtomicU64>,
+) {
+    let mut failing = false;
+    while let Some((about, told)) = queue.recv().await {
+        let Told { warning, reason, action, note } = told;
+        let type_ = if warning { EventType::Warning } else { EventType::Normal };
+        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
+        let error = match timeout(PATIENCE, recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no answer".to_owned()),
+        };
+        if let Some(error) = &error {
+            lost.fetch_add(1, Ordering::Relaxed);
+            if !failing {
+                let remedy = "kubectl apply -k deploy/base restores the rights (create, patch)";
+                warn!(
+                    reason,
+                    error, remedy, "cannot write Kubernetes events; said once until one is written"
+                );
+            }
+        }
+        failing = error.is_some();
+        sleep(PACE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kube::Snapshot;
+
+    const VIP: &str = "10.4.11.1";
+
+    fn service() -> Service {
+        let service = json!({
+            "kind": "Service",
+            "metadata": {"namespace": "default", "name": "httpbin", "uid": "u"},
+            "spec": {"type": "LoadBalancer"},
+        });
+        let snapshot = Snapshot::of_objects([service]).expect("a Service");
+        snapshot.services.into_values().next().expect("a Service")
+    }
+
+    fn told(notice: &Notice) -> (ObjectReference, Told) {
+        let (events, mut queue) = Events::new("bettley");
+        events.service(&service(), VIP.parse().expect("an address"), notice);
+        queue.try_recv().expect("an event")
+    }
+
+    #[test]
+    fn taking_an_address_is_metallbs_event_on_the_service() {
+        let (about, told) = told(&Notice::NodeAssigned);
+        assert_eq!(
+            (about.kind.as_deref(), about.namespace.as_deref(), about.name.as_deref(), about.uid.as_deref()),
+            (Some("Service"), Some("default"), Some("httpbin"), Some("u"))
+        );
+        assert_eq!((told.warning, told.reason), (false, "nodeAssigned"));
+        assert_eq!(told.note, r#"announcing from node "bettley" with protocol "layer2""#);
+    }
+
+    #[test]
+    fn interfaces_that_no_node_has_are_metallbs_warning() {
+        let (_, told) = told(&Notice::AnnounceFailed);
+        assert_eq!((told.warning, told.reason), (true, "announceFailed"));
+        assert_eq!(
+            told.note,
+            r#"the interfaces specified by LB IP "10.4.11.1" doesn't exist in assigned node "bettley" with protocol "layer2""#
+        );
+    }
+
+    #[test]
+    fn an_invalid_object_is_told_on_itself_with_field_fault_and_way_out() {
+        let pool = json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": {"namespace": "metallb", "name": "primary", "uid": "p"},
+            "spec": {"addresses": ["10.4.11.0/33"]},
+        });
+        let snapshot = Snapshot::of_objects([pool]).expect("a pool");
+        let (events, mut queue) = Events::new("bettley");
+        events.invalid(&snapshot.invalid[0]);
+        let (about, told) = queue.try_recv().expect("an event");
+        assert_eq!((about.kind.as_deref(), about.uid.as_deref()), (Some("IPAddressPool"), Some("p")));
+        assert_eq!(told.reason, "invalidConfiguration");
+        assert!(told.note.starts_with(r#"spec.addresses[0]: "10.4.11.0/33" is neither"#), "{}", told.note);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let (events, _queue) = Events::new("bettley");
+        for _ in 0..QUEUE + 3 {
+            events.service(&service(), VIP.parse().expect("an address"), &Notice::NodeAssigned);
+        }
+        assert_eq!(events.lost(), 3);
+    }
+}

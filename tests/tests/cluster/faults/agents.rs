@@ -1,0 +1,96 @@
+//! The agent is killed, stopped, wedged or restarted, and its kernel goes on as long as its lease.
+
+use announcer_tests::{Signal, flood::RATE};
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{JOINED, SOON, is_replaced};
+use crate::{
+    bare::{Lab, VIPS},
+    watch::LAPSE,
+};
+
+#[test]
+fn an_agent_killed_and_started_again_is_no_failover() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    for times in 2..=4 {
+        lab.kill_agent(owners[0].1)?;
+        lab.start_agent(owners[0].1)?;
+        lab.wait_log(owners[0].1, JOINED, times, SOON)?;
+    }
+    lab.wait_for_agents()?;
+    watch.finish("an agent is killed and started again, three times")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn all_agents_killed_at_once_and_started_again_lose_no_answer() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    lab.cluster.nodes().iter().try_for_each(|node| lab.kill_agent(node))?;
+    lab.start_agents()?;
+    lab.wait_logs(JOINED, 2, SOON)?;
+    lab.wait_for_agents()?;
+    watch.finish("all agents are killed at once and started again")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn every_agent_restarted_one_by_one_under_a_flood_loses_no_answer() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    let flood = lab.cluster.flood(VIPS[0])?;
+    for node in lab.cluster.nodes() {
+        let status = lab.end_agent(node)?;
+        ensure!(status == Some(0), "the agent of {} ended with {status:?}", node.name());
+        lab.start_agent(node)?;
+        lab.wait_log(node, JOINED, 2, SOON)?;
+    }
+    lab.wait_for_agents()?;
+    let flooded = flood.stop()?;
+    println!("every agent restarted: {flooded:?}, {:.0} a second", flooded.rate());
+    watch.finish("every agent is restarted, one by one, under a flood")?.all_stayed(&owners);
+    assert_eq!(flooded.answered, flooded.sent);
+    assert!(flooded.rate() > 0.5 * f64::from(RATE), "the flood was none: {flooded:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_agents_kernel_falls_silent_at_its_deadline_before_a_successor_answers() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    lab.kill_agent(old)?;
+    is_replaced(&lab, watch, old, "an agent is killed, and comes back too late", LAPSE, || {
+        lab.start_agent(old)
+    })
+}
+
+#[test]
+fn a_stopped_agents_kernel_falls_silent_at_its_deadline_before_a_successor_answers() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    lab.signal(old, Signal::STOP)?;
+    is_replaced(&lab, watch, old, "an agent is stopped, and goes on too late", LAPSE, || {
+        lab.signal(old, Signal::CONT)
+    })
+}
+
+#[test]
+fn a_wedged_loops_kernel_falls_silent_at_its_deadline_before_a_successor_answers() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    // Nobody reads what the agent prints: the next line that its loop has to say never ends.
+    lab.stall_output(old)?;
+    lab.advertise(&json!({"interfaces": ["eth0", "eth7"]}))?;
+    is_replaced(&lab, watch, old, "an agent's loop is wedged", LAPSE, || {
+        ensure!(lab.is_running(old)?, "the agent was wedged, not dead");
+        lab.read_output(old)
+    })
+}

@@ -1,0 +1,77 @@
+//! Machines and cables.
+
+use announcer_tests::Node;
+use anyhow::Result;
+use serde_json::json;
+
+use super::{SOON, is_replaced};
+use crate::{
+    bare::{Lab, VIPS},
+    watch::{FAILOVER, HANDOVER},
+};
+
+#[test]
+fn a_dead_nodes_addresses_move_and_it_takes_nothing_back_when_it_boots() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    old.crash()?;
+    lab.kill_agent(old)?;
+    is_replaced(&lab, watch, old, "a node dies, and boots again", FAILOVER, || {
+        old.rejoin()?;
+        lab.start_agent(old)
+    })
+}
+
+#[test]
+fn an_announcing_link_that_loses_its_carrier_is_given_up_at_once() -> Result<()> {
+    let lab = Lab::start(4)?;
+    // Announcing and talking to the API server on links of their own: only one of them fails.
+    let macs = lab.cluster.nodes().iter().map(|node| node.add_nic()).collect::<Result<Vec<_>>>()?;
+    lab.advertise(&json!({"interfaces": ["eth1"]}))?;
+    let mac_of =
+        |name: &str| lab.cluster.nodes().iter().position(|node| node.name() == name).map(|i| macs[i]);
+    let early = lab.watch(&VIPS)?;
+    let owner = lab.owner()?;
+    let old = mac_of(owner.name()).unwrap_or_default();
+    early.answered_with(VIPS[0], old, SOON)?;
+    drop(early);
+    let watch = lab.watch(&VIPS)?;
+    let before: Vec<_> = VIPS.iter().map(|vip| watch.last_mac(*vip)).collect::<Result<_>>()?;
+    lab.cluster.switch().run(&["ip", "link", "set", &format!("p-{}-1", owner.name()), "down"])?;
+    let after = VIPS.iter().map(|vip| watch.moved_from(*vip, old, SOON)).collect::<Result<Vec<_>>>()?;
+    lab.cluster.switch().run(&["ip", "link", "set", &format!("p-{}-1", owner.name()), "up"])?;
+    lab.wait_log(owner, "link up", 1, SOON)?;
+    lab.wait_for_agents()?;
+    let story = watch.finish("the announcing link loses its carrier, and gets it back")?;
+    for ((vip, before), after) in VIPS.into_iter().zip(before).zip(after) {
+        let mut owners = vec![before, after];
+        owners.dedup();
+        story.had(vip, &owners);
+        assert!(story.silence(vip) <= HANDOVER, "{vip}: {:?}", story.silence(vip));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_whose_only_cable_is_pulled_is_replaced_and_silent_when_it_is_plugged_in_again() -> Result<()> {
+    isolated("the only cable is pulled", |node| node.port_down(), |node| node.port_up())
+}
+
+#[test]
+fn a_node_that_the_switch_forgets_is_replaced_and_silent_when_it_is_back() -> Result<()> {
+    isolated("the switch forwards nothing", |node| node.cut_off(), |node| node.reconnect())
+}
+
+/// Neither clients nor the API server nor other nodes reach the node, whose agent goes on.
+fn isolated(
+    fault: &str,
+    cut: impl FnOnce(&Node) -> Result<()>,
+    mend: impl FnOnce(&Node) -> Result<()>,
+) -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    cut(old)?;
+    is_replaced(&lab, watch, old, fault, FAILOVER, || mend(old))
+}

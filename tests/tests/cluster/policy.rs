@@ -1,0 +1,316 @@
+//! What the cluster itself shows of Announcer: events, `ServiceL2Status`, metrics and `announcer explain`, on a real API
+//! server with agents as plain processes.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use announcer_tests::{
+    Cluster, Mode, Node, Process,
+    product::{self, ADVERTISEMENT_YAML, BARE_ADVERTISEMENT_YAML, FIRST_VIP, NAMESPACE, POOL_YAML},
+    wait,
+};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+/// Longer than a lease, its fencing and a second of the loop.
+const A_WHILE: Duration = Duration::from_secs(40);
+
+const SERVICE_YAML: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.244.0.9], nodeName: bettley, conditions: {ready: true}}]
+";
+
+const BAD_POOL_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: primary, namespace: metallb}
+spec: {addresses: [10.4.11.0/33]}
+";
+
+struct Lab {
+    /// Ended before their cluster: fields drop in order.
+    agents: Vec<(String, Process)>,
+    cluster: Cluster,
+    kubeconfig: String,
+    program: String,
+}
+
+impl Lab {
+    /// With MetalLB's own definitions.
+    fn start(nodes: usize, advertisement: &str) -> Result<Self> {
+        Self::start_with(nodes, advertisement, |cluster| cluster.install_metallb_crds())
+    }
+
+    fn start_with(
+        nodes: usize,
+        advertisement: &str,
+        install_crds: impl Fn(&Cluster) -> Result<()>,
+    ) -> Result<Self> {
+        let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
+        install_crds(&cluster)?;
+        cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
+        for yaml in [POOL_YAML, advertisement, SERVICE_YAML] {
+            cluster.apply_yaml(yaml)?;
+        }
+        cluster.assign_addresses()?;
+        let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
+        let mut lab = Self {
+            kubeconfig: kubeconfig.display().to_string(),
+            program: product::program()?.display().to_string(),
+            cluster,
+            agents: Vec::new(),
+        };
+        for node in lab.cluster.nodes() {
+            lab.agents.push((node.name().to_owned(), lab.agent(node)?));
+        }
+        Ok(lab)
+    }
+
+    fn agent(&self, node: &Node) -> Result<Process> {
+        let name = node.name();
+        let reach = ["--namespace", NAMESPACE, "--kubeconfig", &self.kubeconfig];
+        let own = [&self.program, "agent", "--node-name", name, "--boot-id-file", Node::BOOT_ID_FILE];
+        node.spawn("agent", &[&own[..], &reach].concat())
+    }
+
+    fn owner(&self) -> Result<&Node> {
+        self.cluster.node(&self.cluster.wait_owner(FIRST_VIP, None, A_WHILE)?)
+    }
+
+    fn agent_of(&mut self, node: &str) -> Result<&mut Process> {
+        let found = self.agents.iter_mut().find(|(name, _)| name == node);
+        found.map(|(_, agent)| agent).context("an agent of that name")
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<Value>> {
+        Ok(self.cluster.api("GET", path, None)?["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Events in a namespace with this reason.
+    fn events(&self, namespace: &str, reason: &str) -> Result<Vec<Value>> {
+        let all = self.list(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"))?;
+        Ok(all.into_iter().filter(|event| event["reason"] == reason).collect())
+    }
+
+    fn wait_event(&self, namespace: &str, reason: &str) -> Result<Value> {
+        wait::until(&format!("an event {reason}"), A_WHILE, || {
+            Ok(self.events(namespace, reason)?.into_iter().next())
+        })
+    }
+
+    /// What the statuses of the cluster say.
+    fn statuses(&self) -> Result<Vec<Value>> {
+        let path = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicel2statuses");
+        Ok(self.list(&path)?.into_iter().map(|object| object["status"].clone()).collect())
+    }
+
+    fn wait_statuses(&self, expected: &[Value]) -> Result<()> {
+        wait::until(&format!("statuses {expected:?}"), A_WHILE, || {
+            Ok((self.statuses()? == expected).then_some(()))
+        })
+        .with_context(|| format!("there are {:?}", self.statuses()))
+    }
+
+    fn metrics(&self, node: &Node) -> Result<String> {
+        self.cluster.curl(&node.machine(), "http://127.0.0.1:9474/metrics")
+    }
+
+    fn explain(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+        let command = [&[self.program.as_str(), "explain", "--kubeconfig", &self.kubeconfig], arguments];
+        let output = self.cluster.nodes()[0].machine().output(&command.concat())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    }
+}
+
+fn status_of(node: &str, interfaces: &[&str]) -> Value {
+    let interfaces: Vec<Value> = interfaces.iter().map(|name| json!({"name": name})).collect();
+    json!({"node": node, "serviceName": "web", "serviceNamespace": "default", "interfaces": interfaces})
+}
+
+#[test]
+fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_changes_nothing() -> Result<()> {
+    let lab = Lab::start(2, BARE_ADVERTISEMENT_YAML)?;
+    let owner = lab.owner()?;
+    let judge = lab.cluster.judge(&[FIRST_VIP])?;
+    judge.wait_answer(FIRST_VIP, A_WHILE)?;
+    lab.cluster.apply_yaml(BAD_POOL_YAML)?;
+
+    let event = lab.wait_event(NAMESPACE, "invalidConfiguration")?;
+    assert_eq!(event["regarding"]["kind"], "IPAddressPool");
+    assert_eq!(event["regarding"]["name"], "primary");
+    assert_eq!(event["type"], "Warning");
+    let note = event["note"].as_str().context("a note")?;
+    assert!(note.contains("10.4.11.0/33") && note.contains("last good configuration"), "{note}");
+    for (name, agent) in &lab.agents {
+        let lines = agent.log().matches("invalid object, the last good configuration stays").count();
+        assert_eq!(lines, 1, "{name} says so once");
+    }
+    let series = r#"announcer_invalid_object{kind="IPAddressPool",namespace="metallb",name="primary"} 1"#;
+    assert!(lab.metrics(owner)?.contains(series), "{}", lab.metrics(owner)?);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(lab.events(NAMESPACE, "invalidConfiguration")?.len(), 1, "one node speaks for all");
+
+    lab.cluster.apply_yaml(POOL_YAML)?;
+    wait::until("the metric's end", A_WHILE, || Ok((!lab.metrics(owner)?.contains(series)).then_some(())))?;
+    let verdict = judge.finish()?;
+    super::assert_one_owner_at_a_time(&verdict, FIRST_VIP, &[owner.mac()]);
+    super::assert_no_answer_lost(&verdict);
+    Ok(())
+}
+
+#[test]
+fn the_status_of_a_service_follows_its_owner_and_goes_with_the_service() -> Result<()> {
+    let mut lab = Lab::start(3, ADVERTISEMENT_YAML)?;
+    let first = lab.owner()?.name().to_owned();
+    lab.wait_statuses(&[status_of(&first, &["eth0"])])?;
+    let event = lab.wait_event("default", "nodeAssigned")?;
+    assert_eq!(event["regarding"]["name"], "web");
+    assert_eq!(event["note"], format!("announcing from node \"{first}\" with protocol \"layer2\""));
+
+    // Handed over, as a drain begins.
+    lab.cluster.kubectl(&["cordon", &first])?;
+    let second = lab.cluster.wait_owner(FIRST_VIP, Some(&first), A_WHILE)?;
+    lab.wait_statuses(&[status_of(&second, &["eth0"])])?;
+
+    // Left behind by a node that is dead.
+    lab.agent_of(&second)?.kill()?;
+    let third = lab.cluster.wait_owner(FIRST_VIP, Some(&second), A_WHILE)?;
+    lab.wait_statuses(&[status_of(&third, &["eth0"])])?;
+    wait::until("three nodeAssigned events, one for each move", A_WHILE, || {
+        Ok((lab.events("default", "nodeAssigned")?.len() == 3).then_some(()))
+    })?;
+
+    lab.cluster.kubectl(&["delete", "service", "web"])?;
+    lab.wait_statuses(&[])
+}
+
+#[test]
+fn a_change_that_moves_nothing_is_no_log_line_no_event_and_no_write_of_a_status() -> Result<()> {
+    let lab = Lab::start(2, ADVERTISEMENT_YAML)?;
+    let owner = lab.owner()?.name().to_owned();
+    lab.wait_statuses(&[status_of(&owner, &["eth0"])])?;
+    lab.wait_event("default", "nodeAssigned")?;
+    // The last announcement of the five leaves 4.4 s after the first.
+    std::thread::sleep(Duration::from_secs(6));
+    let logs = || lab.agents.iter().map(|(_, agent)| agent.log()).collect::<String>();
+    let versions = || -> Result<Vec<Value>> {
+        let statuses = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicel2statuses");
+        let events = "/apis/events.k8s.io/v1/namespaces/default/events";
+        let all = [lab.list(&statuses)?, lab.list(events)?].concat();
+        Ok(all.into_iter().map(|object| object["metadata"]["resourceVersion"].clone()).collect())
+    };
+    let before = (logs(), versions()?);
+    for n in 0..5 {
+        let note = format!("note={n}");
+        lab.cluster.kubectl(&["label", "--overwrite", "service", "web", &note])?;
+        lab.cluster.kubectl(&["label", "--overwrite", "node", &owner, &note])?;
+        let slice = ["-n", "default", "label", "--overwrite", "endpointslice", "web-1", &note];
+        lab.cluster.kubectl(&slice)?;
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let after = (logs(), versions()?);
+    assert_eq!(after.0.strip_prefix(&before.0).unwrap_or(&after.0), "");
+    assert_eq!(after.1, before.1);
+    Ok(())
+}
+
+#[test]
+fn interfaces_that_no_node_has_are_an_event_on_the_service_and_nobody_answers() -> Result<()> {
+    let lab = Lab::start(2, &ADVERTISEMENT_YAML.replace("eth0", "eth9"))?;
+    let event = lab.wait_event("default", "announceFailed")?;
+    assert_eq!(event["type"], "Warning");
+    let note = event["note"].as_str().context("a note")?;
+    assert!(note.starts_with("the interfaces specified by LB IP \"10.4.11.1\" doesn't exist in"), "{note}");
+    assert_eq!(lab.events("default", "announceFailed")?.len(), 1, "one node speaks for all");
+    assert_eq!(lab.cluster.owner(FIRST_VIP)?, None);
+    let (status, story, _) = lab.explain(&["10.4.11.1"])?;
+    println!("{story}");
+    assert_eq!(status, Some(0));
+    assert!(story.contains("is not announced: none of the nodes that may announce it is able to"), "{story}");
+    assert!(story.contains("advertised on eth9"), "{story}");
+    Ok(())
+}
+
+#[test]
+fn explain_tells_the_owner_from_the_api_alone_and_refuses_in_one_line() -> Result<()> {
+    let lab = Lab::start(3, BARE_ADVERTISEMENT_YAML)?;
+    let owner = lab.owner()?.name().to_owned();
+    let told = || -> Result<Option<String>> {
+        let (status, story, _) = lab.explain(&["10.4.11.1"])?;
+        ensure!(status == Some(0), "{story}");
+        Ok(story.contains("could, 2.").then_some(story))
+    };
+    let story = wait::until("a story with two successors", A_WHILE, told)?;
+    println!("{story}");
+    assert!(story.starts_with(&format!("10.4.11.1 is announced by {owner}, since ")), "{story}");
+    assert!(story.lines().all(|line| line.chars().count() <= 100), "{story}");
+    let (_, object, _) = lab.explain(&["10.4.11.1", "-o", "json"])?;
+    let object: Value = serde_json::from_str(&object)?;
+    assert_eq!(object["owner"]["node"], *owner);
+    assert_eq!(object["nodes"].as_array().map(Vec::len), Some(3));
+
+    let (_, story, _) = lab.explain(&["10.4.11.77"])?;
+    assert!(story.starts_with("10.4.11.77 is not announced: no Service of type LoadBalancer"), "{story}");
+    for (arguments, expected, words) in [
+        (&["10.4.11.1", "--namespace", "other"][..], 1, "cannot list IPAddressPools: "),
+        (&["10.4.11"], 2, "invalid IP address"),
+        (&[], 2, "<VIP>"),
+    ] {
+        let (status, _, complaint) = lab.explain(arguments)?;
+        assert_eq!(status, Some(expected), "{arguments:?}: {complaint}");
+        assert!(complaint.contains(words) && complaint.lines().count() == 1, "{arguments:?}: {complaint}");
+    }
+    Ok(())
+}
+
+#[test]
+fn our_own_definitions_serve_as_well_as_metallbs() -> Result<()> {
+    let printed = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "announcer", "--example", "crds"])
+        .output()?;
+    ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let yaml = String::from_utf8(printed.stdout)?;
+    let lab = Lab::start_with(1, ADVERTISEMENT_YAML, |cluster| {
+        let file = cluster.dir().join("crds.yaml");
+        std::fs::write(&file, &yaml)?;
+        cluster.install_crds(&file)
+    })?;
+    let owner = lab.owner()?.name().to_owned();
+    lab.wait_statuses(&[status_of(&owner, &["eth0"])])?;
+    let stored = lab.cluster.kubectl(&["-n", NAMESPACE, "get", "l2advertisement,servicel2status"])?;
+    println!("{stored}");
+    // The bare advertisement, and one with everything, are stored as they were written.
+    lab.cluster.apply_yaml(&BARE_ADVERTISEMENT_YAML.replace("primary", "bare"))?;
+    let path = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/l2advertisements/bare");
+    assert_eq!(lab.cluster.api("GET", &path, None)?["spec"], Value::Null);
+    Ok(())
+}
+
+#[test]
+fn without_the_status_kind_the_agents_announce_all_the_same_and_say_so_once() -> Result<()> {
+    let lab = Lab::start_with(1, BARE_ADVERTISEMENT_YAML, |cluster| {
+        cluster.install_metallb_crds()?;
+        cluster.kubectl(&["delete", "crd", "servicel2statuses.metallb.io"]).map(drop)
+    })?;
+    lab.owner()?;
+    let said = || lab.agents[0].1.log().matches("ServiceL2Status is not written").count();
+    wait::until("a line about the missing kind", A_WHILE, || Ok((said() > 0).then_some(())))?;
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(said(), 1);
+    Ok(())
+}

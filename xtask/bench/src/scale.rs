@@ -1,0 +1,49 @@
+//! What ownership costs as VIPs and nodes grow: deciding, on its own; and against a real API server.
+
+mod api;
+mod decide;
+mod members;
+mod real;
+
+use anyhow::Result;
+
+use crate::report::Section;
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Counts of VIPs.
+    vips: &'static [usize],
+    /// Counts of nodes.
+    nodes: &'static [usize],
+    /// Rounds of each decision.
+    rounds: usize,
+    /// Seconds during which nothing moves.
+    quiet: u64,
+    /// VIPs that a dead node leaves behind, and how often it dies.
+    dead: (usize, usize),
+    /// VIPs of the agent that is weighed.
+    weighed: usize,
+}
+
+impl Effort {
+    /// Everything, or a little.
+    pub fn new(quick: bool) -> Self {
+        if quick {
+            let (vips, nodes): (&[usize], &[usize]) = (&[1, 100], &[3]);
+            Self { vips, nodes, rounds: 10, quiet: 10, dead: (100, 1), weighed: 100 }
+        } else {
+            let (vips, nodes): (&[usize], &[usize]) = (&[1, 100, 1_000, 5_000], &[3, 30, 100]);
+            Self { vips, nodes, rounds: 50, quiet: 30, dead: (1_000, 3), weighed: 5_000 }
+        }
+    }
+}
+
+/// Measures all of it.
+pub fn run(effort: Effort) -> Result<Vec<Section>> {
+    let decided = decide::run(effort);
+    let mut sections = vec![decided];
+    sections.push(api::run(effort)?);
+    sections.extend(real::run(effort)?);
+    Ok(sections)
+}

@@ -1,0 +1,144 @@
+//! What the API server has to bear while nothing moves, by the count of VIPs and nodes.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd as _,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use announcer::{election::Leases, kube::connect};
+use announcer_tests::{Cluster, Mode};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Effort,
+    members::{self, demand},
+};
+use crate::{
+    progress::Progress,
+    report::{Cell, Section},
+};
+
+/// How long all VIPs may take to be claimed.
+const SETTLE: Duration = Duration::from_secs(240);
+
+/// The table.
+pub fn run(effort: Effort) -> Result<Section> {
+    let cluster = Cluster::builder().nodes(1).mode(Mode::Tcx).api_only().start()?;
+    let rows = in_control_plane(&cluster, || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let rows = runtime.block_on(measure(&cluster, effort));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        rows
+    })?;
+    Ok(Section {
+        id: "api",
+        title: "Writes to the API server while nothing moves".to_owned(),
+        notes: vec![
+            "Counted by the API server itself (apiserver_request_total of Leases, less what it writes of its own accord). The nodes \
+             are elections without kernels, each with its own connections. Claimed: until every VIP had an owner, from the \
+             moment it was wanted; all of it runs on the same CPUs."
+                .to_owned(),
+        ],
+        columns: ["", "writes/s", "per node and second", "claimed after, s"].map(str::to_owned).to_vec(),
+        rows,
+    })
+}
+
+/// Runs `work` in a thread that is in the network namespace of the API server.
+pub fn in_control_plane<T: Send>(cluster: &Cluster, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let namespace = std::fs::File::open(cluster.control_plane().netns_path())?;
+    thread::scope(|scope| {
+        let enter = move || {
+            rustix::thread::move_into_link_name_space(
+                namespace.as_fd(),
+                Some(rustix::thread::LinkNameSpaceType::Network),
+            )?;
+            work()
+        };
+        scope.spawn(enter).join().map_err(|_| anyhow!("it has panicked"))?
+    })
+}
+
+type Row = (String, Vec<Cell>);
+
+async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
+    let quiet = Duration::from_secs(effort.quiet);
+    let progress = Progress::start("scale: api", effort.nodes.len() * effort.vips.len());
+    let background = writes_within(cluster, quiet).await?;
+    let (mut rows, mut round) = (Vec::new(), 0);
+    for nodes in effort.nodes {
+        let namespace = format!("scale-{nodes}");
+        cluster.kubectl(&["create", "namespace", &namespace])?;
+        let (demands, demanded) = watch::channel(Arc::new(demand(0, *nodes)));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut members = JoinSet::new();
+        for number in 0..*nodes {
+            let clients = connect(Some(&cluster.kubeconfig())).await?;
+            let leases = Leases::new(clients.leases, &namespace);
+            members.spawn(members::live(number, leases, demanded.clone(), tell.clone()));
+        }
+        drop(demanded);
+        let mut held = BTreeMap::new();
+        for vips in effort.vips {
+            progress.round(round);
+            round += 1;
+            let begun = Instant::now();
+            demands.send_replace(Arc::new(demand(*vips, *nodes)));
+            let all = async {
+                while held.values().sum::<usize>() < *vips {
+                    let (number, count) = told.recv().await.context("members")?;
+                    held.insert(number, count);
+                    progress.tell(&format!("{} of {vips} VIPs have an owner", held.values().sum::<usize>()));
+                }
+                anyhow::Ok(())
+            };
+            timeout(SETTLE, all)
+                .await
+                .with_context(|| format!("{nodes} nodes did not claim {vips} VIPs"))??;
+            let claimed = begun.elapsed().as_secs_f64();
+            sleep(Duration::from_secs(5)).await;
+            let writes = (writes_within(cluster, quiet).await? - background).max(0.0);
+            rows.push((
+                format!("{nodes} nodes, {vips} VIPs"),
+                vec![
+                    Cell::number("writes_per_s", writes, 2),
+                    Cell::number("per_node_per_s", writes / *nodes as f64, 3),
+                    Cell::number("claimed_s", claimed, 1),
+                ],
+            ));
+        }
+        drop(demands);
+        members.shutdown().await;
+    }
+    Ok(rows)
+}
+
+/// Writes of Leases per second, over so long.
+async fn writes_within(cluster: &Cluster, span: Duration) -> Result<f64> {
+    let (before, start) = (writes(cluster)?, Instant::now());
+    sleep(span).await;
+    Ok((writes(cluster)? - before) / start.elapsed().as_secs_f64())
+}
+
+fn writes(cluster: &Cluster) -> Result<f64> {
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"])?;
+    let ours = |line: &&str| {
+        line.starts_with("apiserver_request_total{")
+            && line.contains("resource=\"leases\"")
+            && ["POST", "PUT", "PATCH", "DELETE"]
+                .iter()
+                .any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+    };
+    let values = metrics.lines().filter(ours).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    let values: Vec<f64> = values.collect();
+    ensure!(!values.is_empty(), "the API server counts no writes of Leases");
+    Ok(values.iter().sum())
+}
