@@ -80,6 +80,8 @@ fn perform(stage: Stage) -> Result<()> {
                     "xtask",
                     "--package",
                     "announcer-tests",
+                    "--package",
+                    "announcer-sim",
                     "--lib",
                     "--bins",
                 ])

@@ -1,7 +1,14 @@
 //! The thin rim of the election: lists, watches and writes Leases, each request with a deadline, none retried
 //! behind the machine's back.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -22,6 +29,9 @@ use super::{
 
 /// How long a request may take. Well below D − M, so that several fit into one lease.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
+/// the API server makes no write for somebody who has gone. Two still fit into one lease.
+const LONG_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the server keeps one watch open: a half-open connection is noticed after little more than this.
 const WATCH_SECONDS: u32 = 25;
 const WATCH_GRACE: Duration = Duration::from_secs(5);
@@ -34,7 +44,19 @@ pub struct Leases {
     /// The same, read as bare JSON: a Lease with a field that nobody here can hold (a year 9999, say) must not hide the
     /// others.
     bare: Api<DynamicObject>,
+    patience: Arc<Patience>,
+    told: Arc<Told>,
 }
+
+/// How long the API server is given for a write at present.
+#[derive(Debug, Default)]
+struct Patience {
+    is_long: AtomicBool,
+}
+
+/// The failures that were told of, by Lease and whether it was to be written: each once, until it is over.
+#[derive(Debug, Default)]
+struct Told(Mutex<BTreeMap<(String, bool), String>>);
 
 impl Leases {
     /// `client` must not retry by itself (`default_retry = false`): the machine has to know every attempt.
@@ -43,6 +65,8 @@ impl Leases {
         Self {
             api: Api::namespaced(client.clone(), namespace),
             bare: Api::namespaced_with(client, namespace, &kind),
+            patience: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -53,17 +77,33 @@ impl Leases {
             Request::Put(record) | Request::Delete(record) => record.name(),
             Request::Probe(_) | Request::Challenge => return Answer::Lost,
         };
-        match timeout(REQUEST_TIMEOUT, self.send(&name, request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                let answer = classify(&error);
-                if matches!(answer, Answer::Refused | Answer::Lost) {
-                    warn!(lease = %name, error = %error, "API server did not take a lease request");
+        let is_write = !matches!(request, Request::Get(_));
+        let limit = if is_write { self.patience.limit() } else { REQUEST_TIMEOUT };
+        let begun = Instant::now();
+        match timeout(limit, self.send(&name, request)).await {
+            Ok(outcome) => {
+                if is_write {
+                    self.patience.answered(begun.elapsed());
+                }
+                let answer = outcome.unwrap_or_else(|error| {
+                    let answer = classify(&error);
+                    if matches!(answer, Answer::Refused | Answer::Lost) && self.told.is_news(&name, is_write, &words(&error)) {
+                        warn!(lease = %name, error = words(&error), "API server did not take a lease request");
+                    }
+                    answer
+                });
+                if !matches!(answer, Answer::Refused | Answer::Lost) && self.told.is_over(&name, is_write) {
+                    info!(lease = %name, "API server takes lease requests again");
                 }
                 answer
             }
             Err(_) => {
-                warn!(lease = %name, after_ms = REQUEST_TIMEOUT.as_millis() as u64, "API server did not answer a lease request");
+                if is_write {
+                    self.patience.ran_out();
+                }
+                if self.told.is_news(&name, is_write, "no answer") {
+                    warn!(lease = %name, after_ms = limit.as_millis() as u64, "API server did not answer a lease request");
+                }
                 Answer::Lost
             }
         }
@@ -214,6 +254,43 @@ impl Leases {
     }
 }
 
+impl Patience {
+    fn limit(&self) -> Duration {
+        if self.is_long.load(Ordering::Relaxed) { LONG_TIMEOUT } else { REQUEST_TIMEOUT }
+    }
+
+    fn ran_out(&self) {
+        self.is_long.store(true, Ordering::Relaxed);
+    }
+
+    /// An answer that came soon is one of a server that is well again.
+    fn answered(&self, after: Duration) {
+        if after < REQUEST_TIMEOUT / 2 {
+            self.is_long.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Told {
+    fn is_news(&self, lease: &str, is_write: bool, words: &str) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert((lease.to_owned(), is_write), words.to_owned()).is_none_or(|before| before != words)
+    }
+
+    fn is_over(&self, lease: &str, is_write: bool) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.remove(&(lease.to_owned(), is_write)).is_some()
+    }
+}
+
+/// What an operator can use of an error: the server's own words, without the object around them.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} {}: {}", status.code, status.reason, status.message),
+        other => other.to_string(),
+    }
+}
+
 enum Position {
     /// A list is next; `said`: what went wrong with the last one.
     Start { said: Option<String> },
@@ -261,5 +338,32 @@ fn classify(error: &kube::Error) -> Answer {
             _ => Answer::Lost,
         },
         _ => Answer::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_let_one_write_down_is_given_longer_until_it_answers_soon() {
+        let patience = Patience::default();
+        assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+        patience.ran_out();
+        patience.answered(Duration::from_secs(4));
+        assert_eq!(patience.limit(), LONG_TIMEOUT);
+        patience.answered(Duration::from_millis(20));
+        assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_until_it_is_another_or_over() {
+        let told = Told::default();
+        assert!(told.is_news("session-a", true, "500"));
+        assert!(!told.is_news("session-a", true, "500"));
+        assert!(!told.is_over("session-a", false), "reads never failed");
+        assert!(told.is_news("session-a", true, "403"));
+        assert!(told.is_over("session-a", true) && !told.is_over("session-a", true));
+        assert!(told.is_news("session-a", true, "403"));
     }
 }

@@ -5,6 +5,7 @@ mod layer;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub(in crate::report) use layer::LineLayer;
@@ -26,11 +27,36 @@ pub enum LogFormat {
 #[error("can't start logging")]
 pub struct LogError(#[source] tracing_subscriber::util::TryInitError);
 
+/// Lines that wait for whoever reads standard output. When it has stopped to read, the newest are lost, and counted: a log
+/// must not hold up a renewal.
+const WAITING_LINES: usize = 8_192;
+
+/// Writes what is still waiting when it is dropped.
+#[must_use = "the last lines are lost without it"]
+#[derive(Debug)]
+pub struct Log {
+    lost: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Counts lines that nobody took.
+    pub fn lost(&self) -> ErrorCounter {
+        self.lost.clone()
+    }
+}
+
 /// Logs to standard output from now on, for the whole process. `level` is for this crate; its dependencies speak from
 /// `warn` up only, or they would drown it.
-pub fn init(format: LogFormat, level: LevelFilter) -> Result<(), LogError> {
-    let layer = LineLayer::new(format, jiff::Timestamp::now, std::io::stdout);
-    tracing_subscriber::registry().with(layer).with(filter(level)).try_init().map_err(LogError)
+pub fn init(format: LogFormat, level: LevelFilter) -> Result<Log, LogError> {
+    let (lines, writer) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .finish(std::io::stdout());
+    let lost = lines.error_counter();
+    let layer = LineLayer::new(format, jiff::Timestamp::now, lines);
+    tracing_subscriber::registry().with(layer).with(filter(level)).try_init().map_err(LogError)?;
+    Ok(Log { lost, _writer: writer })
 }
 
 fn filter(level: LevelFilter) -> Targets {

@@ -80,6 +80,7 @@ struct State {
     /// `None` before the first view of the cluster.
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
+    log_lines_lost: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     gratuitous: BTreeMap<Vip, u64>,
     /// Over all VIPs, forgotten ones too: a counter never falls.
@@ -109,6 +110,11 @@ impl Metrics {
     /// Kubernetes events that were not written, since the start.
     pub fn set_events_lost(&self, count: u64) {
         self.with(|state| state.events_lost = count);
+    }
+
+    /// Log lines that nobody took, since the start.
+    pub fn set_log_lines_lost(&self, count: u64) {
+        self.with(|state| state.log_lines_lost = count);
     }
 
     /// Counts a finished write to a Lease.

@@ -17,9 +17,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(15);
 pub(crate) const DEADLINE: Duration = Duration::from_millis(13_500);
 /// M, in which the kernel is silent already, then the turn of an observer, the write, the rank's turn, the claim.
 pub(crate) const LAPSE: Duration = Duration::from_secs(4);
-/// D after the last renewal, then the turn of an observer, the write, the rank's turn, the claim: without a judge's
-/// patience, on two busy cores.
-pub(crate) const FAILOVER: Duration = Duration::from_secs(17);
+/// D after the last renewal, then the turn of an observer, the write, three probes, the claim: on two busy cores.
+pub(crate) const FAILOVER: Duration = Duration::from_secs(18);
 
 /// A judge at work.
 pub(crate) struct Watch<'l> {

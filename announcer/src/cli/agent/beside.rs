@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
+use tracing::warn;
 
 use super::turn::Agent;
 use crate::{
@@ -31,6 +32,8 @@ pub(super) struct Beside {
     unanswered: BTreeSet<(Vip, LinkId)>,
     stranded: BTreeSet<Vip>,
     stranded_due: Instant,
+    /// Nodes whose settings differ from ours.
+    mixed: BTreeSet<String>,
 }
 
 impl Beside {
@@ -43,6 +46,7 @@ impl Beside {
             unanswered: BTreeSet::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
+            mixed: BTreeSet::new(),
         }
     }
 }
@@ -54,9 +58,11 @@ impl Agent {
             self.tell_invalid();
             self.tell_statuses();
             self.tell_stranded();
+            self.tell_mixed();
         }
         self.tell_unanswered();
         self.metrics.set_events_lost(self.beside.events.lost());
+        self.metrics.set_log_lines_lost(self.log_lost.dropped_lines() as u64);
     }
 
     /// This node took an address.
@@ -121,6 +127,31 @@ impl Agent {
             self.tell_services(*vip, &Notice::AnnounceFailed);
         }
         self.beside.stranded = now;
+    }
+
+    /// Nodes that do not act as we do when the API server is away, or let themselves be fenced in another way: the weaker of
+    /// two promises is what the cluster has.
+    fn tell_mixed(&mut self) {
+        let view = self.machine.view();
+        let Some(ours) = view.session(&self.node).map(|seen| &seen.session) else { return };
+        let mut mixed = BTreeSet::new();
+        for session in view.sessions.values().map(|seen| &seen.session) {
+            let Some(holder) = &session.holder else { continue };
+            if (&session.on_api_loss, &session.fencing) == (&ours.on_api_loss, &ours.fencing) {
+                continue;
+            }
+            if !self.beside.mixed.contains(&holder.node) {
+                warn!(
+                    node = self.node,
+                    other = holder.node,
+                    ours = format!("--on-api-loss={} --fencing={}", ours.on_api_loss, ours.fencing),
+                    theirs = format!("--on-api-loss={} --fencing={}", session.on_api_loss, session.fencing),
+                    "nodes of one cluster have different settings"
+                );
+            }
+            mixed.insert(holder.node.clone());
+        }
+        self.beside.mixed = mixed;
     }
 
     fn tell_statuses(&mut self) {

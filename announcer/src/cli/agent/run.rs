@@ -28,7 +28,7 @@ use crate::{
         health::Health,
         http::{Pages, Server},
         l2_status::Author,
-        log,
+        log::{self, Log},
         metrics::Metrics,
     },
     vocabulary::{BootNs, Link},
@@ -43,19 +43,19 @@ const WEDGED: Duration = Duration::from_secs(30);
 const SUMMARY_HEADSTART: Duration = Duration::from_secs(597);
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    log::init(args.log_format, args.log_level)?;
+    let log = log::init(args.log_format, args.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(start(args));
+    let result = runtime.block_on(start(args, &log));
     // Whatever still waits for the network must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn start(args: Args) -> anyhow::Result<()> {
+async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
     let excludes = Excludes::new(args.exclude_interfaces.iter().filter(|pattern| !pattern.is_empty()))
         .context("--exclude-interfaces")?;
     let holder = node::holder(&args.node_name, &args.boot_id_file)?;
@@ -122,6 +122,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
         demand: None,
         said: Said::default(),
         followed: None,
+        log_lost: log.lost(),
         pauses: PauseWatch::new(),
     };
     agent.run(links, snapshots, came_back).await

@@ -16,6 +16,7 @@ use tokio::{
     time::sleep_until,
 };
 use tracing::{info, warn};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{OnShutdown, beside::Beside, state::Said};
 use crate::{
@@ -84,6 +85,8 @@ pub(super) struct Agent {
     /// What the kernel matches, for the demand and the links that are known; `None`: one of them has changed.
     pub(super) followed: Option<Target>,
     pub(super) beside: Beside,
+    /// Log lines that nobody took.
+    pub(super) log_lost: ErrorCounter,
     pub(super) pauses: PauseWatch,
 }
 

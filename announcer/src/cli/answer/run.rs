@@ -44,7 +44,7 @@ const CONFLICTS: Duration = Duration::from_millis(200);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    log::init(args.log_format, args.log_level)?;
+    let _log = log::init(args.log_format, args.log_level)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -27,28 +27,29 @@ impl Metrics {
     /// The text of one scrape; the time left to the deadline is as of `now`.
     pub fn render(&self, now: BootNs) -> String {
         let kernel = (self.kernel)();
-        let scrape =
-            self.with(|state| {
-                let State {
-                    ownership,
-                    invalid_objects,
-                    events_lost,
-                    lease_writes,
-                    gratuitous,
-                    gratuitous_total,
-                } = state;
-                Scrape {
-                    node: self.node.clone(),
-                    now,
-                    kernel,
-                    ownership: ownership.clone(),
-                    invalid_objects: invalid_objects.clone(),
-                    events_lost: *events_lost,
-                    lease_writes: lease_writes.clone(),
-                    gratuitous: gratuitous.clone(),
-                    gratuitous_total: *gratuitous_total,
-                }
-            });
+        let scrape = self.with(|state| {
+            let State {
+                ownership,
+                invalid_objects,
+                events_lost,
+                log_lines_lost,
+                lease_writes,
+                gratuitous,
+                gratuitous_total,
+            } = state;
+            Scrape {
+                node: self.node.clone(),
+                now,
+                kernel,
+                ownership: ownership.clone(),
+                invalid_objects: invalid_objects.clone(),
+                events_lost: *events_lost,
+                log_lines_lost: *log_lines_lost,
+                lease_writes: lease_writes.clone(),
+                gratuitous: gratuitous.clone(),
+                gratuitous_total: *gratuitous_total,
+            }
+        });
         let mut registry = Registry::default();
         registry.register_collector(Box::new(scrape));
         let mut text = String::new();
@@ -67,6 +68,7 @@ struct Scrape {
     ownership: Ownership,
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
+    log_lines_lost: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     gratuitous: BTreeMap<Vip, u64>,
     gratuitous_total: u64,
@@ -105,6 +107,8 @@ impl Scrape {
         to.gauge("announcer_invalid_object", help, which)?;
         let help = "Kubernetes events that did not fit the queue, or that the API server did not take";
         to.counter("announcer_events_lost", help, [(vec![], self.events_lost)])?;
+        let help = "Log lines that nobody took in time";
+        to.counter("announcer_log_lines_lost", help, [(vec![], self.log_lines_lost)])?;
         let writes = self.lease_writes.iter().map(|((kind, outcome), count)| {
             (vec![("kind", kind.label().to_owned()), ("outcome", outcome.label().to_owned())], *count)
         });
