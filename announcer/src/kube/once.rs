@@ -17,10 +17,18 @@ use super::{
 
 /// A kind that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot list {kind}s: {}", words(source))]
+#[error("cannot list {kind}s: {}", words(error))]
 pub struct ReadError {
     kind: &'static str,
-    source: Box<kube::Error>,
+    /// No `source`: its innermost cause is in the words already.
+    error: Box<kube::Error>,
+}
+
+impl ReadError {
+    /// What became of a list of this kind.
+    pub fn new(kind: &'static str, error: kube::Error) -> Self {
+        Self { kind, error: Box::new(error) }
+    }
 }
 
 /// The cluster as it is now; pools and advertisements of `namespace` only. As after a restart of an agent: what is
@@ -48,7 +56,7 @@ async fn list<K: Resource + Clone + DeserializeOwned + Debug>(
     update: fn(Event<K>) -> Update,
 ) -> Result<(), ReadError> {
     let listed = api.list(&ListParams::default()).await;
-    for object in listed.map_err(|source| ReadError { kind, source: Box::new(source) })? {
+    for object in listed.map_err(|error| ReadError::new(kind, error))? {
         world.on(update(Event::Apply(object)));
     }
     Ok(())

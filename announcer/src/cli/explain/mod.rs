@@ -5,7 +5,6 @@ mod table;
 
 use std::{io::Write as _, net::IpAddr};
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::cluster::Cluster;
@@ -56,7 +55,8 @@ async fn read(args: &Args) -> anyhow::Result<story::Story> {
     let (namespace, options) = (&args.cluster.namespace, args.cluster.options());
     let clients = kube::connect(args.cluster.kubeconfig.as_deref()).await?;
     let snapshot = kube::read(&clients.watch, namespace).await?;
-    let leases = Leases::new(clients.leases, namespace).read().await.context("cannot list Leases")?;
+    let leases = Leases::new(clients.leases, namespace).read().await;
+    let leases = leases.map_err(|error| kube::ReadError::new("Lease", error))?;
     let vip = Vip::new(args.vip);
     Ok(story::tell(&snapshot, &options, &leases, args.failback, vip, Timestamp::now()))
 }

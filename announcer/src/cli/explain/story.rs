@@ -1,6 +1,6 @@
 //! The story of one address: pure, from a Snapshot and the Leases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -73,6 +73,8 @@ struct Leases<'a> {
     /// By node.
     sessions: BTreeMap<&'a str, (&'a Session, Option<Timestamp>)>,
     claims: BTreeMap<Vip, (&'a Claim, Option<Timestamp>)>,
+    /// Who holds the address of the story.
+    owner: Option<Owner>,
 }
 
 pub(super) fn tell(
@@ -85,27 +87,32 @@ pub(super) fn tell(
 ) -> Story {
     let explanation = policy::explain(snapshot, options, vip);
     let demand = policy::demand(snapshot, options);
-    let leases = Leases::read(written);
+    let leases = Leases::read(written, vip);
     let live = leases.live();
     let mut claims = leases.states();
-    let owner = leases.owner(vip);
     let verdict = choose(&demand, &live, &claims, Moves { failback, unready: true }).remove(&vip);
     let ranked = successors(&demand, live.clone(), &mut claims, failback, vip);
-    let nodes = nodes(snapshot, &explanation, &demand, &leases, owner.as_ref(), &ranked, vip, now);
+    let names = snapshot.nodes.keys().cloned();
+    let nodes = demand
+        .vips
+        .get(&vip)
+        .map(|wanted| nodes(wanted, &explanation, &leases, &ranked, now, names))
+        .unwrap_or_default();
     let (services, advertisements) = asked_by(&explanation);
     let mut notes = notes(snapshot, &explanation);
     if let Some((claim, _)) = leases.claims.get(&vip)
-        && let (None, Some(holder)) = (&owner, &claim.holder)
+        && let (None, Some(holder)) = (&leases.owner, &claim.holder)
     {
         notes.push(format!("the claim of {holder} is void: its session was fenced or is gone"));
     }
     if let Some(Verdict::HandOver { to, why } | Verdict::GiveUp { to: Some(to), why }) = &verdict {
         notes.push(format!("its owner is about to hand it over to {to}: {why}"));
     }
-    let because = owner.is_none().then(|| nobody_because(snapshot, &explanation, &demand, &ranked, vip));
+    let because =
+        leases.owner.is_none().then(|| nobody_because(snapshot, &explanation, &demand, &ranked, vip));
     Story {
         ip: vip.to_string(),
-        owner,
+        owner: leases.owner,
         not_announced_because: because,
         pool: explanation.pool.as_ref().map(ToString::to_string),
         advertisements,
@@ -118,7 +125,7 @@ pub(super) fn tell(
 // === impl Leases ===
 
 impl<'a> Leases<'a> {
-    fn read(written: &'a [Written]) -> Self {
+    fn read(written: &'a [Written], vip: Vip) -> Self {
         let (mut sessions, mut claims) = (BTreeMap::new(), BTreeMap::new());
         for (record, at) in written {
             match record {
@@ -130,7 +137,9 @@ impl<'a> Leases<'a> {
                 }
             }
         }
-        Self { sessions, claims }
+        let mut leases = Self { sessions, claims, owner: None };
+        leases.owner = leases.owner_of(vip);
+        leases
     }
 
     /// As the agents see them: alive until fenced.
@@ -159,7 +168,7 @@ impl<'a> Leases<'a> {
         self.claims.iter().map(|(vip, (claim, _))| (*vip, state(claim))).collect()
     }
 
-    fn owner(&self, vip: Vip) -> Option<Owner> {
+    fn owner_of(&self, vip: Vip) -> Option<Owner> {
         let (claim, since) = self.claims.get(&vip)?;
         let (node, epoch) = (self.valid_holder(claim)?.to_owned(), claim.session_epoch);
         Some(Owner { node, epoch, since: *since, moves: claim.transitions })
@@ -185,25 +194,22 @@ fn successors(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one pass over all that is known")]
+/// Every node's part in it.
 fn nodes(
-    snapshot: &Snapshot,
+    wanted: &VipDemand,
     explanation: &Explanation,
-    demand: &Demand,
     leases: &Leases<'_>,
-    owner: Option<&Owner>,
     ranked: &[String],
-    vip: Vip,
     now: Timestamp,
+    names: impl Iterator<Item = String>,
 ) -> Vec<NodeStory> {
-    let Some(wanted) = demand.vips.get(&vip) else { return Vec::new() };
-    let story = |node: &String| {
-        let candidate = wanted.candidates.get(node);
-        let rank = ranked.iter().position(|ranked| ranked == node).map(|place| place + 1);
+    let story = |node: String| {
+        let candidate = wanted.candidates.get(&node);
+        let rank = ranked.iter().position(|ranked| *ranked == node).map(|place| place + 1);
         let session = leases.sessions.get(node.as_str());
-        let owns = owner.is_some_and(|owner| owner.node == *node);
+        let owns = leases.owner.as_ref().is_some_and(|owner| owner.node == node);
         let cannot = candidate.map_or_else(
-            || Some(refusal(explanation, node).to_owned()),
+            || Some(refusal(explanation, &node).to_owned()),
             |candidate| unable(&candidate.interfaces, session.map(|(session, _)| *session)),
         );
         let (role, why) = match cannot {
@@ -219,15 +225,10 @@ fn nodes(
                 (Role::Could, health + &state(session, now))
             }
         };
-        NodeStory {
-            node: node.clone(),
-            role,
-            rank: rank.filter(|_| role == Role::Could),
-            weight: candidate.map(|candidate| candidate.weight),
-            why,
-        }
+        let weight = candidate.map(|candidate| candidate.weight);
+        NodeStory { node, role, rank: rank.filter(|_| role == Role::Could), weight, why }
     };
-    let mut nodes: Vec<NodeStory> = snapshot.nodes.keys().map(story).collect();
+    let mut nodes: Vec<NodeStory> = names.map(story).collect();
     nodes.sort_by_key(|node| (node.role, node.rank.unwrap_or(usize::MAX), node.node.clone()));
     nodes
 }
@@ -246,7 +247,7 @@ fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> 
     if session.links.iter().any(|link| interfaces.select(link)) {
         return None;
     }
-    let names = |names: &std::collections::BTreeSet<String>| match names.is_empty() {
+    let names = |names: &BTreeSet<String>| match names.is_empty() {
         true => "none".to_owned(),
         false => names.iter().cloned().collect::<Vec<_>>().join(", "),
     };
