@@ -90,6 +90,10 @@ impl Machine {
             | Input::Changed(_)
             | Input::Deleted(_)
             | Input::Spoke => {
+                // The others had as little chance to renew as we had to hear of it, and we may be back before them.
+                if self.silence.lost && self.silence.word + self.times.renew <= now {
+                    self.view.restart_timers(now);
+                }
                 self.silence.word = now;
                 self.silence.lost = false;
                 self.silence.rivals.clear();

@@ -189,8 +189,7 @@ impl Machine {
             proven,
             failed: 0,
         });
-        let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
-        *epoch = (*epoch).max(session.epoch);
+        self.held_sessions.entry(session.uid.clone()).or_default().insert(session.epoch);
         self.remembered = self.remembered.max(session.epoch);
         if !adopted {
             self.target.held.clear();
