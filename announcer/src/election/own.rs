@@ -165,6 +165,10 @@ impl Machine {
         if self.earned <= now && deadline > now {
             self.view.restart_timers(now);
         }
+        if self.target.deadline > self.earned {
+            // Nothing was seen of the claims while rounds of probes spoke for us.
+            self.held_on_until = Some(now);
+        }
         // Of an attempt that was proven late nothing is left, and the renewal that follows is yet to come.
         self.target.deadline =
             if self.is_holding(now) { deadline.max(self.target.deadline) } else { deadline };
