@@ -50,13 +50,16 @@ pub enum Event {
     Thaw(u64),
 }
 
+/// What is to happen, by time and number: to which host, in which of its lives.
+type Queue = BTreeMap<(u64, u64), Box<(usize, u64, Event)>>;
+
 pub struct World {
     pub rng: Rng,
     pub now: u64,
     /// When this round of faults, recovery and quiet began.
     pub round_at: u64,
     rounds: u64,
-    queue: BTreeMap<(u64, u64), Box<(usize, u64, Event)>>,
+    queue: Queue,
     events: u64,
     pub setting: Setting,
     pub weather: Weather,
