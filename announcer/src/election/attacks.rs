@@ -465,6 +465,25 @@ fn a_silent_session_is_fenced_after_its_lease_and_no_earlier() {
     assert_eq!(cluster.answering(), ["b"]);
 }
 
+/// Found by simulation: its lease is still good and its requests are on their way, and what it has not heard was the
+/// server's silence.
+#[test]
+fn an_observer_that_has_had_no_word_of_the_api_server_lately_fences_nobody() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (_, renewal) = cluster.until_it_sends("a");
+    cluster.commit(&renewal);
+    cluster.node("a").cut = true;
+    let silent = cluster.now;
+    cluster.run(3_400);
+    let (token, renewal) = cluster.until_it_sends("b");
+    let answer = cluster.commit(&renewal);
+    cluster.answer("b", token, answer);
+    cluster.run(silent + 16_500 - cluster.now);
+    assert!(cluster.target("b").deadline > at(cluster.now), "its own lease is good");
+    let fences = |(_, request): &(super::Token, Request)| matches!(request, Request::Put(Record::Session(session)) if session.name == "session-a");
+    assert!(!cluster.node("b").out.iter().any(fences));
+}
+
 #[test]
 fn an_observer_that_was_cut_off_itself_starts_to_wait_anew() {
     let mut cluster = Cluster::settled(&["a", "b"]);

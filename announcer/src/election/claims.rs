@@ -113,7 +113,8 @@ impl Machine {
             if current == Some(&claim.session_uid) {
                 return true;
             }
-            self.held_sessions.get(&claim.session_uid).is_some_and(|epoch| claim.session_epoch <= *epoch)
+            let last = self.held_sessions.get(&claim.session_uid).and_then(BTreeSet::last);
+            last.is_some_and(|epoch| claim.session_epoch <= *epoch)
         };
         claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
     }
@@ -340,14 +341,16 @@ impl Machine {
     /// Whether a void claim's owner may be cut off from the API server and answer on: it does not know that it was
     /// fenced, and holds. As long as it is heard, it keeps the VIP.
     fn may_be_held_on(&self, claim: &Claim) -> bool {
-        let Some(node) = claim.holder.as_ref().filter(|node| **node != self.me.holder.node) else {
-            return false;
-        };
+        let Some(node) = claim.holder.as_ref() else { return false };
+        if *node == self.me.holder.node {
+            // Another machine of our name may have taken it.
+            let held = self.held_sessions.get(&claim.session_uid);
+            return !self.settings.strict
+                && !held.is_some_and(|epochs| epochs.contains(&claim.session_epoch));
+        }
         match self.view.session(node).map(|seen| &seen.session).filter(|s| s.uid == claim.session_uid) {
-            // A session that is held again was silenced by its own agent first.
-            Some(session) => {
-                session.holder.is_none() && session.on_api_loss != "fence" && session.fencing != "strict"
-            }
+            // Also if it is held again: maybe by another machine of that name, and not by the one that answers.
+            Some(session) => session.on_api_loss != "fence" && session.fencing != "strict",
             None => !self.settings.strict,
         }
     }

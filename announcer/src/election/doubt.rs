@@ -44,7 +44,8 @@ impl Machine {
 
     /// Reads claims of ours that the watch has not confirmed lately, and gives entries away while there is time.
     pub(super) fn doubt_claims(&mut self, now: BootNs) {
-        if self.holds() && self.is_holding(now) {
+        // Held on to by rounds of probes, though the lease may not be over yet.
+        if self.holds() && self.target.deadline > self.earned.max(now) {
             return;
         }
         let held: Vec<Vip> = self.target.held.iter().copied().collect();

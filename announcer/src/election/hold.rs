@@ -81,6 +81,11 @@ impl Machine {
         self.target.session.is_some() && self.earned <= now && self.target.deadline > now
     }
 
+    /// Whether we have had word of the API server lately: whoever has not may not call another's silence its own.
+    pub(super) fn is_in_touch(&self, now: BootNs) -> bool {
+        !self.silence.lost && self.silence.word + self.times.renew * 6 / 5 > now
+    }
+
     /// Takes note of what this says of the API server itself.
     pub(super) fn listen(&mut self, now: BootNs, input: &Input) {
         match input {
@@ -90,6 +95,10 @@ impl Machine {
             | Input::Changed(_)
             | Input::Deleted(_)
             | Input::Spoke => {
+                // The others had as little chance to renew as we had to hear of it, and we may be back before them.
+                if self.silence.lost && self.silence.word + self.times.renew <= now {
+                    self.view.restart_timers(now);
+                }
                 self.silence.word = now;
                 self.silence.lost = false;
                 self.silence.rivals.clear();

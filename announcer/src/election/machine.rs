@@ -291,9 +291,8 @@ pub struct Machine {
     pub(super) not_before: BTreeMap<String, BootNs>,
     /// Fenced sessions of deleted nodes, VIPs that nobody wants: since when.
     pub(super) useless_since: BTreeMap<String, BootNs>,
-    /// Sessions that this very boot has held, and up to which epoch: claims bound to them are ours to renew or
-    /// release.
-    pub(super) held_sessions: BTreeMap<String, u64>,
+    /// Sessions that this very boot has held, and under which epochs: claims bound to them are ours to renew or release.
+    pub(super) held_sessions: BTreeMap<String, BTreeSet<u64>>,
     pub(super) outstanding: BTreeMap<Token, (String, Purpose)>,
     pub(super) changes: VecDeque<Change>,
     requests: Vec<(Token, Request)>,
@@ -317,7 +316,11 @@ impl Machine {
             own: Own::Unknown,
             synced: false,
             remembered: inherited.session.as_ref().map_or(0, |(_, epoch)| *epoch),
-            held_sessions: inherited.session.iter().cloned().collect(),
+            held_sessions: inherited
+                .session
+                .iter()
+                .map(|(uid, epoch)| (uid.clone(), [*epoch].into()))
+                .collect(),
             target: inherited,
             earned: BootNs::NONE,
             silence: Silence::default(),

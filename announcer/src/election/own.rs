@@ -165,6 +165,10 @@ impl Machine {
         if self.earned <= now && deadline > now {
             self.view.restart_timers(now);
         }
+        if self.target.deadline > self.earned {
+            // Nothing was seen of the claims while rounds of probes spoke for us.
+            self.held_on_until = Some(now);
+        }
         // Of an attempt that was proven late nothing is left, and the renewal that follows is yet to come.
         self.target.deadline =
             if self.is_holding(now) { deadline.max(self.target.deadline) } else { deadline };
@@ -189,8 +193,7 @@ impl Machine {
             proven,
             failed: 0,
         });
-        let epoch = self.held_sessions.entry(session.uid.clone()).or_default();
-        *epoch = (*epoch).max(session.epoch);
+        self.held_sessions.entry(session.uid.clone()).or_default().insert(session.epoch);
         self.remembered = self.remembered.max(session.epoch);
         if !adopted {
             self.target.held.clear();

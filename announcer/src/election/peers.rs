@@ -17,7 +17,7 @@ const TURN: Duration = Duration::from_millis(150);
 impl Machine {
     /// Fences silent and absent sessions. Only a node whose own session is live may judge another's silence.
     pub(super) fn watch_peers(&mut self, now: BootNs) {
-        if !self.is_live(now) || self.shutdown.is_some() || self.quiet_until > now {
+        if !self.is_live(now) || !self.is_in_touch(now) || self.shutdown.is_some() || self.quiet_until > now {
             return;
         }
         let me = &self.me.holder.node;

@@ -14,6 +14,8 @@ use crate::{election::Change, vocabulary::Vip};
 pub struct Checks {
     pub broken: Option<String>,
     pub restored_at: Option<u64>,
+    /// When an outage that nobody may notice ends: the next one is not soon.
+    pub outage_over: u64,
     /// When links or the segment last changed.
     pub rewired_at: Option<u64>,
     /// When a Lease was last edited by hand.

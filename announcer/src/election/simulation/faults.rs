@@ -48,6 +48,14 @@ impl World {
                 self.later(long, at, Event::Start);
             }
             Fault::Cut => self.hosts[at].cut = !self.hosts[at].cut,
+            Fault::Outage if self.setting.unnoticed => {
+                if !self.weather.api_down && self.checks.outage_over + 60 * SECOND < self.now {
+                    self.weather.api_down = true;
+                    let lasts = self.rng.range(SECOND, 300 * SECOND);
+                    self.checks.outage_over = self.now + lasts;
+                    self.later(lasts, 0, Event::ApiBack);
+                }
+            }
             Fault::Outage => self.weather.api_down = !self.weather.api_down,
             Fault::Storm => {
                 self.weather.loss = self.rng.below(400);

@@ -43,6 +43,7 @@ pub enum Event {
     Fault,
     Sample,
     Calm,
+    ApiBack,
     /// The quiet hours are over.
     Round,
     /// A virtual machine runs again; its clock stood still meanwhile.
@@ -162,6 +163,10 @@ impl World {
             Event::Fault => return self.fault(),
             Event::Calm => return self.calm_down(),
             Event::Sample => return self.sample(),
+            Event::ApiBack => {
+                self.weather.api_down = false;
+                return self.say(|_| "the API server is back".to_owned());
+            }
             Event::Round => return self.next_round(),
             Event::Thaw(span) => return self.thaw(host, span),
             Event::Start if self.hosts[host].life == life => return self.start(host),
