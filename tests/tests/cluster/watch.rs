@@ -13,6 +13,8 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(25);
 pub(crate) const HANDOVER: Duration = Duration::from_secs(1);
 /// Clusters of up to 100 nodes.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// R + 10 %, rounded up.
+pub(crate) const RENEWAL: Duration = Duration::from_secs(6);
 /// When the kernel falls silent: D − M.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(13_500);
 /// M, in which the kernel is silent already, then the turn of an observer, the write, the rank's turn, the claim.

@@ -13,13 +13,11 @@ use anyhow::{Context as _, Result, ensure};
 use super::{JOINED, PATIENCE, SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
-    watch::{DEADLINE, HANDOVER, LAPSE, LEASE},
+    watch::{DEADLINE, HANDOVER, LAPSE, LEASE, RENEWAL},
 };
 
 /// From the moment when the API server can be used again: a connection, the renewal, and an attempt that still hung.
 const ANSWERED_AGAIN: Duration = Duration::from_secs(5);
-/// R + 10 %, rounded up.
-const RENEWAL: Duration = Duration::from_secs(6);
 const FENCE: &str = "--on-api-loss=fence";
 const REFUSED: &str = "API server did not take a lease request";
 const LOST: &str = "API server did not answer a lease request";
