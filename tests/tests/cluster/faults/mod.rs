@@ -23,6 +23,10 @@ use crate::{bare::Lab, watch::Watch};
 const SOON: Duration = Duration::from_secs(10);
 /// For what takes a lease.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// While the API server is away: silence at the deadline; nobody ever answers twice.
+const FENCE: &str = "--on-api-loss=fence";
+/// While the API server is away: whoever answers goes on, as long as it hears nobody else. The default.
+const HOLD: &str = "--on-api-loss=hold";
 /// What an agent says once for each session, adopted or new.
 const JOINED: &str = "leader election joined";
 
