@@ -24,6 +24,9 @@ pub struct Arguments {
     /// Worlds at once; without it, one on each CPU
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Worlds of minutes only, as in the unit tests: a seed gives another world
+    #[arg(long)]
+    short: bool,
     /// Tells the story of one seed
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "hours"])]
     replay: Option<u64>,
@@ -33,7 +36,7 @@ pub struct Arguments {
 }
 
 const SIMULATION: &str = "election::simulation::simulated_clusters_keep_their_promises";
-const EXHAUSTIVE: &str = "election::model";
+const EXHAUSTIVE: &str = "model::";
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let jobs = arguments
@@ -60,6 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ("SEEDS", seeds),
         ("HOURS", arguments.hours),
         ("SEED", arguments.replay),
+        ("LONG", Some(u64::from(!arguments.short))),
     ];
     for (name, value) in settings {
         let name = format!("ANNOUNCER_SIM_{name}");

@@ -83,6 +83,8 @@ fn perform(stage: Stage) -> Result<()> {
                     "xtask",
                     "--package",
                     "announcer-tests",
+                    "--package",
+                    "announcer-sim",
                     "--lib",
                     "--bins",
                 ])

@@ -1,10 +1,13 @@
 //! The election of `announcer`, the same files, as a crate of its own: small enough to be compiled for speed in
 //! seconds, so that its simulation and its exhaustive model can run for hours (`cargo xtask sim`).
 //!
-//! Nothing here is part of the agent.
+//! Beside it, `model`: the protocol without its code, in worlds small enough to see every interleaving. Nothing here is
+//! part of the agent.
 
 #[path = "../../../announcer/src/election/mod.rs"]
 pub mod election;
+#[cfg(test)]
+mod model;
 #[path = "../../../announcer/src/vocabulary.rs"]
 pub mod vocabulary;
 

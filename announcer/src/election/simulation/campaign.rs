@@ -24,6 +24,8 @@ pub struct Campaign {
     /// No new world once so many hours are simulated.
     pub hours: f64,
     pub jobs: usize,
+    /// Some worlds are followed for days.
+    pub long: bool,
 }
 
 /// What was simulated.
@@ -76,7 +78,7 @@ impl Campaign {
                 if seed >= self.first.saturating_add(self.seeds) {
                     return;
                 }
-                let mut world = World::new(seed, false);
+                let mut world = World::new(seed, self.long, false);
                 let result = world.run();
                 let Ok(mut done) = done.lock() else { return };
                 done.0.add(&world);

@@ -27,7 +27,7 @@ fn number(name: &str) -> Option<u64> {
 
 /// The last events before a property broke, told by running the seed again.
 fn story(seed: u64) -> String {
-    let mut world = World::new(seed, true);
+    let mut world = World::new(seed, number("ANNOUNCER_SIM_LONG") == Some(1), true);
     let result = world.run();
     let lines: Vec<String> = world.trace.into_iter().flatten().collect();
     format!("seed {seed}: {:?}\n{:?}\n{}\n", result, world.setting, lines.join("\n"))
@@ -42,12 +42,17 @@ fn simulated_clusters_keep_their_promises() {
     let campaign = Campaign {
         first: number("ANNOUNCER_SIM_FIRST").unwrap_or(0),
         seeds: number("ANNOUNCER_SIM_SEEDS").unwrap_or(if hours.is_some() { u64::MAX } else { SEEDS }),
+        long: number("ANNOUNCER_SIM_LONG") == Some(1),
         hours: hours.map_or(f64::INFINITY, |hours| hours as f64),
         jobs: number("ANNOUNCER_SIM_JOBS").and_then(|jobs| usize::try_from(jobs).ok()).unwrap_or(1),
     };
     let (figures, failed) = campaign.run();
     if let Some(seed) = failed.keys().next() {
-        panic!("{}\n{figures}\nfailed: {failed:#?}\nagain: cargo xtask sim --replay {seed}", story(*seed));
+        let short = if campaign.long { "" } else { " --short" };
+        panic!(
+            "{}\n{figures}\nfailed: {failed:#?}\nagain: cargo xtask sim{short} --replay {seed}",
+            story(*seed)
+        );
     }
     println!("seeds from {}: {figures}", campaign.first);
 }

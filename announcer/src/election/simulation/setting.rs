@@ -130,7 +130,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng, may_be_long: bool) -> Self {
         let unnoticed = rng.per_mille(150);
         let share = rng.range(100, 600);
         let mut faults: Vec<Fault> = if unnoticed { UNNOTICED.to_vec() } else { FAULTS.to_vec() };
@@ -171,7 +171,7 @@ impl Setting {
         // A pause and a clock at the worst rate together are more than the margin is for.
         faults.retain(|fault| *fault != Fault::Freeze || !drift);
         // One world in eight is followed for days, most of their hours steady.
-        let long = rng.per_mille(125);
+        let long = rng.per_mille(125) && may_be_long;
         if long && rng.per_mille(700) {
             policy.others = 1_200;
         }

@@ -49,13 +49,16 @@ pub enum Event {
     Thaw(u64),
 }
 
+/// What is to happen, by time and number: to which host, in which of its lives.
+type Queue = BTreeMap<(u64, u64), Box<(usize, u64, Event)>>;
+
 pub struct World {
     pub rng: Rng,
     pub now: u64,
     /// When this round of faults, recovery and quiet began.
     pub round_at: u64,
     rounds: u64,
-    queue: BTreeMap<(u64, u64), Box<(usize, u64, Event)>>,
+    queue: Queue,
     events: u64,
     pub setting: Setting,
     pub weather: Weather,
@@ -68,9 +71,9 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, traced: bool) -> Self {
+    pub fn new(seed: u64, long: bool, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let setting = Setting::draw(&mut rng);
+        let setting = Setting::draw(&mut rng, long);
         let hosts = setting.hosts(&mut rng);
         let mut world = Self {
             rng,
