@@ -52,7 +52,7 @@ pub use judge::Judge;
 pub use machine::Machine;
 pub use node::Node;
 pub use parts::Parts;
-pub use process::Process;
+pub use process::{Process, Wedge};
 pub use reader::Reader;
 pub use rustix::process::Signal;
 pub use verdict::{Answer, Verdict};

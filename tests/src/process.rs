@@ -4,13 +4,15 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Stdio},
+    sync::mpsc,
+    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{logs, machine::Machine, reader::Reader, state::Alive, wait};
+use crate::{logs, machine::Machine, reader::Reader, state::Alive, sys, wait};
 
 /// `nsenter` changes what a program sees of the cgroups, not which one it is in.
 const JOIN_CGROUPS: &str = "for procs in /sys/fs/cgroup/*/cgroup.procs; do
@@ -94,6 +96,27 @@ impl Process {
         sent
     }
 
+    /// Its first thread does nothing more, as if it hung; all others go on, until the result is dropped.
+    pub fn wedge(&self) -> Result<Wedge> {
+        let pid = self.pid().with_context(|| format!("{} has ended", self.name))?;
+        let thread = i32::try_from(pid).context("a process id")?;
+        let (let_go, waits) = mpsc::channel::<()>();
+        let (report, stopped) = mpsc::sync_channel(1);
+        // Only the thread that stops another can let it go.
+        let holder = std::thread::spawn(move || {
+            let is_stopped = sys::stop_thread(thread);
+            let holds = is_stopped.is_ok();
+            let _ = report.send(is_stopped);
+            let _ = waits.recv();
+            if holds {
+                // It may have been killed meanwhile.
+                let _ = sys::let_go(thread);
+            }
+        });
+        stopped.recv().context("the holding thread ended")?.with_context(|| format!("stop {}", self.name))?;
+        Ok(Wedge { let_go: Some(let_go), holder: Some(holder) })
+    }
+
     /// Kills it and waits for its end.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
@@ -115,6 +138,22 @@ impl Process {
     /// The end of what it printed, for messages.
     pub fn log_tail(&self) -> String {
         logs::tail(&self.log)
+    }
+}
+
+/// A program whose first thread hangs. Dropping it lets that thread go on.
+#[derive(Debug)]
+pub struct Wedge {
+    let_go: Option<mpsc::Sender<()>>,
+    holder: Option<JoinHandle<()>>,
+}
+
+impl Drop for Wedge {
+    fn drop(&mut self) {
+        drop(self.let_go.take());
+        if let Some(holder) = self.holder.take() {
+            let _ = holder.join();
+        }
     }
 }
 

@@ -41,6 +41,26 @@ struct ObjPin {
     file_flags: u32,
 }
 
+/// Stops one thread of another process, and that one alone, until the calling thread lets it go or ends.
+pub(crate) fn stop_thread(thread: libc::pid_t) -> io::Result<()> {
+    ptrace(libc::PTRACE_SEIZE, thread)?;
+    ptrace(libc::PTRACE_INTERRUPT, thread)?;
+    // SAFETY: without a place for the status nothing is written.
+    let stopped = unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) };
+    if stopped == thread { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends [`stop_thread`], from the same thread.
+pub(crate) fn let_go(thread: libc::pid_t) -> io::Result<()> {
+    ptrace(libc::PTRACE_DETACH, thread)
+}
+
+fn ptrace(request: libc::c_uint, thread: libc::pid_t) -> io::Result<()> {
+    // SAFETY: none of the three requests above reads or writes memory of this process.
+    let result = unsafe { libc::ptrace(request, thread, 0_usize, 0_usize) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Loads an XDP program of two instructions: `r0 = XDP_PASS; exit`.
 pub(crate) fn load_pass_program() -> io::Result<OwnedFd> {
     const INSTRUCTIONS: [u64; 2] = [0x0000_0002_0000_00b7_u64.to_le(), 0x0000_0000_0000_0095_u64.to_le()];

@@ -32,12 +32,15 @@ enum Stage {
     Lab,
     /// A real cluster, with the DaemonSet on it
     Cluster,
+    /// What can change or break around four nodes, one thing at a time
+    Faults,
 }
 
 /// For each command of a stage.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-const STAGES: [Stage; 5] = [Stage::Format, Stage::Lint, Stage::Unit, Stage::Lab, Stage::Cluster];
+const STAGES: [Stage; 6] =
+    [Stage::Format, Stage::Lint, Stage::Unit, Stage::Lab, Stage::Cluster, Stage::Faults];
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let start = Instant::now();
@@ -87,19 +90,24 @@ fn perform(stage: Stage) -> Result<()> {
                 ])
             }),
         Stage::Lab => cargo(&["test", "--package", "announcer-tests", "--test", "lab", "--", "--nocapture"]),
-        Stage::Cluster => {
-            let archive = workspace().join("target/image/announcer.tar");
-            let program = image::build(image::LAB_IMAGE, &archive)?;
-            let mut tests = Command::new(env!("CARGO"));
-            tests
-                .current_dir(workspace())
-                .args(["test", "--package", "announcer-tests", "--test", "cluster"])
-                .args(["--", "--nocapture", "--test-threads", "1"])
-                .env("ANNOUNCER_IMAGE", &archive)
-                .env("ANNOUNCER_PROGRAM", &program);
-            within(tests, LIMIT)
-        }
+        Stage::Cluster => cluster(&["--test-threads", "1", "--skip", "faults::"]),
+        // Each has a cluster of its own and waits for leases most of the time: several at once.
+        Stage::Faults => cluster(&["--test-threads", "3", "faults::"]),
     }
+}
+
+/// Runs those tests on real clusters that these arguments of the test program select.
+fn cluster(selecting: &[&str]) -> Result<()> {
+    let archive = workspace().join("target/image/announcer.tar");
+    let program = image::build(image::LAB_IMAGE, &archive)?;
+    let mut tests = Command::new(env!("CARGO"));
+    tests
+        .current_dir(workspace())
+        .args(["test", "--package", "announcer-tests", "--test", "cluster", "--", "--nocapture"])
+        .args(selecting)
+        .env("ANNOUNCER_IMAGE", &archive)
+        .env("ANNOUNCER_PROGRAM", &program);
+    within(tests, LIMIT)
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use announcer_tests::{
-    Cluster, Mode, Node, Process, Reader,
+    Cluster, Mode, Node, Process, Reader, Wedge,
     product::{self, BARE_ADVERTISEMENT_YAML, FIRST_VIP, NAMESPACE, POOL_YAML},
     wait,
 };
@@ -124,6 +124,11 @@ impl Lab {
 
     pub(crate) fn is_running(&self, node: &Node) -> Result<bool> {
         Ok(self.agent(node)?.process.is_running())
+    }
+
+    /// The agent's loop hangs; its other threads go on.
+    pub(crate) fn wedge(&self, node: &Node) -> Result<Wedge> {
+        self.agent(node)?.process.wedge()
     }
 
     /// Nobody reads what the agent prints, and its pipe is full.

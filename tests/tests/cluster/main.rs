@@ -1,5 +1,5 @@
 //! Announcer on real clusters: the user's own manifests and commands, and what must not happen when things break.
-//! Run by `cargo xtask test cluster`, which builds the image.
+//! Run by `cargo xtask test cluster` and `… faults`, which build the image.
 
 mod bare;
 mod faults;

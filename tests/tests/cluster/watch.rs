@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use announcer_tests::{Answer, Judge, Node, Verdict, wait};
 use anyhow::{Context as _, Result};
 
-use super::{assert_one_owner_at_a_time, bare::Lab};
+use super::{ONE_QUESTION, assert_one_owner_at_a_time, bare::Lab};
 
 /// Until everything is answered that is to be answered at the start.
 const FIRST_ANSWERS: Duration = Duration::from_secs(25);
@@ -13,6 +13,8 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(25);
 pub(crate) const HANDOVER: Duration = Duration::from_secs(1);
 /// Clusters of up to 100 nodes.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// R + 10 %, rounded up.
+pub(crate) const RENEWAL: Duration = Duration::from_secs(6);
 /// When the kernel falls silent: D − M.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(13_500);
 /// M, in which the kernel is silent already, then the turn of an observer, the write, the rank's turn, the claim.
@@ -195,6 +197,18 @@ impl Story {
         let times: Vec<_> = self.verdict.answered(vip).map(|answer| answer.at).collect();
         let gaps = times.windows(2).map(|pair| (pair[0], pair[1]));
         gaps.max_by_key(|(from, to)| *to - *from).filter(|(from, to)| *to - *from > HANDOVER)
+    }
+
+    /// When two answered one question.
+    pub(crate) fn answered_by_two(&self, vip: IpAddr) -> Vec<Duration> {
+        let pairs = self.verdict.two_macs_within(ONE_QUESTION);
+        pairs.into_iter().filter(|(one, _)| one.vip == vip).map(|(_, other)| other.at).collect()
+    }
+
+    /// Who answered last.
+    pub(crate) fn ended_with(&self, vip: IpAddr, node: &Node) {
+        let last = self.verdict.answered(vip).last().map(|answer| answer.mac);
+        assert_eq!(last, Some(node.mac()), "{}", self.verdict.summary());
     }
 
     /// Nobody answered in between.

@@ -1,13 +1,13 @@
 //! The agent is killed, stopped, wedged or restarted, and its kernel goes on as long as its lease.
 
-use announcer_tests::{Signal, flood::RATE};
+use announcer_tests::{Signal, flood::RATE, wait};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{JOINED, SOON, is_replaced};
+use super::{JOINED, PATIENCE, SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
-    watch::LAPSE,
+    watch::{LAPSE, LEASE, RENEWAL},
 };
 
 #[test]
@@ -86,11 +86,30 @@ fn a_wedged_loops_kernel_falls_silent_at_its_deadline_before_a_successor_answers
     let lab = Lab::start(4)?;
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
-    // Nobody reads what the agent prints: the next line that its loop has to say never ends.
-    lab.stall_output(old)?;
-    lab.advertise(&json!({"interfaces": ["eth0", "eth7"]}))?;
+    let wedge = lab.wedge(old)?;
     is_replaced(&lab, watch, old, "an agent's loop is wedged", LAPSE, || {
-        ensure!(lab.is_running(old)?, "the agent was wedged, not dead");
-        lab.read_output(old)
+        // The rest of the agent lives, and says so to the kubelet.
+        let asked = ["curl", "-s", "--max-time", "2", "http://127.0.0.1:9475/healthz"];
+        let words = "the loop has not turned";
+        wait::until(words, PATIENCE, || Ok(old.exec(&asked)?.contains(words).then_some(())))?;
+        drop(wedge);
+        Ok(())
     })
+}
+
+#[test]
+fn an_agent_whose_output_nobody_reads_goes_on() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    let node = owners[0].1;
+    lab.stall_output(node)?;
+    // Each agent has something to say of this.
+    lab.advertise(&json!({"interfaces": ["eth0", "eth7"]}))?;
+    lab.wait_log(lab.other_than(&[node])?, "eth7", 1, SOON)?;
+    watch.go_on_for(LEASE + RENEWAL);
+    lab.read_output(node)?;
+    lab.wait_log(node, "eth7", 1, SOON)?;
+    watch.finish("nobody reads what an agent prints")?.all_stayed(&owners);
+    Ok(())
 }

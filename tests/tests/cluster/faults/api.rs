@@ -10,17 +10,14 @@ use std::{
 use announcer_tests::{Node, Signal, product, wait};
 use anyhow::{Context as _, Result, ensure};
 
-use super::{JOINED, PATIENCE, SOON, is_replaced};
+use super::{FENCE, JOINED, PATIENCE, SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
-    watch::{DEADLINE, HANDOVER, LAPSE, LEASE},
+    watch::{DEADLINE, HANDOVER, LAPSE, LEASE, RENEWAL},
 };
 
 /// From the moment when the API server can be used again: a connection, the renewal, and an attempt that still hung.
 const ANSWERED_AGAIN: Duration = Duration::from_secs(5);
-/// R + 10 %, rounded up.
-const RENEWAL: Duration = Duration::from_secs(6);
-const FENCE: &str = "--on-api-loss=fence";
 const REFUSED: &str = "API server did not take a lease request";
 const LOST: &str = "API server did not answer a lease request";
 
@@ -76,6 +73,15 @@ fn under_hold_all_is_answered_while_the_api_server_is_stopped_for_longer_than_a_
 #[test]
 fn under_hold_all_is_answered_while_the_api_server_accepts_connections_and_says_nothing() -> Result<()> {
     held("held: the API server is frozen", freeze, thaw)
+}
+
+#[test]
+fn under_hold_all_is_answered_while_etcd_is_stopped_for_longer_than_a_lease() -> Result<()> {
+    held(
+        "held: etcd is stopped, the API server is not",
+        |lab| lab.cluster.stop_part("etcd"),
+        |lab| lab.cluster.start_part("etcd"),
+    )
 }
 
 fn stop(lab: &Lab) -> Result<()> {
@@ -138,6 +144,21 @@ fn while_the_rights_are_revoked_nothing_moves() -> Result<()> {
         |lab| lab.cluster.kubectl(&["-n", product::NAMESPACE, "delete", "rolebinding/announcer"]).map(drop),
         |lab| lab.cluster.kubectl(&["-n", product::NAMESPACE, "apply", "-f", rbac]).map(drop),
     )
+}
+
+#[test]
+fn while_the_right_to_read_is_revoked_the_last_view_stays_and_nothing_moves() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    lab.cluster.kubectl(&["delete", "clusterrolebinding/announcer"])?;
+    // A watch that is open goes on: it is the next one that is refused.
+    lab.wait_logs("missing right", 1, Duration::from_secs(45))?;
+    let rbac = product::deploy_dir().join("base/rbac.yaml");
+    lab.cluster.kubectl(&["-n", product::NAMESPACE, "apply", "-f", rbac.to_str().context("a path")?])?;
+    lab.wait_for_agents_within(Duration::from_secs(60))?;
+    watch.finish("403: the ClusterRoleBinding is deleted")?.all_stayed(&owners);
+    Ok(())
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::{
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/metallb/leases";
 /// Three probes of an address that nobody seems to have, and the write that claims it.
 const PROBED: Duration = Duration::from_secs(3);
+const WENT_BACK: &str = "went back in time";
 /// D_MAX, probes and a write.
 const FROM_NOTHING: Duration = Duration::from_secs(70);
 
@@ -55,7 +56,7 @@ fn after_etcd_is_wiped_nobody_answers_for_longer_than_a_lease_and_then_one_does(
     let watch = lab.watch(&VIPS)?;
     lab.cluster.wipe()?;
     lab.install_again()?;
-    lab.wait_logs("went back in time", 1, PATIENCE)?;
+    lab.wait_logs(WENT_BACK, 1, PATIENCE)?;
     let known = watch.now();
     VIPS.iter().try_for_each(|vip| watch.silent(*vip, Duration::from_secs(1), PATIENCE))?;
     VIPS.iter().try_for_each(|vip| watch.answered(*vip, FROM_NOTHING + SOON))?;
@@ -86,11 +87,21 @@ fn a_session_fenced_by_hand_gives_its_addresses_to_others() -> Result<()> {
 }
 
 #[test]
-fn a_session_whose_epoch_is_lowered_by_hand_is_never_answered_by_two() -> Result<()> {
-    by_hand("a session's epoch is lowered", FROM_NOTHING, |lab, old, _| {
-        let path = format!("{LEASES}/session-{}", old.name());
-        lab.patch(&path, &json!({"spec": {"leaseTransitions": 0}}))
-    })
+fn a_session_whose_epoch_is_lowered_by_hand_is_taken_for_a_restored_store_and_never_answered_by_two()
+-> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    lab.patch(&format!("{LEASES}/session-{}", old.name()), &json!({"spec": {"leaseTransitions": 0}}))?;
+    lab.wait_log(old, WENT_BACK, 1, SOON)?;
+    watch.silent(VIPS[0], Duration::from_secs(1), SOON)?;
+    VIPS.iter().try_for_each(|vip| watch.answered(*vip, FROM_NOTHING))?;
+    let story = watch.finish("a session's epoch is lowered")?;
+    for vip in VIPS {
+        story.one_at_a_time(vip);
+        assert!(story.silence(vip) <= FROM_NOTHING, "{vip} was silent for {:?}", story.silence(vip));
+    }
+    Ok(())
 }
 
 #[test]

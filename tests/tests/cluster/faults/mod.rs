@@ -2,7 +2,7 @@
 //! real programs in the kernel. A judge asks all the time who answers: never two at once, again within the bound that
 //! the design gives, and what had no reason to move did not.
 //!
-//! Each test has a cluster of its own, so they can run side by side: `cargo xtask test cluster` runs three at a time.
+//! Each test has a cluster of its own, so they run side by side: `cargo xtask test faults`, three at a time.
 
 mod agents;
 mod api;
@@ -23,6 +23,10 @@ use crate::{bare::Lab, watch::Watch};
 const SOON: Duration = Duration::from_secs(10);
 /// For what takes a lease.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// While the API server is away: silence at the deadline; nobody ever answers twice.
+const FENCE: &str = "--on-api-loss=fence";
+/// While the API server is away: whoever answers goes on, as long as it hears nobody else. The default.
+const HOLD: &str = "--on-api-loss=hold";
 /// What an agent says once for each session, adopted or new.
 const JOINED: &str = "leader election joined";
 

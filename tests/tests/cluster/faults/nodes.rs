@@ -4,7 +4,7 @@ use announcer_tests::Node;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{SOON, is_replaced};
+use super::{FENCE, HOLD, JOINED, PATIENCE, SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
     watch::{FAILOVER, HANDOVER},
@@ -55,23 +55,55 @@ fn an_announcing_link_that_loses_its_carrier_is_given_up_at_once() -> Result<()>
 
 #[test]
 fn a_node_whose_only_cable_is_pulled_is_replaced_and_silent_when_it_is_plugged_in_again() -> Result<()> {
-    isolated("the only cable is pulled", |node| node.port_down(), |node| node.port_up())
+    isolated("the only cable is pulled", HOLD, |node| node.port_down(), |node| node.port_up())
 }
 
 #[test]
-fn a_node_that_the_switch_forgets_is_replaced_and_silent_when_it_is_back() -> Result<()> {
-    isolated("the switch forwards nothing", |node| node.cut_off(), |node| node.reconnect())
+fn under_fence_a_node_that_the_switch_forgets_is_replaced_and_silent_when_it_is_back() -> Result<()> {
+    isolated("the switch forwards nothing", FENCE, |node| node.cut_off(), |node| node.reconnect())
 }
 
 /// Neither clients nor the API server nor other nodes reach the node, whose agent goes on.
 fn isolated(
     fault: &str,
+    flag: &str,
     cut: impl FnOnce(&Node) -> Result<()>,
     mend: impl FnOnce(&Node) -> Result<()>,
 ) -> Result<()> {
-    let lab = Lab::start(4)?;
+    let lab = Lab::start_with(4, &[flag])?;
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     cut(old)?;
     is_replaced(&lab, watch, old, fault, FAILOVER, || mend(old))
+}
+
+#[test]
+fn under_hold_a_node_that_nobody_reached_answers_beside_its_successor_only_until_it_hears_the_api_server()
+-> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let before = watch.owners()?;
+    let old = before[0].1;
+    old.cut_off()?;
+    let new = watch.moved(VIPS[0], old, PATIENCE)?;
+    let back = watch.now();
+    old.reconnect()?;
+    lab.wait_log(old, JOINED, 2, PATIENCE)?;
+    let heard = watch.now();
+    lab.wait_for_agents()?;
+    let story = watch.finish("held: the switch forwards nothing, and then again")?;
+    let both = story.answered_by_two(VIPS[0]);
+    if let (Some(first), Some(last)) = (both.first(), both.last()) {
+        println!("two answered for {:.1?}, from {:.1?} after it was back", *last - *first, *first - back);
+        assert!(
+            *first >= back && *last <= heard,
+            "two answered at {first:?} to {last:?}, not {back:?} to {heard:?}"
+        );
+    }
+    assert!(heard - back < SOON, "it took {:?} to hear the API server", heard - back);
+    story.ended_with(VIPS[0], new);
+    for (vip, owner) in before.iter().filter(|(_, owner)| owner.name() != old.name()) {
+        story.stayed(*vip, owner);
+    }
+    Ok(())
 }
