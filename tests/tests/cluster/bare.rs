@@ -88,6 +88,12 @@ impl Lab {
 
     /// Starts the agent of a node; what it prints goes on in the same log.
     pub(crate) fn start_agent(&self, node: &Node) -> Result<()> {
+        let (process, reader) = node.spawn_read("agent", &self.argv(node))?;
+        self.agents.borrow_mut().insert(node.name().to_owned(), Agent { process, reader });
+        Ok(())
+    }
+
+    fn argv<'a>(&'a self, node: &'a Node) -> Vec<&'a str> {
         let mut argv = vec![
             &*self.program,
             "agent",
@@ -101,9 +107,14 @@ impl Lab {
             Node::BOOT_ID_FILE,
         ];
         argv.extend(self.flags.iter().map(String::as_str));
-        let (process, reader) = node.spawn_read("agent", &argv)?;
-        self.agents.borrow_mut().insert(node.name().to_owned(), Agent { process, reader });
-        Ok(())
+        argv
+    }
+
+    /// Starts one more agent on a node and waits for its end: its exit code, and what it printed.
+    pub(crate) fn second_agent(&self, node: &Node) -> Result<(Option<i32>, String)> {
+        let mut second = node.spawn("second-agent", &self.argv(node))?;
+        let status = second.wait(Duration::from_secs(40))?;
+        Ok((status, second.log()))
     }
 
     /// Kills the agent of a node, without a word of warning to it.

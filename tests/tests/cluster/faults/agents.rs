@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{JOINED, PATIENCE, SOON, is_replaced};
 use crate::{
     bare::{Lab, VIPS},
-    watch::{LAPSE, LEASE, RENEWAL},
+    watch::{HANDOVER, LAPSE, LEASE, RENEWAL},
 };
 
 #[test]
@@ -111,5 +111,45 @@ fn an_agent_whose_output_nobody_reads_goes_on() -> Result<()> {
     lab.read_output(node)?;
     lab.wait_log(node, "eth7", 1, SOON)?;
     watch.finish("nobody reads what an agent prints")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn a_second_agent_of_a_node_refuses_in_one_line_and_changes_nothing() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    let (status, said) = lab.second_agent(owners[0].1)?;
+    assert_eq!(status, Some(1), "{said}");
+    let error = said.lines().find(|line| line.contains("error")).unwrap_or_default();
+    assert!(error.contains("another agent"), "{said}");
+    watch.finish("a second agent is started on a node")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn an_agent_told_to_release_hands_over_when_it_ends() -> Result<()> {
+    let lab = Lab::start_with(4, &["--on-shutdown", "release"])?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    lab.end_agent(old)?;
+    let new = watch.moved(VIPS[0], old, SOON)?;
+    let story = watch.finish("an agent ends that was told to release")?;
+    story.moved(VIPS[0], &[old, new], HANDOVER);
+    Ok(())
+}
+
+#[test]
+fn an_agent_told_to_keep_keeps_what_its_cordoned_node_has() -> Result<()> {
+    let lab = Lab::start_with(4, &["--on-shutdown", "keep", "--node-health", "ignore"])?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    lab.cluster.kubectl(&["cordon", owners[0].1.name()])?;
+    lab.wait_for_agents()?;
+    lab.end_agent(owners[0].1)?;
+    watch.go_on_for(LEASE / 3);
+    lab.start_agent(owners[0].1)?;
+    lab.wait_log(owners[0].1, JOINED, 2, SOON)?;
+    watch.finish("an agent ends that was told to keep")?.all_stayed(&owners);
     Ok(())
 }
