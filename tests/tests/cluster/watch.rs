@@ -9,8 +9,9 @@ use super::{ONE_QUESTION, assert_one_owner_at_a_time, bare::Lab};
 
 /// Until everything is answered that is to be answered at the start.
 const FIRST_ANSWERS: Duration = Duration::from_secs(25);
-/// Cordon, selectors, a lost carrier: whatever its owner can hand over.
-pub(crate) const HANDOVER: Duration = Duration::from_secs(1);
+/// Cordon, selectors, a lost carrier, whatever its owner can hand over: a release, a claim, and what the watches take in
+/// between. 50 to 150 ms on a quiet machine.
+pub(crate) const HANDOVER: Duration = Duration::from_secs(2);
 /// Clusters of up to 100 nodes.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// R + 10 %, rounded up.

@@ -423,7 +423,7 @@ impl Lab {
             });
             Ok(sessions.map(|lease| lease["metadata"]["resourceVersion"].to_string()).collect())
         };
-        let before = versions()?;
+        let before = wait::until("an answer of the API server", limit, || versions().map(Some))?;
         wait::until("a renewal of every session", limit, || {
             Ok(versions()?.iter().zip(&before).all(|(now, before)| now != before).then_some(()))
         })
