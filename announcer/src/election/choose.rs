@@ -53,6 +53,9 @@ pub struct ClaimState<'a> {
     pub owner: Option<&'a str>,
     /// The successor that the last release named.
     pub preferred: Option<&'a str>,
+    /// How the nodes were ranked when it became free. While a thousand VIPs are taken, each claim changes the count of
+    /// somebody's, and the turns must not change with it.
+    pub standing: Option<&'a [String]>,
 }
 
 /// What should happen to one VIP.
@@ -107,9 +110,12 @@ pub fn choose(
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
-        let ranked = rank(*vip, eligible, claim.preferred, &load, moves.failback);
+        let ranked = match claim.standing {
+            Some(standing) if claim.owner.is_none() => standing.iter().map(String::as_str).collect(),
+            _ => rank(*vip, eligible, claim.preferred, &load, moves.failback),
+        };
         let verdict = match claim.owner {
-            None => Verdict::Take(ranked.iter().map(|node| (*node).to_owned()).collect()),
+            None => Verdict::Take(ranked.into_iter().map(str::to_owned).collect()),
             Some(owner) => {
                 // Only the owner acts on this, so it may use what only it has heard.
                 let heard = |name: &str| live.get(name).is_some_and(|node| node.heard);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,6 +31,14 @@ const PROBE_AGAIN: Duration = Duration::from_secs(3);
 /// When a VIP whose probes could not be sent is probed again.
 const PROBE_FAILED: Duration = Duration::from_secs(1);
 
+/// A VIP that may be taken.
+#[derive(Debug)]
+pub(super) struct Open {
+    since: BootNs,
+    /// Whose turn it is, best first; empty: not known yet.
+    ranked: Vec<String>,
+}
+
 impl Machine {
     pub(super) fn drive_claims(&mut self, now: BootNs) {
         self.drop_lost_entries();
@@ -39,13 +48,14 @@ impl Machine {
         self.view.forget_present();
         let Some(demand) = self.demand.clone() else { return };
         if !self.is_live(now) || self.shutdown == Some(false) || self.quiet_until > now {
-            self.open_since.clear();
+            self.open.clear();
             if self.quiet_until > now {
                 self.wake(self.quiet_until);
             }
             return;
         }
         let live = self.live_nodes(now);
+        self.rank_anew(&demand, &live);
         let heard = self.view.sessions.values().map(|seen| seen.heard_until()).filter(|until| *until > now);
         if let Some(until) = heard.min() {
             self.wake(until);
@@ -62,7 +72,7 @@ impl Machine {
         }
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
-        self.open_since.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        self.open.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
         // Who took what it was offered may be offered it again.
         let claims = &self.view.claims;
@@ -146,16 +156,34 @@ impl Machine {
             .vips
             .keys()
             .filter_map(|vip| {
-                let claim = self.view.claims.get(vip)?;
+                let standing =
+                    self.open.get(vip).map(|open| &*open.ranked).filter(|ranked| !ranked.is_empty());
+                let Some(claim) = self.view.claims.get(vip) else {
+                    return Some((*vip, ClaimState { standing: Some(standing?), ..ClaimState::default() }));
+                };
                 let void = self.view.is_void(claim, now);
                 if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
                     wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                 }
                 let owner = claim.holder.as_deref().filter(|_| !void);
-                Some((*vip, ClaimState { owner, preferred: claim.preferred.as_deref() }))
+                Some((*vip, ClaimState { owner, preferred: claim.preferred.as_deref(), standing }))
             })
             .collect();
         (states, wake)
+    }
+
+    /// Turns are computed anew when other nodes may take part, or the policy says otherwise.
+    fn rank_anew(&mut self, demand: &Arc<Demand>, live: &BTreeMap<String, LiveNode>) {
+        let same = |(known, nodes): &(Arc<Demand>, BTreeMap<String, LiveNode>)| {
+            let alike = |(a, b): (&LiveNode, &LiveNode)| a.links == b.links && a.draining == b.draining;
+            Arc::ptr_eq(known, demand)
+                && nodes.keys().eq(live.keys())
+                && nodes.values().zip(live.values()).all(alike)
+        };
+        if !self.electorate.as_ref().is_some_and(same) {
+            self.open.values_mut().for_each(|open| open.ranked.clear());
+            self.electorate = Some((demand.clone(), live.clone()));
+        }
     }
 
     /// A node that is not Ready, though its session lives, gives its VIPs away only if it stays so for a while, and only if
@@ -163,9 +191,7 @@ impl Machine {
     fn watch_readiness(&mut self, now: BootNs, demand: &Demand, live: &BTreeMap<String, LiveNode>) {
         let mut tiers: BTreeMap<&String, Tier> = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for wanted in
-            demand.vips.values().filter(|wanted| seen.insert(std::sync::Arc::as_ptr(&wanted.candidates)))
-        {
+        for wanted in demand.vips.values().filter(|wanted| seen.insert(Arc::as_ptr(&wanted.candidates))) {
             let living = wanted.candidates.iter().filter(|(node, _)| live.contains_key(*node));
             tiers.extend(living.map(|(node, candidate)| (node, candidate.tier)));
         }
@@ -244,7 +270,11 @@ impl Machine {
 
     /// Takes a VIP when our rank's turn has come.
     fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &[String]) {
-        let open_since = *self.open_since.entry(vip).or_insert(now);
+        let open = self.open.entry(vip).or_insert_with(|| Open { since: now, ranked: Vec::new() });
+        if open.ranked.is_empty() {
+            open.ranked = ranked.to_vec();
+        }
+        let open_since = open.since;
         let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };
         let turn =
             open_since + RANK_STEP * u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    choose::Failback,
+    choose::{Failback, LiveNode},
+    claims::Open,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
     own::Own,
@@ -277,8 +278,10 @@ pub struct Machine {
     pub(super) confirmed: BTreeMap<Vip, BootNs>,
     /// Since when our session has been live: a fresh cluster settles from here.
     pub(super) live_since: Option<BootNs>,
-    /// Since when a VIP could be taken.
-    pub(super) open_since: BTreeMap<Vip, BootNs>,
+    /// VIPs that may be taken.
+    pub(super) open: BTreeMap<Vip, Open>,
+    /// For which policy and which nodes their turns were computed.
+    pub(super) electorate: Option<(Arc<Demand>, BTreeMap<String, LiveNode>)>,
     /// VIPs whose probes were unanswered, and when.
     pub(super) probed: BTreeMap<Vip, BootNs>,
     /// Who answered for a VIP that we would take, so that each is reported once.
@@ -333,7 +336,8 @@ impl Machine {
             seen_until: None,
             confirmed: BTreeMap::new(),
             live_since: None,
-            open_since: BTreeMap::new(),
+            open: BTreeMap::new(),
+            electorate: None,
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
             handed_over: BTreeMap::new(),

@@ -92,7 +92,7 @@ impl Machine {
         self.live_since = None;
         self.seen_until = None;
         self.confirmed.clear();
-        self.open_since.clear();
+        self.open.clear();
     }
 
     /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until

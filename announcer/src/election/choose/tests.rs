@@ -29,7 +29,7 @@ fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
 }
 
 fn owned<'a>(by: &[(&str, &'a str)]) -> BTreeMap<Vip, ClaimState<'a>> {
-    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some(*n), preferred: None })).collect()
+    by.iter().map(|(v, n)| (vip(v), ClaimState { owner: Some(*n), ..ClaimState::default() })).collect()
 }
 
 /// With an owner that has been not Ready for long, if it is not.
@@ -170,7 +170,10 @@ fn an_interface_that_only_one_node_has_elects_that_node() {
 #[test]
 fn the_successor_named_by_a_release_comes_first() {
     let demand = demand(&["10.20.30.1"], &[("iris1", 0, Tier::Ready), ("iris2", 0, Tier::Ready)]);
-    let claims = BTreeMap::from([(vip("10.20.30.1"), ClaimState { owner: None, preferred: Some("iris1") })]);
+    let claims = BTreeMap::from([(
+        vip("10.20.30.1"),
+        ClaimState { preferred: Some("iris1"), ..ClaimState::default() },
+    )]);
     let verdicts = choose(&demand, &live(&["iris1", "iris2"]), &claims, Failback::Preferred);
     assert_eq!(verdicts[&vip("10.20.30.1")], take(&["iris1", "iris2"]));
 }
@@ -217,4 +220,34 @@ fn a_vip_whose_interfaces_no_live_node_has_is_stranded_at_the_one_that_would_be_
     let mut there = live(&["iris1", "iris2"]);
     there.get_mut("iris1").expect("iris1").links.insert("eth9".to_owned());
     assert_eq!(stranded(&demand, there), None);
+}
+
+#[test]
+fn turns_do_not_change_while_claims_come_in() {
+    let vips: Vec<String> = (1..=30).map(|n| format!("10.4.11.{n}")).collect();
+    let vips: Vec<&str> = vips.iter().map(String::as_str).collect();
+    let demand = demand(&vips, &[("a", 0, Tier::Ready), ("b", 0, Tier::Ready), ("c", 0, Tier::Ready)]);
+    let live = live(&["a", "b", "c"]);
+    let before = choose(&demand, &live, &BTreeMap::new(), Failback::Preferred);
+    // The last ten are taken first.
+    let turns: BTreeMap<Vip, Vec<String>> = before
+        .iter()
+        .map(|(vip, verdict)| match verdict {
+            Verdict::Take(ranked) => (*vip, ranked.clone()),
+            other => panic!("{vip}: {other:?}"),
+        })
+        .collect();
+    let state = |(n, (vip, turns)): (usize, (&Vip, &'_ Vec<String>))| {
+        let owner = (n >= 20).then(|| turns[0].clone());
+        (*vip, owner)
+    };
+    let owners: BTreeMap<Vip, Option<String>> = turns.iter().enumerate().map(state).collect();
+    let claims = turns.iter().map(|(vip, turns)| {
+        let (owner, standing) = (owners[vip].as_deref(), Some(turns.as_slice()));
+        (*vip, ClaimState { owner, standing, preferred: None })
+    });
+    let after = choose(&demand, &live, &claims.collect(), Failback::Preferred);
+    for (vip, verdict) in after.iter().filter(|(vip, _)| owners[vip].is_none()) {
+        assert_eq!(verdict, &before[vip], "{vip}");
+    }
 }

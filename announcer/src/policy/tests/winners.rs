@@ -229,7 +229,8 @@ fn a_preferred_node_that_is_gone_gives_way_and_one_that_returns_reclaims() {
     assert_eq!(ranking(&demand, VIP, &names)[0], "node-a");
     assert_eq!(ranking(&demand, VIP, &["node-b", "node-c"])[0], "node-c", "the other preferred one");
     assert_eq!(ranking(&demand, VIP, &["node-b"])[0], "node-b", "none: the hash");
-    let owned = |by: &'static str| [(vip(VIP), ClaimState { owner: Some(by), preferred: None })].into();
+    let owned =
+        |by: &'static str| [(vip(VIP), ClaimState { owner: Some(by), ..ClaimState::default() })].into();
     for failback in [Failback::Always, Failback::Preferred] {
         let verdicts = choose(&demand, &live(&names), &owned("node-c"), Moves { failback, unready: true });
         let Verdict::HandOver { to, .. } = &verdicts[&vip(VIP)] else { panic!("{verdicts:?}") };
