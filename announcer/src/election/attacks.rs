@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Answer, Change, Input, Request, Target, View,
-    lease::{Claim, Record, Version},
+    lease::{Claim, Record, Session, Version},
     scripted::{Cluster, at, demand, holder, vip, written},
     times::D_MAX,
 };
@@ -462,6 +462,17 @@ fn a_silent_session_is_fenced_after_its_lease_and_no_earlier() {
     assert_eq!(cluster.session("a").holder, Some(holder("a", "boot1")));
     cluster.run(1_000);
     assert_eq!(cluster.session("a").holder, None);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+/// Found by simulation: emptied by hand it looked fenced, and no claim of it was ever void.
+#[test]
+fn a_session_emptied_by_hand_is_fenced_like_a_silent_one() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.crash("a");
+    let emptied = Session { holder: None, ..cluster.session("a") };
+    cluster.commit(&Request::Put(Record::Session(emptied)));
+    cluster.run(40_000);
     assert_eq!(cluster.answering(), ["b"]);
 }
 

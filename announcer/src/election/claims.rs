@@ -375,8 +375,7 @@ impl Machine {
         if *node == self.me.holder.node {
             // Another machine of our name may have taken it.
             let held = self.held_sessions.get(&claim.session_uid);
-            return !self.settings.strict
-                && !held.is_some_and(|epochs| epochs.contains(&claim.session_epoch));
+            return !held.is_some_and(|epochs| epochs.contains(&claim.session_epoch));
         }
         match self.view.session(node).map(|seen| &seen.session).filter(|s| s.uid == claim.session_uid) {
             // Also if it is held again: maybe by another machine of that name, and not by the one that answers.

@@ -24,7 +24,12 @@ impl Machine {
         let (mut silent, mut next) = (Vec::<(String, Seen)>::new(), None::<BootNs>);
         for (name, seen) in &self.view.sessions {
             let session = &seen.session;
-            if !session.understood || session.holder.as_ref().is_none_or(|holder| holder.node == *me) {
+            let may = match &session.holder {
+                Some(holder) => holder.node != *me,
+                // Emptied by hand: fenced is who has a greater epoch than the claims bound to it.
+                None => *name != super::lease::session_name(me) && self.view.binds_claims(session),
+            };
+            if !session.understood || !may {
                 continue;
             }
             let at = View::silent_at(seen);

@@ -303,6 +303,14 @@ impl View {
         self.epochs.get(uid).copied().unwrap_or(0).max(in_claims)
     }
 
+    /// Whether claims stand under this session as it is.
+    pub fn binds_claims(&self, session: &Session) -> bool {
+        let stands = |claim: &Claim| {
+            claim.holder.is_some() && claim.session_uid == session.uid && claim.session_epoch >= session.epoch
+        };
+        self.claims.values().any(stands)
+    }
+
     /// How long a rule waits for a session that is absent: the longest lease seen under its UID, or [`D_MAX`].
     fn wait_for_absent(&self, uid: &str) -> Duration {
         self.longest.get(uid).copied().unwrap_or(D_MAX)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    host::{MS, SECOND},
+    host::{MS, SECOND, Speaks},
     setting::Fault,
     world::{Event, World},
 };
@@ -129,7 +129,8 @@ impl World {
             let by = self.answering(vip);
             let able = (0..self.hosts.len()).any(|host| self.hosts[host].eligible(vip, &self.demand));
             let [one] = by.as_slice() else {
-                if able {
+                // What a node of another protocol leaves behind is nobody's to take.
+                if able && (self.setting.versions != Speaks::Another || by.len() > 1) {
                     self.checks.broken = Some(format!("{vip} is answered by {} nodes", by.len()));
                 }
                 continue;

@@ -7,13 +7,43 @@ use std::{
 
 use super::{kernel::Kernel, kernel::Write, rng::Rng};
 use crate::{
-    election::{Identity, Input, Machine, Request, Settings, Token, lease::Holder},
+    election::{
+        Identity, Input, Machine, Request, Settings, Token,
+        lease::{Holder, Record},
+    },
     policy::Demand,
     vocabulary::{BootNs, Vip},
 };
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
+
+/// What an agent's build makes of Leases.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Speaks {
+    #[default]
+    This,
+    /// This protocol, before modes were published.
+    Earlier,
+    /// Another protocol: each reads what the other writes, and leaves it alone.
+    Another,
+}
+
+impl Speaks {
+    /// The same Lease as one that speaks like this sends it, or sees it.
+    pub fn translate(self, record: &mut Record, sends: bool) {
+        match (self, record) {
+            (Self::Earlier, Record::Session(session)) if sends => {
+                for annotation in [&mut session.on_api_loss, &mut session.fencing, &mut session.suspects] {
+                    annotation.clear();
+                }
+            }
+            (Self::Another, Record::Session(session)) => session.understood ^= true,
+            (Self::Another, Record::Claim(claim)) => claim.understood ^= true,
+            (Self::This | Self::Earlier, _) => {}
+        }
+    }
+}
 
 /// A physical machine. Two may carry one node name (a replaced machine, a copy of a disk).
 #[derive(Debug)]
@@ -38,6 +68,7 @@ pub struct Host {
     /// A virtual machine that its hypervisor does not run.
     pub frozen: bool,
     pub settings: Settings,
+    pub speaks: Speaks,
     /// Counts agents, so that what belongs to a dead one is told apart.
     pub life: u64,
     pub agent: Option<Agent>,
@@ -98,6 +129,7 @@ impl Host {
             by_hold: false,
             frozen: false,
             settings,
+            speaks: Speaks::This,
             life: 0,
             agent: None,
         }

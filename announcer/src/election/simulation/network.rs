@@ -21,7 +21,10 @@ impl World {
         if late { self.rng.below(self.weather.late_by) } else { self.rng.range(MS, 15 * MS) }
     }
 
-    pub fn send(&mut self, host: usize, token: Token, request: Request) {
+    pub fn send(&mut self, host: usize, token: Token, mut request: Request) {
+        if let Request::Put(record) | Request::Delete(record) = &mut request {
+            self.hosts[host].speaks.translate(record, true);
+        }
         if let Some(agent) = &mut self.hosts[host].agent {
             agent.waiting.insert(token);
         }
@@ -76,7 +79,10 @@ impl World {
         }
     }
 
-    pub fn answered(&mut self, host: usize, token: Token, answer: Answer) {
+    pub fn answered(&mut self, host: usize, token: Token, mut answer: Answer) {
+        if let Answer::Done(record) = &mut answer {
+            self.hosts[host].speaks.translate(record, false);
+        }
         if self.hosts[host].agent.as_mut().is_some_and(|agent| agent.waiting.remove(&token)) {
             self.deliver(host, Input::Answered(token, answer));
         }
@@ -121,9 +127,16 @@ impl World {
         if !reaches {
             return self.break_watch(host, index);
         }
+        let speaks = self.hosts[host].speaks;
         let input = match self.log(index) {
-            Some(store::Event::Changed(record)) => Input::Changed(record),
-            Some(store::Event::Deleted(record)) => Input::Deleted(record),
+            Some(store::Event::Changed(mut record)) => {
+                speaks.translate(&mut record, false);
+                Input::Changed(record)
+            }
+            Some(store::Event::Deleted(mut record)) => {
+                speaks.translate(&mut record, false);
+                Input::Deleted(record)
+            }
             None => return,
         };
         self.deliver(host, input);
@@ -195,10 +208,13 @@ impl World {
         all: Vec<Record>,
         cursor: usize,
     ) {
+        let speaks = self.hosts[host].speaks;
         let Some(agent) = &mut self.hosts[host].agent else { return };
         if agent.watch.connection != connection {
             return;
         }
+        let mut all = all;
+        all.iter_mut().for_each(|record| speaks.translate(record, false));
         agent.watch.open = true;
         agent.watch.cursor = cursor;
         self.deliver(host, Input::Listed(version, all));

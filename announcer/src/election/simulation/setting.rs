@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    host::{Host, MS, SECOND},
+    host::{Host, MS, SECOND, Speaks},
     rng::Rng,
 };
 use crate::{
@@ -118,6 +118,8 @@ pub struct Setting {
     /// The second machine carries the first one's node name.
     pub twin: bool,
     pub drift: bool,
+    /// What the odd machines speak.
+    pub versions: Speaks,
     pub policy: Policy,
     pub weather: Weather,
     pub agent_down: u64,
@@ -170,6 +172,8 @@ impl Setting {
         let drift = rng.per_mille(500);
         // A pause and a clock at the worst rate together are more than the margin is for.
         faults.retain(|fault| *fault != Fault::Freeze || !drift);
+        let mut versions = vec![Speaks::This; 8];
+        versions.extend([Speaks::Earlier, Speaks::Another]);
         // One world in eight is followed for days, most of their hours steady.
         let long = rng.per_mille(125) && may_be_long;
         if long && rng.per_mille(700) {
@@ -185,6 +189,7 @@ impl Setting {
             hosts: rng.range(2, 5),
             twin: !unnoticed && rng.per_mille(120),
             drift,
+            versions: if unnoticed { Speaks::This } else { rng.pick(&versions).unwrap_or_default() },
             policy,
             weather,
             agent_down: if unnoticed_outage {
@@ -218,7 +223,10 @@ impl Setting {
                     strict,
                     on_api_loss: if rng.per_mille(self.hold) { OnApiLoss::Hold } else { OnApiLoss::Fence },
                 };
-                Host::new(node, &format!("m{name}"), settings, drift_ppm)
+                let speaks = if n % 2 == 1 { self.versions } else { Speaks::This };
+                let mut host = Host::new(node, &format!("m{name}"), settings, drift_ppm);
+                host.speaks = speaks;
+                host
             })
             .collect()
     }
