@@ -1,5 +1,7 @@
 //! Machines and cables.
 
+use std::time::Duration;
+
 use announcer_tests::Node;
 use anyhow::Result;
 use serde_json::json;
@@ -48,7 +50,9 @@ fn an_announcing_link_that_loses_its_carrier_is_given_up_at_once() -> Result<()>
         let mut owners = vec![before, after];
         owners.dedup();
         story.had(vip, &owners);
-        assert!(story.silence(vip) <= HANDOVER, "{vip}: {:?}", story.silence(vip));
+        // The kernel itself may keep a lost carrier for a second before it tells (net/core/link_watch.c).
+        let limit = HANDOVER + Duration::from_secs(1);
+        assert!(story.silence(vip) <= limit, "{vip}: {:?}", story.silence(vip));
     }
     Ok(())
 }
