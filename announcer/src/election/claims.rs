@@ -364,7 +364,12 @@ impl Machine {
         if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
         }
-        self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
+        match self.in_use.get(&vip).map(|(_, again)| *again).filter(|again| *again > now) {
+            Some(again) => self.wake(again),
+            None => {
+                self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
+            }
+        }
         false
     }
 
@@ -418,8 +423,8 @@ impl Machine {
             }
             Probed::InUse(mac) => {
                 self.probed.remove(&vip);
-                self.not_before.insert(claim_name(vip), now + PROBE_AGAIN);
-                if self.in_use.insert(vip, mac) != Some(mac) {
+                let before = self.in_use.insert(vip, (mac, now + PROBE_AGAIN));
+                if before.is_none_or(|(before, _)| before != mac) {
                     self.changes.push_back(Change::InUse(vip, mac));
                 }
             }

@@ -1,9 +1,10 @@
 //! `--on-api-loss=hold` (`DESIGN` §5.8), played by hand: who goes on answering while the API server is away, and when not.
 
 use super::{
-    Answer, Change, Input, Target,
+    Answer, Change, Input, Probed, Target,
     scripted::{Cluster, at, vip},
 };
+use crate::vocabulary::Mac;
 
 /// Longer than any lease, and than any claim may go unconfirmed.
 const LONG: u64 = 200_000;
@@ -232,4 +233,15 @@ fn another_machine_of_our_name_that_holds_on_is_asked_for_first() {
     // Never two: `run` looks.
     cluster.run(40_000);
     assert_eq!(cluster.answering(), ["z"]);
+}
+
+/// Found on a real API server: two nodes had wanted one address, and the one that had found it in use was named its
+/// successor a moment later, and waited until it could ask again.
+#[test]
+fn an_address_that_was_in_use_a_moment_ago_is_taken_at_once_when_it_is_handed_over() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.step("b", Input::Probed(vip(), Probed::InUse(Mac([2, 0, 0, 0, 0, 1]))));
+    cluster.step("a", Input::Shutdown(true));
+    cluster.run(200);
+    assert_eq!(cluster.answering(), ["b"]);
 }

@@ -284,8 +284,8 @@ pub struct Machine {
     pub(super) electorate: Option<(Arc<Demand>, BTreeMap<String, LiveNode>)>,
     /// VIPs whose probes were unanswered, and when.
     pub(super) probed: BTreeMap<Vip, BootNs>,
-    /// Who answered for a VIP that we would take, so that each is reported once.
-    pub(super) in_use: BTreeMap<Vip, Mac>,
+    /// Who answered for a VIP that we would take, and when it is asked for again. Forgotten as soon as somebody owns it.
+    pub(super) in_use: BTreeMap<Vip, (Mac, BootNs)>,
     /// To whom a VIP was last handed over for a soft reason, and when.
     pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
     /// Since when our Node has been not Ready, while most others were.
@@ -467,8 +467,7 @@ impl Machine {
             }
             Input::Changed(record) => {
                 self.heard_ourselves(&record);
-                self.view.watched(record.version());
-                self.view.seen(now, record);
+                self.view.changed(now, record);
                 self.own_seen(now);
             }
             Input::Deleted(record) => {

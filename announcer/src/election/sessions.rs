@@ -288,3 +288,17 @@ fn a_collision_is_read_and_not_repeated() {
     assert!(puts <= 3 && cluster.store.writes - before < 20, "{puts} attempts in half a minute");
     assert_eq!(cluster.answering(), ["a"]);
 }
+
+/// Found on a real API server: `kubectl edit lease session-a` with a lower `leaseTransitions` was taken for a restored store
+/// by every node, and silenced all of them for D_MAX.
+#[test]
+fn an_epoch_that_is_lowered_by_hand_concerns_its_own_node_alone() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let (before, b) = (cluster.session("a"), cluster.session("b").epoch);
+    let edited = Session { epoch: before.epoch - 1, renewal: "by hand".to_owned(), ..before.clone() };
+    cluster.commit(&Request::Put(Record::Session(edited)));
+    cluster.run(3_000);
+    assert_eq!(cluster.session("b").epoch, b);
+    assert!(cluster.session("a").epoch > before.epoch, "it began again above all that it had used");
+    assert_eq!(cluster.answering(), ["a"]);
+}

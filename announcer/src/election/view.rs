@@ -146,6 +146,16 @@ impl View {
         self.watched = self.watched.max(version);
     }
 
+    /// Takes a watch event. In one that follows upon all before it, an epoch that went down was written by hand, and is that
+    /// one node's trouble: a restored store breaks the watch.
+    pub fn changed(&mut self, now: BootNs, record: Record) {
+        let follows = self.watching_since.is_some() && record.version() > self.watched;
+        let regressed = self.regressed;
+        self.watched(record.version());
+        self.seen(now, record);
+        self.regressed &= regressed || !follows;
+    }
+
     /// Takes one version of one Lease; an older one than the newest seen, or than its deletion, changes nothing.
     pub fn seen(&mut self, now: BootNs, record: Record) {
         let name = record.name();

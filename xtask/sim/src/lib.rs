@@ -18,3 +18,6 @@ mod demand;
 pub mod policy {
     pub use crate::demand::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand};
 }
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
