@@ -92,7 +92,7 @@ fn perform(stage: Stage) -> Result<()> {
         Stage::Lab => cargo(&["test", "--package", "announcer-tests", "--test", "lab", "--", "--nocapture"]),
         Stage::Cluster => cluster(&["--test-threads", "1", "--skip", "faults::"]),
         // Each has a cluster of its own and waits for leases most of the time: several at once.
-        Stage::Faults => cluster(&["--test-threads", "3", "faults::"]),
+        Stage::Faults => cluster(&["--test-threads", "4", "faults::"]),
     }
 }
 
