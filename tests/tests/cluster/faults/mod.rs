@@ -2,7 +2,7 @@
 //! real programs in the kernel. A judge asks all the time who answers: never two at once, again within the bound that
 //! the design gives, and what had no reason to move did not.
 //!
-//! Each test has a cluster of its own, so they run side by side: `cargo xtask test faults`, three at a time.
+//! Each test has a cluster of its own, so they run side by side: `cargo xtask test faults`, four at a time.
 
 mod agents;
 mod api;
