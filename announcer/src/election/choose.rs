@@ -55,7 +55,7 @@ pub struct ClaimState<'a> {
     pub preferred: Option<&'a str>,
     /// How the nodes were ranked when it became free. While a thousand VIPs are taken, each claim changes the count of
     /// somebody's, and the turns must not change with it.
-    pub standing: Option<&'a [String]>,
+    pub standing: Option<&'a Arc<[String]>>,
 }
 
 /// What should happen to one VIP.
@@ -78,7 +78,7 @@ pub enum Verdict {
         why: &'static str,
     },
     /// Nobody owns it: these may take it, best first, each a step later than the one before.
-    Take(Vec<String>),
+    Take(Arc<[String]>),
 }
 
 /// The hash that breaks ties, as in MetalLB: `sha256(node + "#" + ip)`, least first, the IP in RFC 5952 text.
@@ -110,16 +110,15 @@ pub fn choose(
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
-        let ranked = match claim.standing {
-            Some(standing) if claim.owner.is_none() => standing.iter().map(String::as_str).collect(),
-            _ => rank(*vip, eligible, claim.preferred, &load, moves.failback),
-        };
+        let rank = || rank(*vip, eligible, claim.preferred, &load, moves.failback);
         let verdict = match claim.owner {
-            None => Verdict::Take(ranked.into_iter().map(str::to_owned).collect()),
+            None => Verdict::Take(
+                claim.standing.cloned().unwrap_or_else(|| rank().into_iter().map(str::to_owned).collect()),
+            ),
             Some(owner) => {
                 // Only the owner acts on this, so it may use what only it has heard.
                 let heard = |name: &str| live.get(name).is_some_and(|node| node.heard);
-                let successors: Vec<&str> = ranked.iter().copied().filter(|name| heard(name)).collect();
+                let successors: Vec<&str> = rank().into_iter().filter(|name| heard(name)).collect();
                 judge(*vip, owner, wanted, live, eligible, &successors, moves)
             }
         };

@@ -22,6 +22,8 @@ pub const CLAIMS_IN_FLIGHT: usize = 32;
 
 /// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
 const UNREADY: Duration = Duration::from_secs(15);
+/// How many VIPs are asked for before they are taken.
+const PROBES_AHEAD: usize = 512;
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// When a VIP may be handed over to the same node once more.
@@ -35,8 +37,8 @@ const PROBE_FAILED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Open {
     since: BootNs,
-    /// Whose turn it is, best first; empty: not known yet.
-    ranked: Vec<String>,
+    /// Whose turn it is, best first, if that is known.
+    ranked: Option<Arc<[String]>>,
 }
 
 impl Machine {
@@ -46,6 +48,7 @@ impl Machine {
             self.doubt_claims(now);
         }
         self.view.forget_present();
+        self.probed.retain(|_, at| *at + PROBE_VALID > now);
         let Some(demand) = self.demand.clone() else { return };
         if !self.is_live(now) || self.shutdown == Some(false) || self.quiet_until > now {
             self.open.clear();
@@ -152,23 +155,19 @@ impl Machine {
     /// What is known of the claims in demand, and when the next of them becomes void by waiting.
     fn claim_states(&self, demand: &Demand, now: BootNs) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
         let mut wake = None::<BootNs>;
-        let states = demand
-            .vips
-            .keys()
-            .filter_map(|vip| {
-                let standing =
-                    self.open.get(vip).map(|open| &*open.ranked).filter(|ranked| !ranked.is_empty());
-                let Some(claim) = self.view.claims.get(vip) else {
-                    return Some((*vip, ClaimState { standing: Some(standing?), ..ClaimState::default() }));
-                };
-                let void = self.view.is_void(claim, now);
+        let mut states = BTreeMap::new();
+        for vip in demand.vips.keys() {
+            let standing = self.open.get(vip).and_then(|open| open.ranked.as_ref());
+            let mut state = ClaimState { standing, ..ClaimState::default() };
+            if let Some(claim) = self.view.claims.get(vip) {
                 if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
                     wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                 }
-                let owner = claim.holder.as_deref().filter(|_| !void);
-                Some((*vip, ClaimState { owner, preferred: claim.preferred.as_deref(), standing }))
-            })
-            .collect();
+                state.owner = claim.holder.as_deref().filter(|_| !self.view.is_void(claim, now));
+                state.preferred = claim.preferred.as_deref();
+            }
+            states.insert(*vip, state);
+        }
         (states, wake)
     }
 
@@ -181,7 +180,7 @@ impl Machine {
                 && nodes.values().zip(live.values()).all(alike)
         };
         if !self.electorate.as_ref().is_some_and(same) {
-            self.open.values_mut().for_each(|open| open.ranked.clear());
+            self.open.values_mut().for_each(|open| open.ranked = None);
             self.electorate = Some((demand.clone(), live.clone()));
         }
     }
@@ -269,11 +268,9 @@ impl Machine {
     }
 
     /// Takes a VIP when our rank's turn has come.
-    fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &[String]) {
-        let open = self.open.entry(vip).or_insert_with(|| Open { since: now, ranked: Vec::new() });
-        if open.ranked.is_empty() {
-            open.ranked = ranked.to_vec();
-        }
+    fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &Arc<[String]>) {
+        let open = self.open.entry(vip).or_insert_with(|| Open { since: now, ranked: None });
+        open.ranked.get_or_insert_with(|| ranked.clone());
         let open_since = open.since;
         let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };
         let turn =
@@ -299,9 +296,7 @@ impl Machine {
         if claim.as_ref().is_some_and(|claim| self.may_be_held_on(claim)) && !self.is_unanswered(now, vip) {
             return;
         }
-        let in_flight =
-            self.outstanding.values().filter(|(_, purpose)| matches!(purpose, Purpose::Take(_))).count();
-        if in_flight >= CLAIMS_IN_FLIGHT {
+        if self.outstanding.takes >= CLAIMS_IN_FLIGHT {
             return; // The answer to one of them brings us back.
         }
         let Some((uid, epoch)) = self.target.session.clone() else { return };
@@ -366,6 +361,8 @@ impl Machine {
         }
         match self.in_use.get(&vip).map(|(_, again)| *again).filter(|again| *again > now) {
             Some(again) => self.wake(again),
+            // What was asked too early has to be asked again.
+            None if self.outstanding.probes + self.probed.len() >= PROBES_AHEAD => {}
             None => {
                 self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
             }
@@ -406,14 +403,14 @@ impl Machine {
     }
 
     pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
-        let mut begun = None;
-        self.outstanding.retain(|_, (_, purpose)| match purpose {
-            Purpose::Probe(probed, at) if *probed == vip => {
-                begun = Some(*at);
-                false
-            }
-            _ => true,
-        });
+        let name = claim_name(vip);
+        let begun = match self.outstanding.of(&name) {
+            Some(Purpose::Probe(_, begun)) => Some(*begun),
+            _ => None,
+        };
+        if begun.is_some() {
+            self.outstanding.end(&name);
+        }
         match probed {
             Probed::Unused => {
                 // A claim deleted meanwhile may have had an owner that answers only now.

@@ -50,8 +50,8 @@ impl Machine {
         }
         let held: Vec<Vip> = self.target.held.iter().copied().collect();
         self.confirmed.retain(|vip, _| self.target.held.contains(vip));
-        let reads = |(_, purpose): &&(String, Purpose)| matches!(purpose, Purpose::Confirm(..));
-        let mut in_flight = self.outstanding.values().filter(reads).count();
+        let reads = |purpose: &&Purpose| matches!(purpose, Purpose::Confirm(..));
+        let mut in_flight = self.outstanding.purposes().filter(reads).count();
         for vip in held {
             let known = self.known_until(vip);
             if known + GIVE_AWAY_AFTER <= now {

@@ -136,15 +136,7 @@ impl Machine {
 
     /// A round has ended.
     pub(super) fn challenged(&mut self, now: BootNs, round: Option<Challenged>) {
-        let mut begun = None;
-        self.outstanding.retain(|_, (_, purpose)| match purpose {
-            Purpose::Challenge(held, at) => {
-                begun = Some((std::mem::take(held), *at));
-                false
-            }
-            _ => true,
-        });
-        let Some((held, begun)) = begun else { return };
+        let Some(Purpose::Challenge(held, begun)) = self.outstanding.end(ROUND) else { return };
         let spoken = self.silence.word >= begun;
         if self.target.deadline <= now || spoken || self.target.session.is_none() {
             return; // An expired hold never revives.

@@ -15,6 +15,7 @@ use super::{
     claims::Open,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
+    outstanding::Outstanding,
     own::Own,
     times::Times,
     view::View,
@@ -296,7 +297,7 @@ pub struct Machine {
     pub(super) useless_since: BTreeMap<String, BootNs>,
     /// Sessions that this very boot has held, and under which epochs: claims bound to them are ours to renew or release.
     pub(super) held_sessions: BTreeMap<String, BTreeSet<u64>>,
-    pub(super) outstanding: BTreeMap<Token, (String, Purpose)>,
+    pub(super) outstanding: Outstanding,
     pub(super) changes: VecDeque<Change>,
     requests: Vec<(Token, Request)>,
     tokens: u64,
@@ -344,7 +345,7 @@ impl Machine {
             unready_since: None,
             not_before: BTreeMap::new(),
             useless_since: BTreeMap::new(),
-            outstanding: BTreeMap::new(),
+            outstanding: Outstanding::default(),
             changes: VecDeque::new(),
             requests: Vec::new(),
             tokens: 0,
@@ -404,7 +405,7 @@ impl Machine {
                 self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
             }
             Input::Answered(token, Answer::Done(Record::Session(new))) => {
-                matches!(self.outstanding.get(token), Some((_, Purpose::Own)))
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Own))
                     && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
             }
             _ => false,
@@ -492,7 +493,7 @@ impl Machine {
     }
 
     fn answered(&mut self, now: BootNs, token: Token, answer: Answer) {
-        let Some((name, purpose)) = self.outstanding.remove(&token) else { return };
+        let Some((name, purpose)) = self.outstanding.remove(token) else { return };
         if matches!(purpose, Purpose::Own | Purpose::OwnRead(_)) {
             self.own_answered(now, token, &purpose, answer);
             return self.own_seen(now);
@@ -542,7 +543,7 @@ impl Machine {
         purpose: Purpose,
         request: Request,
     ) -> Option<Token> {
-        if self.outstanding.values().any(|(other, _)| *other == name) {
+        if self.outstanding.of(&name).is_some() {
             return None;
         }
         if let Some(at) = self.not_before.get(&name) {
@@ -555,7 +556,7 @@ impl Machine {
         }
         self.tokens += 1;
         let token = Token(self.tokens);
-        self.outstanding.insert(token, (name, purpose));
+        self.outstanding.insert(token, name, purpose);
         self.requests.push((token, request));
         Some(token)
     }

@@ -11,6 +11,7 @@ mod hold;
 mod holding;
 pub mod lease;
 mod machine;
+mod outstanding;
 mod own;
 mod peers;
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl Machine {
         self.fall_silent();
         self.view.forget(now);
         // Their answers would be of the lost history, with versions that look new.
-        self.outstanding.clear();
+        self.outstanding = Default::default();
         self.probed.clear();
         self.quiet_until = now + wait;
         self.changes.push_back(Change::Restored(wait));
@@ -294,7 +294,7 @@ impl Machine {
     /// still commit.
     fn claim_again(&mut self, now: BootNs) {
         let name = self.own_name();
-        if self.outstanding.values().any(|(other, _)| *other == name) {
+        if self.outstanding.of(&name).is_some() {
             return;
         }
         if let Some(at) = self.not_before.get(&name).copied().filter(|at| *at > now) {

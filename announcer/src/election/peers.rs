@@ -106,9 +106,10 @@ impl Machine {
         }
         let mut useless: Vec<(String, Duration, Record)> = Vec::new();
         for (vip, claim) in &self.view.claims {
-            let wanted = demand.vips.contains_key(vip);
-            let over = self.view.is_void(claim, now);
-            if !wanted && over && claim.understood && self.sweeps(&claim.session_uid) {
+            if demand.vips.contains_key(vip) || !claim.understood || !self.view.is_void(claim, now) {
+                continue;
+            }
+            if self.sweeps(&claim.session_uid) {
                 let record = Record::Claim(claim.clone());
                 useless.push((record.name(), D_MAX, record));
             }

@@ -190,7 +190,7 @@ fn successors(
         live.remove(owner);
     }
     match choose(demand, &live, claims, Moves { failback, unready: true }).remove(&vip) {
-        Some(Verdict::Take(ranked)) => ranked,
+        Some(Verdict::Take(ranked)) => ranked.to_vec(),
         _ => Vec::new(),
     }
 }

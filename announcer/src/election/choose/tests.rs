@@ -230,20 +230,20 @@ fn turns_do_not_change_while_claims_come_in() {
     let live = live(&["a", "b", "c"]);
     let before = choose(&demand, &live, &BTreeMap::new(), Failback::Preferred);
     // The last ten are taken first.
-    let turns: BTreeMap<Vip, Vec<String>> = before
+    let turns: BTreeMap<Vip, Arc<[String]>> = before
         .iter()
         .map(|(vip, verdict)| match verdict {
             Verdict::Take(ranked) => (*vip, ranked.clone()),
             other => panic!("{vip}: {other:?}"),
         })
         .collect();
-    let state = |(n, (vip, turns)): (usize, (&Vip, &'_ Vec<String>))| {
+    let state = |(n, (vip, turns)): (usize, (&Vip, &Arc<[String]>))| {
         let owner = (n >= 20).then(|| turns[0].clone());
         (*vip, owner)
     };
     let owners: BTreeMap<Vip, Option<String>> = turns.iter().enumerate().map(state).collect();
     let claims = turns.iter().map(|(vip, turns)| {
-        let (owner, standing) = (owners[vip].as_deref(), Some(turns.as_slice()));
+        let (owner, standing) = (owners[vip].as_deref(), Some(turns));
         (*vip, ClaimState { owner, standing, preferred: None })
     });
     let after = choose(&demand, &live, &claims.collect(), Failback::Preferred);

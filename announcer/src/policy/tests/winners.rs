@@ -18,7 +18,7 @@ fn ranking(demand: &Demand, address: &str, alive: &[&str]) -> Vec<String> {
     match choose(demand, &live(alive), &BTreeMap::new(), Moves { failback: Failback::Always, unready: true })
         .remove(&vip(address))
     {
-        Some(Verdict::Take(ranked)) => ranked,
+        Some(Verdict::Take(ranked)) => ranked.to_vec(),
         _ => Vec::new(),
     }
 }

@@ -1,0 +1,63 @@
+//! Requests that have not been answered: at most one for each Lease, and found by its name at once, for with thousands of
+//! VIPs there are thousands of probes.
+
+use std::collections::BTreeMap;
+
+use super::machine::{Purpose, Token};
+
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    by_token: BTreeMap<Token, (String, Purpose)>,
+    by_name: BTreeMap<String, Token>,
+    /// Claims on their way.
+    pub(super) takes: usize,
+    /// VIPs that are asked for.
+    pub(super) probes: usize,
+}
+
+impl Outstanding {
+    pub(super) fn insert(&mut self, token: Token, name: String, purpose: Purpose) {
+        self.count(&purpose, 1);
+        self.by_name.insert(name.clone(), token);
+        self.by_token.insert(token, (name, purpose));
+    }
+
+    pub(super) fn remove(&mut self, token: Token) -> Option<(String, Purpose)> {
+        let (name, purpose) = self.by_token.remove(&token)?;
+        self.by_name.remove(&name);
+        self.count(&purpose, -1);
+        Some((name, purpose))
+    }
+
+    /// What is outstanding for the Lease of this name.
+    pub(super) fn of(&self, name: &str) -> Option<&Purpose> {
+        self.purpose(*self.by_name.get(name)?)
+    }
+
+    /// Ends what is outstanding for the Lease of this name.
+    pub(super) fn end(&mut self, name: &str) -> Option<Purpose> {
+        let token = *self.by_name.get(name)?;
+        self.remove(token).map(|(_, purpose)| purpose)
+    }
+
+    pub(super) fn purpose(&self, token: Token) -> Option<&Purpose> {
+        self.by_token.get(&token).map(|(_, purpose)| purpose)
+    }
+
+    pub(super) fn purposes(&self) -> impl Iterator<Item = &Purpose> {
+        self.by_token.values().map(|(_, purpose)| purpose)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_token.is_empty()
+    }
+
+    fn count(&mut self, purpose: &Purpose, by: isize) {
+        let counter = match purpose {
+            Purpose::Take(_) => &mut self.takes,
+            Purpose::Probe(..) => &mut self.probes,
+            _ => return,
+        };
+        *counter = counter.saturating_add_signed(by);
+    }
+}
