@@ -43,7 +43,6 @@ pub(super) struct Open {
 
 impl Machine {
     pub(super) fn drive_claims(&mut self, now: BootNs) {
-        self.drop_lost_entries();
         if self.live_since.is_some() {
             self.doubt_claims(now);
         }
@@ -98,7 +97,11 @@ impl Machine {
 
     /// A version newer than our own last write that no longer names us takes the entry away; nothing read ever
     /// gives one.
-    fn drop_lost_entries(&mut self) {
+    pub(super) fn drop_lost_entries(&mut self) {
+        // While nothing is adopted yet, what the kernel inherited stays.
+        if self.live_since.is_none() {
+            return;
+        }
         let lost: Vec<Vip> = self
             .target
             .held
@@ -106,10 +109,6 @@ impl Machine {
             .filter(|vip| !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim)))
             .copied()
             .collect();
-        // While nothing is adopted yet, what the kernel inherited stays.
-        if self.live_since.is_none() {
-            return;
-        }
         for vip in lost {
             self.target.held.remove(&vip);
             let why = "its claim was taken away or deleted";

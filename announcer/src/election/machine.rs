@@ -248,6 +248,11 @@ pub(super) enum Purpose {
     Sweep,
 }
 
+/// Fewer VIPs than this are gone through in no time.
+const MANY: usize = 256;
+/// How long claims are left alone after they were gone through: several times as long as that took.
+const REST_PER_VIP: Duration = Duration::from_micros(10);
+
 /// The election of one node.
 #[derive(Debug)]
 pub struct Machine {
@@ -306,6 +311,8 @@ pub struct Machine {
     claims_due: bool,
     /// When they are to be gone through though nothing has happened.
     claims_due_at: Option<BootNs>,
+    /// Not before.
+    claims_rest_until: BootNs,
 }
 
 impl Machine {
@@ -352,6 +359,7 @@ impl Machine {
             wake_at: None,
             claims_due: true,
             claims_due_at: None,
+            claims_rest_until: BootNs::NONE,
         }
     }
 
@@ -380,21 +388,32 @@ impl Machine {
         self.drive_hold(now);
         if self.synced {
             self.watch_peers(now);
-            // Thousands of claims are gone through only if something may have changed for one of them.
-            if self.claims_due || live != self.is_live(now) || self.claims_due_at.is_some_and(|at| at <= now)
-            {
-                self.claims_due = false;
-                let others = self.wake_at.take();
-                self.drive_claims(now);
-                self.sweep(now);
-                self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
-            }
-            if let Some(at) = self.claims_due_at {
-                self.wake(at);
-            }
+            self.drop_lost_entries();
+            self.go_through_claims(now, live != self.is_live(now));
             self.bound_deadline(now);
         }
         std::mem::take(&mut self.requests)
+    }
+
+    /// Thousands of claims are gone through only if something may have changed for one of them, and not for each of a thousand
+    /// changes: what takes long is not begun again at once.
+    fn go_through_claims(&mut self, now: BootNs, at_once: bool) {
+        let due = self.claims_due || self.claims_due_at.is_some_and(|at| at <= now);
+        if at_once || due && self.claims_rest_until <= now {
+            self.claims_due = false;
+            let vips = self.demand.as_ref().map_or(0, |demand| demand.vips.len());
+            let rest = if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) };
+            self.claims_rest_until = now + REST_PER_VIP * rest;
+            let others = self.wake_at.take();
+            self.drive_claims(now);
+            self.sweep(now);
+            self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
+        }
+        if self.claims_due {
+            self.wake(self.claims_rest_until);
+        } else if let Some(at) = self.claims_due_at {
+            self.wake(at.max(self.claims_rest_until));
+        }
     }
 
     /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.

@@ -302,3 +302,21 @@ fn an_epoch_that_is_lowered_by_hand_concerns_its_own_node_alone() {
     assert!(cluster.session("a").epoch > before.epoch, "it began again above all that it had used");
     assert_eq!(cluster.answering(), ["a"]);
 }
+
+#[test]
+fn claims_of_hundreds_of_vips_are_not_gone_through_for_each_change_of_one() {
+    let mut cluster = Cluster::holding(&["a"]);
+    let mut many = demand(&["a"], &[], 0);
+    let wanted = many.vips[&vip()].clone();
+    for n in 0..1_000_u32 {
+        let address = std::net::Ipv4Addr::from_bits(0x0a01_0000 + n);
+        many.vips.insert(crate::vocabulary::Vip::from(address), wanted.clone());
+    }
+    cluster.step("a", Input::Demand(Arc::new(many)));
+    // 32 claims in flight, and 10 ms between one look and the next: at every 50 ms here.
+    cluster.run(1_000);
+    let held = cluster.target("a").held.len();
+    assert!((500..800).contains(&held), "{held} in a second");
+    cluster.run(1_000);
+    assert_eq!(cluster.target("a").held.len(), 1_001);
+}
