@@ -9,7 +9,7 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
+    machine::{Change, Machine, Probed, Purpose, Request, Take, Touched, Why},
     times::{D_MAX, RANK_STEP, SETTLE},
 };
 use crate::{
@@ -46,6 +46,7 @@ impl Machine {
         if self.live_since.is_some() {
             self.doubt_claims(now);
         }
+        self.waiting.clear();
         self.view.forget_present();
         self.probed.retain(|_, at| *at + PROBE_VALID > now);
         let Some(demand) = self.demand.clone() else { return };
@@ -97,20 +98,19 @@ impl Machine {
 
     /// A version newer than our own last write that no longer names us takes the entry away; nothing read ever
     /// gives one.
-    pub(super) fn drop_lost_entries(&mut self) {
+    pub(super) fn drop_lost_entries(&mut self, touched: &Touched) {
         // While nothing is adopted yet, what the kernel inherited stays.
         if self.live_since.is_none() {
             return;
         }
-        let lost: Vec<Vip> = self
-            .target
-            .held
-            .iter()
-            .filter(|vip| !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim)))
-            .copied()
-            .collect();
-        for vip in lost {
-            self.target.held.remove(&vip);
+        let held = &self.target.held;
+        let gone = |vip: &&Vip| !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim));
+        let lost: Vec<Vip> = if touched.all {
+            held.iter().filter(gone).copied().collect()
+        } else {
+            touched.vips.iter().filter(|vip| held.contains(*vip)).filter(gone).copied().collect()
+        };
+        for vip in lost.into_iter().filter(|vip| self.target.held.remove(vip)).collect::<Vec<_>>() {
             let why = "its claim was taken away or deleted";
             self.changes.push_back(Change::Lost { vip, why, to: None });
         }
@@ -296,7 +296,9 @@ impl Machine {
             return;
         }
         if self.outstanding.takes >= CLAIMS_IN_FLIGHT {
-            return; // The answer to one of them brings us back.
+            // The answer to one of them brings us back.
+            let version = claim.map_or(Version::default(), |claim| claim.version);
+            return self.waiting.push_back((vip, version));
         }
         let Some((uid, epoch)) = self.target.session.clone() else { return };
         let me = self.me.holder.node.clone();
@@ -316,6 +318,16 @@ impl Machine {
         });
         let purpose = Purpose::Take(Take { vip, session: (uid, epoch), why, creates: created, sent_at: now });
         self.request(now, claim_name(vip), purpose, Request::Put(record));
+    }
+
+    /// Goes on taking what was found to be ours to take, unless it has changed since.
+    pub(super) fn take_waiting(&mut self, now: BootNs) {
+        while self.is_live(now) && self.outstanding.takes < CLAIMS_IN_FLIGHT {
+            let Some((vip, version)) = self.waiting.pop_front() else { return };
+            if self.view.claims.get(&vip).map_or(Version::default(), |claim| claim.version) == version {
+                self.take(now, vip);
+            }
+        }
     }
 
     /// Why we may take what this claim says.

@@ -79,6 +79,11 @@ impl Machine {
         if self.earned <= now || self.target.deadline > self.earned || self.live_since.is_none() {
             return;
         }
+        // What the watch has brought lately is known of all of them.
+        if self.seen_until.is_some_and(|seen| seen + GONE_AFTER >= self.earned) {
+            self.target.deadline = self.earned;
+            return;
+        }
         let known = self.target.held.iter().map(|vip| self.known_until(*vip)).min();
         self.target.deadline = known.map_or(self.earned, |known| self.earned.min(known + GONE_AFTER));
     }

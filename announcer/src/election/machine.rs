@@ -248,10 +248,30 @@ pub(super) enum Purpose {
     Sweep,
 }
 
+/// Claims of which something was seen in a step.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) vips: Vec<Vip>,
+    /// Something was seen that may concern any.
+    pub(super) all: bool,
+}
+
+impl Touched {
+    fn note(&mut self, input: &Input, mere_renewal: bool) {
+        match input {
+            Input::Changed(Record::Claim(claim))
+            | Input::Deleted(Record::Claim(claim))
+            | Input::Answered(_, Answer::Done(Record::Claim(claim))) => self.vips.push(claim.vip),
+            Input::Probed(..) | Input::Challenged(_) | Input::Demand(_) | Input::Links(_) => {}
+            _ => self.all |= !mere_renewal,
+        }
+    }
+}
+
 /// Fewer VIPs than this are gone through in no time.
 const MANY: usize = 256;
 /// How long claims are left alone after they were gone through: several times as long as that took.
-const REST_PER_VIP: Duration = Duration::from_micros(10);
+const REST_PER_VIP: Duration = Duration::from_micros(20);
 
 /// The election of one node.
 #[derive(Debug)]
@@ -286,6 +306,8 @@ pub struct Machine {
     pub(super) live_since: Option<BootNs>,
     /// VIPs that may be taken.
     pub(super) open: BTreeMap<Vip, Open>,
+    /// VIPs whose turn it is and whose claims, at these versions, are taken as soon as fewer others are on their way.
+    pub(super) waiting: VecDeque<(Vip, Version)>,
     /// For which policy and which nodes their turns were computed.
     pub(super) electorate: Option<(Arc<Demand>, BTreeMap<String, LiveNode>)>,
     /// VIPs whose probes were unanswered, and when.
@@ -345,6 +367,7 @@ impl Machine {
             confirmed: BTreeMap::new(),
             live_since: None,
             open: BTreeMap::new(),
+            waiting: VecDeque::new(),
             electorate: None,
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
@@ -377,8 +400,11 @@ impl Machine {
     ) -> Vec<(Token, Request)> {
         self.wake_at = None;
         let live = self.is_live(now);
+        let mut touched = Touched::default();
         for input in inputs {
-            self.claims_due |= !self.is_mere_renewal(now, &input);
+            let mere = self.is_mere_renewal(now, &input);
+            self.claims_due |= !mere;
+            touched.note(&input, mere);
             self.listen(now, &input);
             self.observe(now, input);
         }
@@ -388,8 +414,9 @@ impl Machine {
         self.drive_hold(now);
         if self.synced {
             self.watch_peers(now);
-            self.drop_lost_entries();
+            self.drop_lost_entries(&touched);
             self.go_through_claims(now, live != self.is_live(now));
+            self.take_waiting(now);
             self.bound_deadline(now);
         }
         std::mem::take(&mut self.requests)
