@@ -21,18 +21,32 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    setup::ensure(&[&Need::EBPF[..], &Need::bench()].concat())?;
-    let mut bench = Command::new(env!("CARGO"));
-    bench
-        .current_dir(workspace())
-        .args(["run", "--release", "--package", "announcer-bench", "--"])
-        .args(&arguments.rest);
+    let mut needs = [&Need::EBPF[..], &Need::bench()].concat();
+    let parts = || arguments.rest.iter().filter(|word| !word.to_string_lossy().starts_with('-'));
+    if parts().next().is_none() || parts().any(|part| part == "scale") {
+        needs.extend(Need::lab());
+    }
+    setup::ensure(&needs)?;
+    // Agents of the lab's nodes.
+    let built = cargo().args(["build", "--release", "--package", "announcer"]).status();
+    if !built.context("cargo could not be started")?.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--package", "announcer-bench", "--"]).args(&arguments.rest);
+    bench.env("ANNOUNCER_PROGRAM", workspace().join("target/release/announcer"));
+    let status = bench.status().context("cargo could not be started")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace());
     // What cargo says of this package: build scripts that look at it would run again, and half of the agent be built.
     for (name, _) in env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
-            bench.env_remove(name);
+            cargo.env_remove(name);
         }
     }
-    let status = bench.status().context("cargo could not be started")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    cargo
 }

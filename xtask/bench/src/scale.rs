@@ -34,16 +34,15 @@ impl Effort {
             Self { vips, nodes, rounds: 10, quiet: 10, dead: (100, 1), weighed: 100 }
         } else {
             let (vips, nodes): (&[usize], &[usize]) = (&[1, 100, 1_000, 5_000], &[3, 30, 100]);
-            Self { vips, nodes, rounds: 50, quiet: 30, dead: (1_000, 3), weighed: 5_000 }
+            Self { vips, nodes, rounds: 50, quiet: 20, dead: (1_000, 3), weighed: 5_000 }
         }
     }
 }
 
 /// Measures all of it.
 pub fn run(effort: Effort) -> Result<Vec<Section>> {
-    let decided = decide::run(effort);
-    let mut sections = vec![decided];
-    sections.push(api::run(effort)?);
+    let mut sections = vec![decide::run(effort)];
     sections.extend(real::run(effort)?);
+    sections.push(api::run(effort)?);
     Ok(sections)
 }

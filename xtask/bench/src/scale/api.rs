@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long all VIPs may take to be claimed.
-const SETTLE: Duration = Duration::from_secs(240);
+const SETTLE: Duration = Duration::from_secs(150);
 
 /// The table.
 pub fn run(effort: Effort) -> Result<Section> {
@@ -100,12 +100,21 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
                 }
                 anyhow::Ok(())
             };
-            timeout(SETTLE, all)
-                .await
-                .with_context(|| format!("{nodes} nodes did not claim {vips} VIPs"))??;
+            let Ok(done) = timeout(SETTLE, all).await else {
+                // A hundred elections on the CPUs of one machine are no hundred machines.
+                eprintln!(
+                    "scale: api: {nodes} nodes did not claim {vips} VIPs within {} s",
+                    SETTLE.as_secs()
+                );
+                break;
+            };
+            done?;
             let claimed = begun.elapsed().as_secs_f64();
             sleep(Duration::from_secs(5)).await;
             let writes = (writes_within(cluster, quiet).await? - background).max(0.0);
+            eprintln!(
+                "scale: api: {nodes} nodes, {vips} VIPs: {writes:.2} writes/s, claimed after {claimed:.1} s"
+            );
             rows.push((
                 format!("{nodes} nodes, {vips} VIPs"),
                 vec![

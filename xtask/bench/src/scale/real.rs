@@ -182,6 +182,11 @@ fn dead_node(effort: Effort) -> Result<Section> {
         half.push(after[after.len() / 2]);
         last.extend(after.last());
         dark.push(fenced.as_secs_f64() - crashed.as_secs_f64());
+        eprintln!(
+            "scale: a dead node: half answered {:.2} s after the fence, the last {:.2} s",
+            after[after.len() / 2],
+            after.last().copied().unwrap_or_default()
+        );
         judge.finish()?;
     }
     Ok(Section {
@@ -250,6 +255,7 @@ fn weighed(effort: Effort) -> Result<Section> {
         let (cpu, start) = (cpu_seconds(pid)?, Instant::now());
         std::thread::sleep(Duration::from_secs(effort.quiet));
         let percent = (cpu_seconds(pid)? - cpu) / start.elapsed().as_secs_f64() * 100.0;
+        eprintln!("scale: an agent: {:.0} MiB, {percent:.1} % of a CPU", resident_mib(pid)?);
         rows.push((
             node.name().to_owned(),
             vec![Cell::number("rss_mib", resident_mib(pid)?, 0), Cell::number("cpu_percent", percent, 1)],
