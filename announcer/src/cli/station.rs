@@ -144,14 +144,12 @@ impl Station {
             self.schedule.withdraw(vip, link);
             self.unanswered.remove(&(vip, link));
         }
-        let gained = !applied.gained.is_empty();
-        for (vip, link) in applied.gained {
-            self.schedule.announce(vip, link, now);
+        for (vip, link) in &applied.gained {
+            self.schedule.announce(*vip, *link, now);
         }
         self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
-        if gained {
-            self.prove();
-        }
+        // The others are proven from time to time: of a thousand that come in one after the other, each once.
+        self.prove_these(applied.gained);
         Ok(())
     }
 
@@ -242,15 +240,20 @@ impl Station {
 
     /// Runs the live program on a request for each held VIP, on each of its links, while the deadline is ahead.
     pub(super) fn prove(&mut self) {
+        let owned: BTreeSet<_> = self.kernel.owned().collect();
+        self.unanswered.retain(|one| owned.contains(one));
+        self.prove_these(owned);
+    }
+
+    fn prove_these(&mut self, which: BTreeSet<(Vip, LinkId)>) {
         if self.kernel.datapath.deadline() <= BootNs::now() {
             return;
         }
-        let mut unanswered = BTreeSet::new();
-        for (vip, link) in self.kernel.owned().collect::<Vec<_>>() {
+        for (vip, link) in which {
             let name = self.name(link);
             let reason = match self.kernel.datapath.prove(vip, link) {
                 Ok(true) => {
-                    if self.unanswered.contains(&(vip, link)) {
+                    if self.unanswered.remove(&(vip, link)) {
                         self.changes.answered_again(vip, &name);
                     }
                     continue;
@@ -258,12 +261,10 @@ impl Station {
                 Ok(false) => "the program did not answer a synthetic request".to_owned(),
                 Err(error) => error.to_string(),
             };
-            if !self.unanswered.contains(&(vip, link)) {
+            if self.unanswered.insert((vip, link)) {
                 self.changes.unanswered(vip, &name, &reason);
             }
-            unanswered.insert((vip, link));
         }
-        self.unanswered = unanswered;
     }
 
     /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)).
