@@ -2,6 +2,7 @@
 //! every answer. What it has seen is the truth about who answered when.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
@@ -24,6 +25,9 @@ use crate::{
     ndp, sys,
     verdict::{Answer, Verdict},
 };
+
+/// Questions that are due together, before answers are read.
+const ASKED_AT_ONCE: usize = 16;
 
 /// What a frame tells about who has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ impl Judge {
                 File::open(host.netns_path()).with_context(|| format!("the network of {}", host.name()))?;
             let watch = Watch {
                 ethertype: if is_v6 { ndp::ETHERTYPE } else { arp::ETHERTYPE },
+                vips: questions.iter().map(|(vip, _)| *vip).collect(),
                 questions,
                 asker,
                 every,
@@ -110,6 +115,11 @@ impl Judge {
         verdict
     }
 
+    /// The answers that came in from then on.
+    pub fn answers_since(&self, from: Duration) -> Vec<Answer> {
+        locked(&self.seen).answers.iter().filter(|answer| answer.at >= from).copied().collect()
+    }
+
     /// Waits until somebody answers for `vip`, from now on; who it is.
     pub fn wait_answer(&self, vip: IpAddr, deadline: Duration) -> Result<Answer> {
         let from = self.now();
@@ -145,6 +155,7 @@ impl Drop for Judge {
 /// The questions of one address family, and where the answers go.
 struct Watch {
     ethertype: u16,
+    vips: BTreeSet<IpAddr>,
     questions: Vec<(IpAddr, Vec<u8>)>,
     asker: LanAddress,
     every: Duration,
@@ -162,16 +173,25 @@ impl Watch {
     }
 
     fn run(&self, socket: &OwnedFd) -> Result<()> {
-        let mut next_round = Instant::now();
+        let mut round = Instant::now();
+        let apart = self.every / u32::try_from(self.questions.len())?;
+        let (mut next, mut due) = (0, round);
         let mut buffer = [0_u8; 256];
         while !self.stop.load(Ordering::Relaxed) {
-            if Instant::now() >= next_round {
-                for (vip, question) in &self.questions {
-                    rustix::net::send(socket, question, rustix::net::SendFlags::empty()).context("ask")?;
-                    *locked(&self.seen).asked.entry(*vip).or_default() += 1;
+            // Spread over the round, for a veth holds few frames: the rest of a burst of a thousand is lost.
+            if Instant::now() >= due {
+                let (vip, question) = &self.questions[next];
+                rustix::net::send(socket, question, rustix::net::SendFlags::empty()).context("ask")?;
+                *locked(&self.seen).asked.entry(*vip).or_default() += 1;
+                (next, due) = (next + 1, due + apart);
+                if next == self.questions.len() {
+                    // Late or not, two questions for one VIP are never close: an answer belongs to one of them.
+                    round = (round + self.every).max(Instant::now() + self.every / 2);
+                    (next, due) = (0, round);
                 }
-                // Late or not, two questions are never close: an answer belongs to one of them.
-                next_round = (next_round + self.every).max(Instant::now() + self.every / 2);
+                if due <= Instant::now() && next % ASKED_AT_ONCE != 0 {
+                    continue;
+                }
             }
             // Returns after 5 ms at the latest.
             let Some((length, age)) = sys::receive(socket, &mut buffer).context("listen")? else { continue };
@@ -186,12 +206,12 @@ impl Watch {
             arp::ETHERTYPE => arp::parse(frame, self.asker.v4),
             _ => ndp::parse(frame, self.asker.v6()),
         };
-        let asked_for = |vip| self.questions.iter().any(|(asked, _)| *asked == vip);
+        let asked_for = |vip: &IpAddr| self.vips.contains(vip);
         match said {
-            Some(Said::Answer(vip, mac)) if asked_for(vip) => {
+            Some(Said::Answer(vip, mac)) if asked_for(&vip) => {
                 locked(&self.seen).answers.push(Answer { at, vip, mac });
             }
-            Some(Said::Announcement(vip, mac)) if asked_for(vip) => {
+            Some(Said::Announcement(vip, mac)) if asked_for(&vip) => {
                 locked(&self.seen).announcements.push(Answer { at, vip, mac });
             }
             _ => (),

@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to the bench: parts (micro, wire, flood, tcp, scale), --quick, --out DIR; none measures everything
+    /// Handed to the bench: parts (micro, wire, flood, tcp, decide, dead, agent, writes), --quick, --out DIR; none measures everything
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
@@ -23,7 +23,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut needs = [&Need::EBPF[..], &Need::bench()].concat();
     let parts = || arguments.rest.iter().filter(|word| !word.to_string_lossy().starts_with('-'));
-    if parts().next().is_none() || parts().any(|part| part == "scale") {
+    if parts().next().is_none()
+        || parts().any(|part| ["dead", "agent", "writes"].iter().any(|of_lab| part == of_lab))
+    {
         needs.extend(Need::lab());
     }
     setup::ensure(&needs)?;

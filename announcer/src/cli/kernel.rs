@@ -1,7 +1,7 @@
 //! The kernel follows the election: from a [`Target`] and the cluster's demand to owner maps, in the order that
 //! makes the next write safe.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     datapath::{
@@ -81,18 +81,27 @@ impl Kernel {
     pub(super) fn follow(
         &mut self,
         target: &Target,
-        owners: Owners,
+        owners: NewOwners,
     ) -> Result<Option<Applied>, DatapathError> {
-        if *target == self.target && owners == self.owners {
-            return Ok(None);
-        }
+        // Of a session that has ended nothing stays.
+        let renewed = target.session == self.target.session;
+        let ended = (!renewed).then(|| self.owners.vips.keys().map(|vip| (*vip, BTreeSet::new())).collect());
+        let (owners, only) = match owners {
+            NewOwners::All(owners) if *target == self.target && owners == self.owners => return Ok(None),
+            NewOwners::All(owners) => (owners, None),
+            NewOwners::Of(vips) => {
+                let only: BTreeSet<Vip> = vips.keys().copied().collect();
+                let mut owners = std::mem::take(&mut self.owners);
+                owners.vips.extend(vips);
+                (owners, Some(only).filter(|_| renewed))
+            }
+        };
         if target.deadline < self.target.deadline {
             self.datapath.set_deadline(target.deadline)?;
         }
         let mut lost = BTreeSet::new();
-        if target.session != self.target.session {
-            let everywhere = self.owners.vips.keys().map(|vip| (*vip, BTreeSet::new())).collect();
-            lost = self.datapath.apply(&Owners { vips: everywhere })?.lost;
+        if let Some(elsewhere) = ended {
+            lost = self.datapath.apply(&Owners { vips: elsewhere })?.lost;
             match &target.session {
                 None => self.datapath.silence()?,
                 Some((uid, epoch)) => {
@@ -105,7 +114,10 @@ impl Kernel {
                 }
             }
         }
-        let mut applied = self.datapath.apply(&owners)?;
+        let mut applied = match only {
+            None => self.datapath.apply(&owners)?,
+            Some(vips) => self.datapath.apply_of(&owners, &vips)?,
+        };
         applied.lost.append(&mut lost);
         self.datapath.set_deadline(target.deadline)?;
         self.target = target.clone();
@@ -120,6 +132,11 @@ impl Kernel {
             self.target.deadline = deadline;
         }
         Ok(())
+    }
+
+    /// What the kernel was last told.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The owner table as last applied.
@@ -138,13 +155,21 @@ impl Kernel {
     }
 }
 
+/// What has become of ownership.
+pub(super) enum NewOwners {
+    /// The whole table.
+    All(Owners),
+    /// Of these VIPs alone; none is new in the table.
+    Of(BTreeMap<Vip, BTreeSet<LinkId>>),
+}
+
 /// Where each VIP is owned: every VIP in demand has an entry on every link, owned on the selected links of those
 /// that are held. Before the first demand, what the kernel inherited, less what is no longer held.
 pub(super) fn owner_table<'a>(
     held: &BTreeSet<Vip>,
     demand: Option<&'a Demand>,
     node: &str,
-    mut links: impl FnMut(&'a Interfaces) -> BTreeSet<LinkId>,
+    links: impl FnMut(&'a Interfaces) -> BTreeSet<LinkId>,
     before: &Owners,
 ) -> Owners {
     let Some(demand) = demand else {
@@ -154,13 +179,22 @@ pub(super) fn owner_table<'a>(
         }
         return owners;
     };
-    let mut owners = Owners::default();
-    for (vip, wanted) in &demand.vips {
-        let candidate = wanted.candidates.get(node).filter(|_| held.contains(vip));
-        let on = candidate.map(|candidate| links(&candidate.interfaces));
-        owners.vips.insert(*vip, on.unwrap_or_default());
-    }
-    owners
+    Owners { vips: owned_on(demand.vips.keys(), held, demand, node, links) }
+}
+
+/// The links on which each of these VIPs is owned.
+pub(super) fn owned_on<'a, 'v>(
+    vips: impl IntoIterator<Item = &'v Vip>,
+    held: &BTreeSet<Vip>,
+    demand: &'a Demand,
+    node: &str,
+    mut links: impl FnMut(&'a Interfaces) -> BTreeSet<LinkId>,
+) -> BTreeMap<Vip, BTreeSet<LinkId>> {
+    let mut on = |vip: &Vip| {
+        let wanted = demand.vips.get(vip).filter(|_| held.contains(vip))?;
+        wanted.candidates.get(node).map(|candidate| links(&candidate.interfaces))
+    };
+    vips.into_iter().map(|vip| (*vip, on(vip).unwrap_or_default())).collect()
 }
 
 /// The 16 bytes of a UUID in its usual text form; text of another form gives what its hexadecimal digits say, so
@@ -199,8 +233,6 @@ impl PauseWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::policy::{Candidate, Tier, VipDemand};
 

@@ -17,9 +17,9 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, NewOwners};
 use crate::{
-    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Owners, Remains},
+    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Remains},
     election::Target,
     report::changes::Changes,
     vocabulary::{BootNs, Link, LinkId, Vip},
@@ -137,9 +137,12 @@ impl Station {
     }
 
     /// Makes the kernel match `target` and `owners`, and starts or ends announcing what that changed.
-    pub(super) fn follow(&mut self, target: &Target, owners: Owners) -> Result<(), DatapathError> {
+    pub(super) fn follow(&mut self, target: &Target, owners: NewOwners) -> Result<(), DatapathError> {
+        let all = matches!(owners, NewOwners::All(_));
         let Some(applied) = self.kernel.follow(target, owners)? else { return Ok(()) };
         let now = Instant::now();
+        let mut with_groups = applied.lost.iter().chain(&applied.gained).any(|(vip, _)| vip.ip().is_ipv6());
+        with_groups |= all;
         for (vip, link) in applied.lost {
             self.schedule.withdraw(vip, link);
             self.unanswered.remove(&(vip, link));
@@ -147,7 +150,9 @@ impl Station {
         for (vip, link) in &applied.gained {
             self.schedule.announce(*vip, *link, now);
         }
-        self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
+        if with_groups {
+            self.groups.send_if_modified(|groups| replace(groups, wanted(self.kernel.owned())));
+        }
         // The others are proven from time to time: of a thousand that come in one after the other, each once.
         self.prove_these(applied.gained);
         Ok(())

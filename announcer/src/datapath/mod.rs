@@ -49,7 +49,7 @@ pub use self::{
     step::{Step, StepHook},
     uninstall::{Remains, uninstall},
 };
-use crate::vocabulary::{BootNs, Link, LinkId};
+use crate::vocabulary::{BootNs, Link, LinkId, Vip};
 
 /// The node's one datapath, locked against other agents for as long as this lives.
 #[derive(Debug)]
@@ -214,7 +214,15 @@ impl Datapath {
     /// # Errors
     /// Not established; or a map refused: if it was a removal, the deadline is 0 now.
     pub fn apply(&mut self, owners: &Owners) -> Result<Applied, DatapathError> {
-        self.active.as_mut().ok_or(DatapathError::NotEstablished)?.apply(owners)
+        self.active.as_mut().ok_or(DatapathError::NotEstablished)?.apply(owners, None)
+    }
+
+    /// [`apply`](Self::apply), where nothing but these VIPs has changed since the last time.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn apply_of(&mut self, owners: &Owners, vips: &BTreeSet<Vip>) -> Result<Applied, DatapathError> {
+        self.active.as_mut().ok_or(DatapathError::NotEstablished)?.apply(owners, Some(vips))
     }
 
     /// Ends, but keeps the lock: for whoever removes what is pinned.

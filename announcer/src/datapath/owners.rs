@@ -33,16 +33,20 @@ const ATTEMPTS: usize = 3;
 
 impl Active {
     /// Makes the maps say what `owners` says. On an error in the first half, the removals, the node is silent.
-    pub(super) fn apply(&mut self, owners: &Owners) -> Result<Applied, DatapathError> {
+    pub(super) fn apply(
+        &mut self,
+        owners: &Owners,
+        only: Option<&BTreeSet<Vip>>,
+    ) -> Result<Applied, DatapathError> {
         let mut applied = Applied::default();
         let epoch = self.generation.maps.session.read().epoch;
-        if let Err(error) = self.take_away(owners, epoch, &mut applied) {
+        if let Err(error) = self.take_away(owners, only, epoch, &mut applied) {
             // What can't be taken away must not be answered: the caller is about to give the claim up.
             self.generation.maps.session.set_deadline(0);
             sys::grace_period().map_err(DatapathError::kernel("wait for running programs"))?;
             return Err(error);
         }
-        self.give(owners, epoch, &mut applied)?;
+        self.give(owners, only, epoch, &mut applied)?;
         Ok(applied)
     }
 
@@ -51,9 +55,23 @@ impl Active {
         entry.epoch == epoch && owners.vips.get(&vip).is_some_and(|links| links.contains(&link))
     }
 
-    fn take_away(&mut self, owners: &Owners, epoch: u64, applied: &mut Applied) -> Result<(), DatapathError> {
+    fn take_away(
+        &mut self,
+        owners: &Owners,
+        only: Option<&BTreeSet<Vip>>,
+        epoch: u64,
+        applied: &mut Applied,
+    ) -> Result<(), DatapathError> {
         let (mut removed, mut deleted) = (false, false);
-        for ((link, vip), entry) in self.entries.clone() {
+        let there: Vec<((LinkId, Vip), VipEntry)> = match only {
+            None => self.entries.iter().map(|(key, entry)| (*key, *entry)).collect(),
+            Some(vips) => {
+                let keys =
+                    self.attached().into_iter().flat_map(|link| vips.iter().map(move |vip| (link, *vip)));
+                keys.filter_map(|key| Some((key, *self.entries.get(&key)?))).collect()
+            }
+        };
+        for ((link, vip), entry) in there {
             let owned = entry.role == role::OWNED;
             if !owners.vips.contains_key(&vip) {
                 self.retry(|active| active.delete(link, vip))?;
@@ -80,9 +98,23 @@ impl Active {
         Ok(())
     }
 
-    fn give(&mut self, owners: &Owners, epoch: u64, applied: &mut Applied) -> Result<(), DatapathError> {
-        let attached: Vec<LinkId> = self.links.iter().map(|attached| attached.link.id).collect();
-        for (&vip, on) in &owners.vips {
+    fn attached(&self) -> Vec<LinkId> {
+        self.links.iter().map(|attached| attached.link.id).collect()
+    }
+
+    fn give(
+        &mut self,
+        owners: &Owners,
+        only: Option<&BTreeSet<Vip>>,
+        epoch: u64,
+        applied: &mut Applied,
+    ) -> Result<(), DatapathError> {
+        let attached = self.attached();
+        let wanted: Vec<(&Vip, &BTreeSet<LinkId>)> = match only {
+            None => owners.vips.iter().collect(),
+            Some(vips) => vips.iter().filter_map(|vip| owners.vips.get_key_value(vip)).collect(),
+        };
+        for (&vip, on) in wanted {
             for &link in &attached {
                 let known = self.entries.get(&(link, vip)).copied();
                 if known.is_none() && !on.contains(&link) {

@@ -10,7 +10,7 @@ use super::{
     choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     lease::{Claim, Record, Version, claim_name},
     machine::{Change, Machine, Probed, Purpose, Request, Take, Touched, Why},
-    times::{D_MAX, RANK_STEP, SETTLE},
+    times::{D_MAX, RANK_STEP, RANK_STEP_PER_OPEN, SETTLE},
 };
 use crate::{
     policy::{Demand, Tier},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
-pub const CLAIMS_IN_FLIGHT: usize = 32;
+pub const CLAIMS_IN_FLIGHT: usize = 16;
 
 /// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
 const UNREADY: Duration = Duration::from_secs(15);
@@ -26,6 +26,8 @@ const UNREADY: Duration = Duration::from_secs(15);
 const PROBES_AHEAD: usize = 512;
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
+/// How long a node that goes on taking others is waited for with a VIP of its rank.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 /// When a VIP may be handed over to the same node once more.
 const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
@@ -272,12 +274,26 @@ impl Machine {
         open.ranked.get_or_insert_with(|| ranked.clone());
         let open_since = open.since;
         let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };
-        let turn =
-            open_since + RANK_STEP * u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);
+        // Who has a thousand VIPs to take comes to this one later; to compete for it would make both slower.
+        let taking = ranked[..rank].iter().filter_map(|node| self.took.get(node)).max().copied();
+        let since = taking.unwrap_or(open_since).clamp(open_since, open_since + LONGEST_TURN);
+        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        let step = (RANK_STEP + RANK_STEP_PER_OPEN * open).min(LONGEST_TURN);
+        let turn = since + step * u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);
         if turn > now {
             return self.wake(turn);
         }
         self.take(now, vip);
+    }
+
+    /// Notes that another node is at work.
+    pub(super) fn note_taker(&mut self, now: BootNs, record: &Record) {
+        let Record::Claim(claim) = record else { return };
+        let Some(node) = claim.holder.as_ref().filter(|node| **node != self.me.holder.node) else { return };
+        let before = self.view.claims.get(&claim.vip);
+        if before.is_none_or(|before| before.holder.as_ref() != Some(node)) {
+            self.took.insert(node.clone(), now);
+        }
     }
 
     fn take(&mut self, now: BootNs, vip: Vip) {
@@ -318,6 +334,20 @@ impl Machine {
         });
         let purpose = Purpose::Take(Take { vip, session: (uid, epoch), why, creates: created, sent_at: now });
         self.request(now, claim_name(vip), purpose, Request::Put(record));
+    }
+
+    /// Whether a VIP that could be taken has been, by one of those whose turn it could be: nothing else follows from that.
+    pub(super) fn has_settled(&mut self, now: BootNs, vip: Vip) -> bool {
+        let Some(ranked) = self.open.get(&vip).and_then(|open| open.ranked.as_ref()) else { return false };
+        let Some(claim) = self.view.claims.get(&vip) else { return false };
+        let by_turn = claim.holder.as_ref().is_some_and(|holder| ranked.contains(holder));
+        let ours = claim.holder.as_ref() == Some(&self.me.holder.node);
+        let settled = by_turn && !self.view.is_void(claim, now) && (!ours || self.target.held.contains(&vip));
+        if settled {
+            self.open.remove(&vip);
+            self.in_use.remove(&vip);
+        }
+        settled
     }
 
     /// Goes on taking what was found to be ours to take, unless it has changed since.

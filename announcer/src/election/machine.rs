@@ -268,6 +268,8 @@ impl Touched {
     }
 }
 
+/// Claims are gone through so soon after one of those that could be taken was, by somebody whose turn it could be.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// Fewer VIPs than this are gone through in no time.
 const MANY: usize = 256;
 /// How long claims are left alone after they were gone through: several times as long as that took.
@@ -304,10 +306,14 @@ pub struct Machine {
     pub(super) confirmed: BTreeMap<Vip, BootNs>,
     /// Since when our session has been live: a fresh cluster settles from here.
     pub(super) live_since: Option<BootNs>,
+    /// Sessions without a holder under which claims stand: emptied by hand.
+    pub(super) emptied: BTreeSet<String>,
     /// VIPs that may be taken.
     pub(super) open: BTreeMap<Vip, Open>,
     /// VIPs whose turn it is and whose claims, at these versions, are taken as soon as fewer others are on their way.
     pub(super) waiting: VecDeque<(Vip, Version)>,
+    /// When other nodes were last seen to take a VIP: while one goes on taking, its turn for the next one is not over.
+    pub(super) took: BTreeMap<String, BootNs>,
     /// For which policy and which nodes their turns were computed.
     pub(super) electorate: Option<(Arc<Demand>, BTreeMap<String, LiveNode>)>,
     /// VIPs whose probes were unanswered, and when.
@@ -366,8 +372,10 @@ impl Machine {
             seen_until: None,
             confirmed: BTreeMap::new(),
             live_since: None,
+            emptied: BTreeSet::new(),
             open: BTreeMap::new(),
             waiting: VecDeque::new(),
+            took: BTreeMap::new(),
             electorate: None,
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
@@ -403,19 +411,25 @@ impl Machine {
         let mut touched = Touched::default();
         for input in inputs {
             let mere = self.is_mere_renewal(now, &input);
-            self.claims_due |= !mere;
             touched.note(&input, mere);
             self.listen(now, &input);
+            let (said, known) = (self.says_of_claim(&input), mere || self.is_known(&input));
             self.observe(now, input);
+            if said.is_some_and(|vip| self.has_settled(now, vip)) {
+                let later = now + SETTLED_WITHIN;
+                self.claims_due_at = Some(self.claims_due_at.map_or(later, |at| at.min(later)));
+            } else {
+                self.claims_due |= !known;
+            }
         }
         if self.synced {
             self.drive_session(now);
         }
         self.drive_hold(now);
         if self.synced {
-            self.watch_peers(now);
             self.drop_lost_entries(&touched);
             self.go_through_claims(now, live != self.is_live(now));
+            self.watch_peers(now);
             self.take_waiting(now);
             self.bound_deadline(now);
         }
@@ -432,6 +446,7 @@ impl Machine {
             let rest = if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) };
             self.claims_rest_until = now + REST_PER_VIP * rest;
             let others = self.wake_at.take();
+            self.find_emptied();
             self.drive_claims(now);
             self.sweep(now);
             self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
@@ -453,6 +468,27 @@ impl Machine {
             Input::Answered(token, Answer::Done(Record::Session(new))) => {
                 matches!(self.outstanding.purpose(*token), Some(Purpose::Own))
                     && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            _ => false,
+        }
+    }
+
+    /// The VIP whose claim this brings.
+    fn says_of_claim(&self, input: &Input) -> Option<Vip> {
+        match input {
+            Input::Changed(Record::Claim(claim)) => Some(claim.vip),
+            Input::Answered(token, Answer::Done(Record::Claim(claim))) => {
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Take(_))).then_some(claim.vip)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the watch brings only what an answer has brought before.
+    fn is_known(&self, input: &Input) -> bool {
+        match input {
+            Input::Changed(Record::Claim(claim)) if !self.settings.strict => {
+                self.view.claims.get(&claim.vip).is_some_and(|held| held.version >= claim.version)
             }
             _ => false,
         }
@@ -493,6 +529,11 @@ impl Machine {
         &self.view
     }
 
+    /// Whether VIPs are being taken, by us or by others: all else that is written should wait.
+    pub fn is_moving(&self) -> bool {
+        self.outstanding.takes > 0 || !self.open.is_empty()
+    }
+
     /// Whether any request is still outstanding.
     pub fn is_busy(&self) -> bool {
         !self.outstanding.is_empty()
@@ -514,6 +555,7 @@ impl Machine {
             }
             Input::Changed(record) => {
                 self.heard_ourselves(&record);
+                self.note_taker(now, &record);
                 self.view.changed(now, record);
                 self.own_seen(now);
             }

@@ -26,8 +26,7 @@ impl Machine {
             let session = &seen.session;
             let may = match &session.holder {
                 Some(holder) => holder.node != *me,
-                // Emptied by hand: fenced is who has a greater epoch than the claims bound to it.
-                None => *name != super::lease::session_name(me) && self.view.binds_claims(session),
+                None => self.emptied.contains(name),
             };
             if !session.understood || !may {
                 continue;
@@ -52,6 +51,17 @@ impl Machine {
             self.request(now, name, Purpose::Fence(silence), Request::Put(Record::Session(fenced)));
         }
         self.fence_absent(now);
+    }
+
+    /// Fenced is who has a greater epoch than the claims bound to it; any other session without a holder was emptied by hand.
+    pub(super) fn find_emptied(&mut self) {
+        let own = super::lease::session_name(&self.me.holder.node);
+        let emptied = |seen: &&Seen| {
+            let session = &seen.session;
+            session.holder.is_none() && session.name != own && self.view.binds_claims(session)
+        };
+        self.emptied =
+            self.view.sessions.values().filter(emptied).map(|seen| seen.session.name.clone()).collect();
     }
 
     fn fence_absent(&mut self, now: BootNs) {

@@ -9,6 +9,9 @@ pub const D_MAX: Duration = Duration::from_secs(60);
 /// How long rank k waits for rank k − 1, times k.
 pub const RANK_STEP: Duration = Duration::from_secs(1);
 
+/// How much longer for each VIP that may be taken: a thousand are not taken at once.
+pub const RANK_STEP_PER_OPEN: Duration = Duration::from_millis(2);
+
 /// How long a fresh cluster (no claim at all) waits for the sessions of its other nodes.
 pub const SETTLE: Duration = Duration::from_secs(5);
 

@@ -18,7 +18,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tracing::warn;
@@ -74,10 +74,11 @@ struct Told {
 
 impl Events {
     /// Tells in the name of `node`. Needs a tokio runtime; the task ends with the last of these.
-    pub fn start(client: Client, node: &str) -> Self {
+    /// Nothing is told while `hush` says so.
+    pub fn start(client: Client, node: &str, hush: watch::Receiver<bool>) -> Self {
         let (events, queue) = Self::new(node);
         let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(node.to_owned()) };
-        tokio::spawn(publish(Recorder::new(client, reporter), queue, events.lost.clone()));
+        tokio::spawn(publish(Recorder::new(client, reporter), queue, events.lost.clone(), hush));
         events
     }
 
@@ -171,9 +172,12 @@ async fn publish(
     recorder: Recorder,
     mut queue: mpsc::Receiver<(ObjectReference, Told)>,
     lost: Arc<AtomicU64>,
+    mut hush: watch::Receiver<bool>,
 ) {
     let mut failing = false;
     while let Some((about, told)) = queue.recv().await {
+        // The last of a leaving agent is told, too.
+        let _ = hush.wait_for(|hush| !hush).await;
         let Told { warning, reason, action, note } = told;
         let type_ = if warning { EventType::Warning } else { EventType::Normal };
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };

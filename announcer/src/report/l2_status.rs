@@ -74,9 +74,16 @@ enum Step {
 
 /// Keeps the statuses as wanted, in `namespace`, until the sender is dropped; `None` leaves them as they are. Needs a
 /// tokio runtime.
-pub fn keep(client: Client, namespace: &str, author: Author) -> watch::Sender<Option<Wanted>> {
+///
+/// Nothing is written while `hush` says so.
+pub fn keep(
+    client: Client,
+    namespace: &str,
+    author: Author,
+    hush: watch::Receiver<bool>,
+) -> watch::Sender<Option<Wanted>> {
     let (sender, receiver) = watch::channel(None);
-    let keeper = Keeper { api: Api::namespaced(client, namespace), author };
+    let keeper = Keeper { api: Api::namespaced(client, namespace), author, hush };
     tokio::spawn(keeper.run(receiver));
     sender
 }
@@ -137,10 +144,11 @@ fn owners(author: &Author) -> Option<Vec<OwnerReference>> {
 struct Keeper {
     api: Api<ServiceL2Status>,
     author: Author,
+    hush: watch::Receiver<bool>,
 }
 
 impl Keeper {
-    async fn run(self, mut wanted: watch::Receiver<Option<Wanted>>) {
+    async fn run(mut self, mut wanted: watch::Receiver<Option<Wanted>>) {
         let mut told: Option<String> = None;
         let mut retry = RETRY;
         loop {
@@ -150,6 +158,7 @@ impl Keeper {
             }
             loop {
                 sleep(GATHER).await;
+                self.silence().await;
                 let Some(now) = wanted.borrow_and_update().clone() else { break };
                 let Err(error) = self.reconcile(&now).await else {
                     if told.take().is_some() {
@@ -169,8 +178,13 @@ impl Keeper {
         }
     }
 
+    async fn silence(&mut self) {
+        // An agent that is gone ends the task elsewhere.
+        let _ = self.hush.wait_for(|hush| !hush).await;
+    }
+
     /// One list, and the writes that it shows to be needed.
-    async fn reconcile(&self, wanted: &Wanted) -> Result<(), kube::Error> {
+    async fn reconcile(&mut self, wanted: &Wanted) -> Result<(), kube::Error> {
         let there = within(self.api.list(&ListParams::default())).await?;
         let mut failed = Ok(());
         for step in plan(&self.author, wanted, &there.items) {
@@ -182,6 +196,7 @@ impl Keeper {
                 Ok(()) => {}
             }
             sleep(PACE).await;
+            self.silence().await;
         }
         failed
     }

@@ -55,11 +55,18 @@ enum Part {
     Flood,
     /// A TCP stream through the interface
     Tcp,
-    /// Deciding and the API server, by the count of VIPs and nodes
-    Scale,
+    /// Deciding, by the count of VIPs and nodes
+    Decide,
+    /// A node that dies with many VIPs
+    Dead,
+    /// An agent's memory and idle CPU
+    Agent,
+    /// Writes to the API server, by the count of VIPs and nodes
+    Writes,
 }
 
-const PARTS: [Part; 5] = [Part::Micro, Part::Wire, Part::Flood, Part::Tcp, Part::Scale];
+const PARTS: [Part; 8] =
+    [Part::Micro, Part::Wire, Part::Flood, Part::Tcp, Part::Decide, Part::Dead, Part::Agent, Part::Writes];
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -78,7 +85,10 @@ impl Part {
             Self::Wire => wire::run(wire::Effort::new(quick)),
             Self::Flood => Ok(vec![flood::run(flood::Effort::new(quick))?]),
             Self::Tcp => Ok(vec![tcp::run(tcp::Effort::new(quick))?]),
-            Self::Scale => scale::run(scale::Effort::new(quick)),
+            Self::Decide => Ok(vec![scale::decide(scale::Effort::new(quick))]),
+            Self::Dead => Ok(vec![scale::dead_node(scale::Effort::new(quick))?]),
+            Self::Agent => Ok(vec![scale::weighed(scale::Effort::new(quick))?]),
+            Self::Writes => Ok(vec![scale::writes(scale::Effort::new(quick))?]),
         }
     }
 }

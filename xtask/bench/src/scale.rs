@@ -5,9 +5,11 @@ mod decide;
 mod members;
 mod real;
 
-use anyhow::Result;
-
-use crate::report::Section;
+pub use self::{
+    api::run as writes,
+    decide::run as decide,
+    real::{dead_node, weighed},
+};
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +39,4 @@ impl Effort {
             Self { vips, nodes, rounds: 50, quiet: 20, dead: (1_000, 3), weighed: 5_000 }
         }
     }
-}
-
-/// Measures all of it.
-pub fn run(effort: Effort) -> Result<Vec<Section>> {
-    let mut sections = vec![decide::run(effort)];
-    sections.extend(real::run(effort)?);
-    sections.push(api::run(effort)?);
-    Ok(sections)
 }

@@ -22,6 +22,9 @@ use crate::{
 /// How often to look for addresses that nobody can announce for want of an interface.
 const STRANDED: Duration = Duration::from_secs(10);
 
+/// A VIP that nobody can take keeps the others' news back no longer than this.
+const LONGEST_HUSH: Duration = Duration::from_secs(15);
+
 /// The ways out, and what was last said.
 pub(super) struct Beside {
     events: Events,
@@ -34,24 +37,39 @@ pub(super) struct Beside {
     stranded_due: Instant,
     /// Nodes whose settings differ from ours.
     mixed: BTreeSet<String>,
+    /// Since when VIPs are being taken: meanwhile the API server is left to the claims.
+    moving_since: Option<Instant>,
+    hush: watch::Sender<bool>,
 }
 
 impl Beside {
     pub(super) fn new(clients: &Clients, namespace: &str, author: Author) -> Self {
+        let hush = watch::Sender::new(false);
         Self {
-            events: Events::start(clients.watch.clone(), &author.node),
-            statuses: l2_status::keep(clients.watch.clone(), namespace, author),
+            events: Events::start(clients.watch.clone(), &author.node, hush.subscribe()),
+            statuses: l2_status::keep(clients.watch.clone(), namespace, author, hush.subscribe()),
             owned: None,
             invalid: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
             mixed: BTreeSet::new(),
+            moving_since: None,
+            hush,
         }
     }
 }
 
 impl Agent {
+    /// Before anything that may be written because of a change: what only tells of it waits until all is taken.
+    pub(super) fn hush(&mut self) {
+        let moving = self.machine.is_moving();
+        let since = &mut self.beside.moving_since;
+        *since = moving.then(|| since.unwrap_or_else(Instant::now));
+        let hush = since.is_some_and(|since| since.elapsed() < LONGEST_HUSH);
+        self.beside.hush.send_if_modified(|now| std::mem::replace(now, hush) != hush);
+    }
+
     /// Once a second.
     pub(super) fn tell_cluster(&mut self) {
         if self.machine.is_live(BootNs::now()) {

@@ -121,7 +121,7 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         snapshot: None,
         demand: None,
         said: Said::default(),
-        followed: None,
+        stale: true,
         log_lost: log.lost(),
         pauses: PauseWatch::new(),
     };

@@ -59,7 +59,7 @@ impl Agent {
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
-            self.followed = None;
+            self.stale = true;
             self.turn(Input::Demand(demand))?;
         }
         Ok(())
@@ -84,7 +84,7 @@ impl Agent {
     }
 
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
-        self.followed = None;
+        self.stale = true;
         let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
         self.station.restart_links(&before);
@@ -100,7 +100,7 @@ impl Agent {
         let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
         wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
         self.station.carry(&wanted)?;
-        self.followed = None;
+        self.stale = true;
 
         let announcing = select(&plan.announce, &self.station.view, &self.excludes);
         let missing =

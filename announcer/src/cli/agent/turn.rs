@@ -21,11 +21,11 @@ use tracing_appender::non_blocking::ErrorCounter;
 use super::{OnShutdown, beside::Beside, state::Said};
 use crate::{
     cli::{
-        kernel::{PauseWatch, owner_table},
+        kernel::{NewOwners, PauseWatch, owned_on, owner_table},
         station::{Station, ticker},
     },
     datapath::DatapathError,
-    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Target, Token},
+    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Token},
     kube::{Node, Snapshot},
     policy::{Demand, Interfaces, Options},
     report::{
@@ -82,8 +82,8 @@ pub(super) struct Agent {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
-    /// What the kernel matches, for the demand and the links that are known; `None`: one of them has changed.
-    pub(super) followed: Option<Target>,
+    /// The demand or the links have changed since the kernel was told who owns what.
+    pub(super) stale: bool,
     pub(super) beside: Beside,
     /// Log lines that nobody took.
     pub(super) log_lost: ErrorCounter,
@@ -155,6 +155,7 @@ impl Agent {
         }
         requests.append(&mut self.machine.step_all(BootNs::now(), inputs));
         self.follow()?;
+        self.hush();
         let changes: Vec<_> = self.machine.take_changes().collect();
         for change in changes {
             self.tell(&change);
@@ -178,8 +179,10 @@ impl Agent {
     /// Makes the kernel match the election's target, and starts or ends announcing what that changed.
     pub(super) fn follow(&mut self) -> Result<(), DatapathError> {
         let target = self.machine.target();
-        let unchanged = |last: &&Target| last.session == target.session && last.held == target.held;
-        if self.followed.as_ref().filter(unchanged).is_some() {
+        let last = self.station.kernel.target();
+        let moved: Vec<Vip> = last.held.symmetric_difference(&target.held).copied().collect();
+        let stale = self.stale || last.session != target.session;
+        if !stale && moved.is_empty() {
             return self.station.kernel.set_deadline(target.deadline);
         }
         let target = target.clone();
@@ -194,9 +197,14 @@ impl Agent {
             }
         };
         let before = self.station.kernel.owners();
-        let owners = owner_table(&target.held, self.demand.as_deref(), &self.node, on, before);
+        let demand = self.demand.as_deref();
+        let known = demand.filter(|_| !stale && moved.iter().all(|vip| before.vips.contains_key(vip)));
+        let owners = match known {
+            Some(demand) => NewOwners::Of(owned_on(&moved, &target.held, demand, &self.node, on)),
+            None => NewOwners::All(owner_table(&target.held, demand, &self.node, on, before)),
+        };
         self.station.follow(&target, owners)?;
-        self.followed = Some(target);
+        self.stale = false;
         Ok(())
     }
 

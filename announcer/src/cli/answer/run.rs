@@ -20,7 +20,7 @@ use super::Args;
 use crate::{
     cli::{
         Usage,
-        kernel::{Kernel, NIL_UID_TEXT, Whose, uuid_bytes},
+        kernel::{Kernel, NIL_UID_TEXT, NewOwners, Whose, uuid_bytes},
         remove,
         station::{self, Station, ticker},
     },
@@ -168,7 +168,7 @@ impl Lease {
             chosen.links(&station.view).into_iter().filter(|id| carrying.contains_key(id)).collect();
         let vips: BTreeMap<_, _> = self.target.held.iter().map(|vip| (*vip, on.clone())).collect();
         self.target.deadline = BootNs::now() + self.span;
-        station.follow(&self.target, Owners { vips })
+        station.follow(&self.target, NewOwners::All(Owners { vips }))
     }
 }
 

@@ -7,17 +7,17 @@ use std::{
 };
 
 use announcer::{
-    election::{Input, Leases, lease::Record},
+    election::{CLAIMS_IN_FLIGHT, Input, Leases, lease::Record},
     kube::connect,
 };
 use announcer_tests::{
-    Answer, Cluster, Judge, Mode, Node, Process,
+    Cluster, Judge, Mode, Node, Process,
     product::{self, NAMESPACE},
     wait,
 };
 use anyhow::{Context as _, Result, anyhow};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service, discovery::v1::EndpointSlice};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -43,43 +43,9 @@ metadata: {name: scale, namespace: metallb}
 const AT_ONCE: usize = 24;
 /// A question for each VIP so often.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// Questions in one burst.
-const AT_A_TIME: usize = 50;
 
 fn vip(number: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(0x0a04_8001 + u32::try_from(number).unwrap_or_default()))
-}
-
-/// Both tables.
-pub fn run(effort: Effort) -> Result<Vec<Section>> {
-    Ok(vec![dead_node(effort)?, weighed(effort)?])
-}
-
-/// Judges of some VIPs each, one after the other: a veth holds 256 frames, and the rest of a burst of questions is lost.
-struct Jury(Vec<(Duration, Judge)>);
-
-impl Jury {
-    fn start(cluster: &Cluster, vips: &[IpAddr]) -> Result<Self> {
-        let begun = Instant::now();
-        let mut judges = Vec::new();
-        for some in vips.chunks(AT_A_TIME) {
-            judges.push((begun.elapsed(), cluster.judge_every(some, ASK_EVERY)?));
-            std::thread::sleep(ASK_EVERY * u32::try_from(AT_A_TIME)? / u32::try_from(vips.len())?);
-        }
-        Ok(Self(judges))
-    }
-
-    /// Since the first one began.
-    fn now(&self) -> Duration {
-        self.0.first().map_or(Duration::ZERO, |(_, judge)| judge.now())
-    }
-
-    /// All answers, by the clock of the first one.
-    fn answers(&self) -> impl Iterator<Item = Answer> {
-        self.0.iter().flat_map(|(begun, judge)| {
-            judge.so_far().answers.into_iter().map(|answer| Answer { at: answer.at + *begun, ..answer })
-        })
-    }
 }
 
 struct Lab {
@@ -115,10 +81,14 @@ impl Lab {
     }
 
     /// Waits until all VIPs are answered.
-    fn wait_answered(&self, jury: &Jury, vips: usize, progress: &Progress) -> Result<()> {
+    fn wait_answered(&self, judge: &Judge, vips: usize, progress: &Progress) -> Result<()> {
         wait::until("an answer for every VIP", Duration::from_secs(120), || {
             std::thread::sleep(Duration::from_millis(500));
-            let mut answered: Vec<IpAddr> = jury.answers().map(|answer| answer.vip).collect();
+            let mut answered: Vec<IpAddr> = judge
+                .answers_since(judge.now().saturating_sub(2 * ASK_EVERY))
+                .iter()
+                .map(|answer| answer.vip)
+                .collect();
             answered.sort();
             answered.dedup();
             progress.tell(&format!("{} of {vips} VIPs are answered", answered.len()));
@@ -160,18 +130,18 @@ async fn serve(cluster: &Cluster, vips: usize, progress: &Progress) -> Result<()
 }
 
 /// One node owns everything, and loses its power.
-fn dead_node(effort: Effort) -> Result<Section> {
+pub fn dead_node(effort: Effort) -> Result<Section> {
     let (vips, rounds) = effort.dead;
     let progress = Progress::start("scale: a dead node", rounds);
-    let (mut last, mut half, mut dark) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut last, mut half, mut dark, mut alone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         progress.round(round);
         let mut lab = Lab::start(4, vips, &progress)?;
         let addresses: Vec<IpAddr> = (0..vips).map(vip).collect();
-        let jury = Jury::start(&lab.cluster, &addresses)?;
+        let judge = lab.cluster.judge_every(&addresses, ASK_EVERY)?;
         // The first agent is alone, and takes everything; ownership is sticky.
         lab.start_agent(0)?;
-        lab.wait_answered(&jury, vips, &progress)?;
+        lab.wait_answered(&judge, vips, &progress)?;
         for node in 1..4 {
             lab.start_agent(node)?;
         }
@@ -189,16 +159,16 @@ fn dead_node(effort: Effort) -> Result<Section> {
         // Neighbours of theirs: the new agents have to have been heard for a while, as in any cluster.
         std::thread::sleep(Duration::from_secs(6));
         lab.cluster.nodes()[0].crash()?;
-        let crashed = jury.now();
+        let crashed = judge.now();
         let fenced = in_control_plane(&lab.cluster, || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(fence(&lab.cluster, &dead))?;
-            Ok(jury.now())
+            Ok(judge.now())
         })?;
         let successors = || {
             std::thread::sleep(Duration::from_millis(500));
             let mut firsts = std::collections::BTreeMap::new();
-            for answer in jury.answers().filter(|answer| answer.at > crashed && answer.mac != mac) {
+            for answer in judge.answers_since(crashed).iter().filter(|answer| answer.mac != mac) {
                 let first = firsts.entry(answer.vip).or_insert(answer.at);
                 *first = answer.at.min(*first);
             }
@@ -211,10 +181,19 @@ fn dead_node(effort: Effort) -> Result<Section> {
         half.push(after[after.len() / 2]);
         last.extend(after.last());
         dark.push(fenced.as_secs_f64() - crashed.as_secs_f64());
+        drop(judge);
+        lab.agents.clear();
+        let bare = in_control_plane(&lab.cluster, || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(bare_writes(&lab.kubeconfig, vips))
+        })?;
+        alone.push(bare.as_secs_f64());
         eprintln!(
-            "scale: a dead node: half answered {:.2} s after the fence, the last {:.2} s",
+            "scale: a dead node: half answered {:.2} s after the fence, the last {:.2} s; the same writes alone {:.2} s",
             after[after.len() / 2],
-            after.last().copied().unwrap_or_default()
+            after.last().copied().unwrap_or_default(),
+            bare.as_secs_f64()
         );
     }
     Ok(Section {
@@ -222,10 +201,12 @@ fn dead_node(effort: Effort) -> Result<Section> {
         title: format!("A node dies with {vips} VIPs; three take over"),
         notes: vec![format!(
             "Seconds; {rounds} rounds, each on a new cluster. Every VIP is asked for every {} ms, which is the resolution. After the \
-             fence: from the moment its session was seen fenced to the first answer by a successor.",
+             fence: from the moment its session was seen fenced to the first answer by a successor. Alone: as many updates of Leases, \
+             by three clients with 32 on their way each, on the same API server with nothing else to do. API server, etcd, agents \
+             and the judge share the CPUs of this machine.",
             ASK_EVERY.as_millis()
         )],
-        columns: ["", "until the fence", "half after the fence", "last after the fence"]
+        columns: ["", "until the fence", "half after the fence", "last after the fence", "the writes alone"]
             .map(str::to_owned)
             .to_vec(),
         rows: vec![(
@@ -234,12 +215,38 @@ fn dead_node(effort: Effort) -> Result<Section> {
                 Cell::spread("fence_s", Spread::of(dark), 1),
                 Cell::spread("half_s", Spread::of(half), 2),
                 Cell::spread("last_s", Spread::of(last), 2),
+                Cell::spread("alone_s", Spread::of(alone), 2),
             ],
         )],
     })
 }
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/metallb/leases";
+
+/// How long so many updates of Leases take, without a decision between them.
+async fn bare_writes(kubeconfig: &str, writes: usize) -> Result<Duration> {
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = connect(Some(kubeconfig.as_ref())).await?.leases;
+        clients.push(Api::<Lease>::namespaced(client, NAMESPACE));
+    }
+    let through = |number: usize| clients[number % 3].clone();
+    let made = stream::iter(0..writes).map(|number| {
+        let spec = json!({"metadata": {"name": format!("bare-{number}")}, "spec": {"holderIdentity": "one"}});
+        let api = through(number);
+        async move {
+            anyhow::Ok((number, api.create(&PostParams::default(), &serde_json::from_value(spec)?).await?))
+        }
+    });
+    let made: Vec<(usize, Lease)> = made.buffer_unordered(AT_ONCE).try_collect().await?;
+    let begun = Instant::now();
+    let written = stream::iter(made).map(|(number, lease)| {
+        let api = through(number);
+        async move { api.replace(&format!("bare-{number}"), &PostParams::default(), &lease).await.map(drop) }
+    });
+    written.buffer_unordered(3 * CLAIMS_IN_FLIGHT).try_collect::<()>().await?;
+    Ok(begun.elapsed())
+}
 
 /// Returns when this node's session is seen to be fenced.
 async fn fence(cluster: &Cluster, node: &str) -> Result<()> {
@@ -259,7 +266,7 @@ async fn fence(cluster: &Cluster, node: &str) -> Result<()> {
 }
 
 /// One of three agents, while nothing moves.
-fn weighed(effort: Effort) -> Result<Section> {
+pub fn weighed(effort: Effort) -> Result<Section> {
     let vips = effort.weighed;
     let progress = Progress::start("scale: an agent", 1);
     let mut lab = Lab::start(3, vips, &progress)?;
