@@ -64,13 +64,6 @@ impl<'l> Watch<'l> {
         self.lab.cluster.node_with_mac(mac).context("the answer of a node's eth0")
     }
 
-    /// Which addresses a node answered for last.
-    pub(crate) fn owned_by(&self, node: &Node) -> Result<Vec<IpAddr>> {
-        let mut owned = self.vips.clone();
-        owned.retain(|vip| self.last(*vip).is_some_and(|answer| answer.mac == node.mac()));
-        Ok(owned)
-    }
-
     /// Who answers for each, now.
     pub(crate) fn owners(&self) -> Result<Vec<(IpAddr, &'l Node)>> {
         self.vips.iter().map(|vip| Ok((*vip, self.owner(*vip)?))).collect()
