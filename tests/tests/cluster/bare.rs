@@ -32,7 +32,7 @@ pub(crate) struct Lab {
     /// Ended before their cluster: fields drop in order.
     agents: RefCell<BTreeMap<String, Agent>>,
     pub(crate) cluster: Cluster,
-    kubeconfig: String,
+    pub(crate) kubeconfig: String,
     pub(crate) program: String,
     flags: Vec<String>,
 }
@@ -61,9 +61,18 @@ impl Lab {
 
     /// Nodes, a pool and an advertisement, without Services.
     pub(crate) fn without_agents(nodes: usize) -> Result<Self> {
+        Self::installed(nodes, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds)
+    }
+
+    /// The same with this advertisement and these definitions.
+    pub(crate) fn installed(
+        nodes: usize,
+        advertisement: &str,
+        install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
+    ) -> Result<Self> {
         let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
-        install(&cluster)?;
-        cluster.apply_yaml(&format!("{POOL_YAML}---{BARE_ADVERTISEMENT_YAML}"))?;
+        install(&cluster, install_crds)?;
+        cluster.apply_yaml(&format!("{POOL_YAML}---{advertisement}"))?;
         let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
         Ok(Self {
             kubeconfig: kubeconfig.display().to_string(),
@@ -76,7 +85,7 @@ impl Lab {
 
     /// Installs again what [`without_agents`](Self::without_agents) installs, on a cluster that has lost it.
     pub(crate) fn install_again(&self) -> Result<()> {
-        install(&self.cluster)?;
+        install(&self.cluster, Cluster::install_metallb_crds)?;
         self.cluster.apply_yaml(&format!("{POOL_YAML}---{BARE_ADVERTISEMENT_YAML}"))?;
         (1..=4).try_for_each(|number| self.serve(&format!("web-{number}"), vip(number), json!({})))
     }
@@ -274,9 +283,9 @@ impl Lab {
 }
 
 /// CRDs and everything of the product but its pods, which nobody runs here.
-fn install(cluster: &Cluster) -> Result<()> {
+fn install(cluster: &Cluster, install_crds: impl Fn(&Cluster) -> Result<()> + Sync) -> Result<()> {
     thread::scope(|scope| {
-        let crds = scope.spawn(|| cluster.install_metallb_crds());
+        let crds = scope.spawn(|| install_crds(cluster));
         cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
         crds.join().map_err(|_| anyhow!("the installing thread panicked"))?
     })

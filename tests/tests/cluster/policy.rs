@@ -1,35 +1,20 @@
 //! What the cluster itself shows of Announcer: events, `ServiceL2Status`, metrics and `announcer explain`, on a real API
 //! server with agents as plain processes.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use announcer_tests::{
-    Cluster, Mode, Node, Process,
+    Cluster, Node,
     product::{self, ADVERTISEMENT_YAML, BARE_ADVERTISEMENT_YAML, FIRST_VIP, NAMESPACE, POOL_YAML},
     wait,
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::bare::Lab;
+
 /// Longer than a lease, its fencing and a second of the loop.
 const A_WHILE: Duration = Duration::from_secs(40);
-
-const SERVICE_YAML: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {type: LoadBalancer, ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{port: 80}]
-endpoints: [{addresses: [10.244.0.9], nodeName: bettley, conditions: {ready: true}}]
-";
 
 const BAD_POOL_YAML: &str = "
 apiVersion: metallb.io/v1beta1
@@ -38,61 +23,23 @@ metadata: {name: primary, namespace: metallb}
 spec: {addresses: [10.4.11.0/33]}
 ";
 
-struct Lab {
-    /// Ended before their cluster: fields drop in order.
-    agents: Vec<(String, Process)>,
-    cluster: Cluster,
-    kubeconfig: String,
-    program: String,
+/// One Service, `web`, and an agent on each node, with MetalLB's own definitions.
+fn start(nodes: usize, advertisement: &str) -> Result<Lab> {
+    start_with(nodes, advertisement, Cluster::install_metallb_crds)
+}
+
+fn start_with(
+    nodes: usize,
+    advertisement: &str,
+    install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
+) -> Result<Lab> {
+    let lab = Lab::installed(nodes, advertisement, install_crds)?;
+    lab.serve("web", FIRST_VIP, json!({}))?;
+    lab.start_agents()?;
+    Ok(lab)
 }
 
 impl Lab {
-    /// With MetalLB's own definitions.
-    fn start(nodes: usize, advertisement: &str) -> Result<Self> {
-        Self::start_with(nodes, advertisement, |cluster| cluster.install_metallb_crds())
-    }
-
-    fn start_with(
-        nodes: usize,
-        advertisement: &str,
-        install_crds: impl Fn(&Cluster) -> Result<()>,
-    ) -> Result<Self> {
-        let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
-        install_crds(&cluster)?;
-        cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
-        for yaml in [POOL_YAML, advertisement, SERVICE_YAML] {
-            cluster.apply_yaml(yaml)?;
-        }
-        cluster.assign_addresses()?;
-        let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
-        let mut lab = Self {
-            kubeconfig: kubeconfig.display().to_string(),
-            program: product::program()?.display().to_string(),
-            cluster,
-            agents: Vec::new(),
-        };
-        for node in lab.cluster.nodes() {
-            lab.agents.push((node.name().to_owned(), lab.agent(node)?));
-        }
-        Ok(lab)
-    }
-
-    fn agent(&self, node: &Node) -> Result<Process> {
-        let name = node.name();
-        let reach = ["--namespace", NAMESPACE, "--kubeconfig", &self.kubeconfig];
-        let own = [&self.program, "agent", "--node-name", name, "--boot-id-file", Node::BOOT_ID_FILE];
-        node.spawn("agent", &[&own[..], &reach].concat())
-    }
-
-    fn owner(&self) -> Result<&Node> {
-        self.cluster.node(&self.cluster.wait_owner(FIRST_VIP, None, A_WHILE)?)
-    }
-
-    fn agent_of(&mut self, node: &str) -> Result<&mut Process> {
-        let found = self.agents.iter_mut().find(|(name, _)| name == node);
-        found.map(|(_, agent)| agent).context("an agent of that name")
-    }
-
     fn list(&self, path: &str) -> Result<Vec<Value>> {
         Ok(self.cluster.api("GET", path, None)?["items"].as_array().cloned().unwrap_or_default())
     }
@@ -141,7 +88,7 @@ fn status_of(node: &str, interfaces: &[&str]) -> Value {
 
 #[test]
 fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_changes_nothing() -> Result<()> {
-    let lab = Lab::start(2, BARE_ADVERTISEMENT_YAML)?;
+    let lab = start(2, BARE_ADVERTISEMENT_YAML)?;
     let owner = lab.owner()?;
     let judge = lab.cluster.judge(&[FIRST_VIP])?;
     judge.wait_answer(FIRST_VIP, A_WHILE)?;
@@ -153,9 +100,9 @@ fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_chan
     assert_eq!(event["type"], "Warning");
     let note = event["note"].as_str().context("a note")?;
     assert!(note.contains("10.4.11.0/33") && note.contains("last good configuration"), "{note}");
-    for (name, agent) in &lab.agents {
-        let lines = agent.log().matches("invalid object, the last good configuration stays").count();
-        assert_eq!(lines, 1, "{name} says so once");
+    for node in lab.cluster.nodes() {
+        let lines = lab.log(node)?.matches("invalid object, the last good configuration stays").count();
+        assert_eq!(lines, 1, "{} says so once", node.name());
     }
     let series = r#"announcer_invalid_object{kind="IPAddressPool",namespace="metallb",name="primary"} 1"#;
     assert!(lab.metrics(owner)?.contains(series), "{}", lab.metrics(owner)?);
@@ -172,7 +119,7 @@ fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_chan
 
 #[test]
 fn the_status_of_a_service_follows_its_owner_and_goes_with_the_service() -> Result<()> {
-    let mut lab = Lab::start(3, ADVERTISEMENT_YAML)?;
+    let lab = start(3, ADVERTISEMENT_YAML)?;
     let first = lab.owner()?.name().to_owned();
     lab.wait_statuses(&[status_of(&first, &["eth0"])])?;
     let event = lab.wait_event("default", "nodeAssigned")?;
@@ -185,7 +132,7 @@ fn the_status_of_a_service_follows_its_owner_and_goes_with_the_service() -> Resu
     lab.wait_statuses(&[status_of(&second, &["eth0"])])?;
 
     // Left behind by a node that is dead.
-    lab.agent_of(&second)?.kill()?;
+    lab.kill_agent(lab.cluster.node(&second)?)?;
     let third = lab.cluster.wait_owner(FIRST_VIP, Some(&second), A_WHILE)?;
     lab.wait_statuses(&[status_of(&third, &["eth0"])])?;
     wait::until("three nodeAssigned events, one for each move", A_WHILE, || {
@@ -198,20 +145,20 @@ fn the_status_of_a_service_follows_its_owner_and_goes_with_the_service() -> Resu
 
 #[test]
 fn a_change_that_moves_nothing_is_no_log_line_no_event_and_no_write_of_a_status() -> Result<()> {
-    let lab = Lab::start(2, ADVERTISEMENT_YAML)?;
+    let lab = start(2, ADVERTISEMENT_YAML)?;
     let owner = lab.owner()?.name().to_owned();
     lab.wait_statuses(&[status_of(&owner, &["eth0"])])?;
     lab.wait_event("default", "nodeAssigned")?;
     // The last announcement of the five leaves 4.4 s after the first.
     std::thread::sleep(Duration::from_secs(6));
-    let logs = || lab.agents.iter().map(|(_, agent)| agent.log()).collect::<String>();
+    let logs = || lab.cluster.nodes().iter().map(|node| lab.log(node)).collect::<Result<String>>();
     let versions = || -> Result<Vec<Value>> {
         let statuses = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicel2statuses");
         let events = "/apis/events.k8s.io/v1/namespaces/default/events";
         let all = [lab.list(&statuses)?, lab.list(events)?].concat();
         Ok(all.into_iter().map(|object| object["metadata"]["resourceVersion"].clone()).collect())
     };
-    let before = (logs(), versions()?);
+    let before = (logs()?, versions()?);
     for n in 0..5 {
         let note = format!("note={n}");
         lab.cluster.kubectl(&["label", "--overwrite", "service", "web", &note])?;
@@ -220,7 +167,7 @@ fn a_change_that_moves_nothing_is_no_log_line_no_event_and_no_write_of_a_status(
         lab.cluster.kubectl(&slice)?;
     }
     std::thread::sleep(Duration::from_secs(3));
-    let after = (logs(), versions()?);
+    let after = (logs()?, versions()?);
     assert_eq!(after.0.strip_prefix(&before.0).unwrap_or(&after.0), "");
     assert_eq!(after.1, before.1);
     Ok(())
@@ -228,7 +175,7 @@ fn a_change_that_moves_nothing_is_no_log_line_no_event_and_no_write_of_a_status(
 
 #[test]
 fn interfaces_that_no_node_has_are_an_event_on_the_service_and_nobody_answers() -> Result<()> {
-    let lab = Lab::start(2, &ADVERTISEMENT_YAML.replace("eth0", "eth9"))?;
+    let lab = start(2, &ADVERTISEMENT_YAML.replace("eth0", "eth9"))?;
     let event = lab.wait_event("default", "announceFailed")?;
     assert_eq!(event["type"], "Warning");
     let note = event["note"].as_str().context("a note")?;
@@ -245,7 +192,7 @@ fn interfaces_that_no_node_has_are_an_event_on_the_service_and_nobody_answers() 
 
 #[test]
 fn an_address_that_is_held_but_not_answered_is_a_log_line_an_event_and_a_metric() -> Result<()> {
-    let lab = Lab::start(1, BARE_ADVERTISEMENT_YAML)?;
+    let lab = start(1, BARE_ADVERTISEMENT_YAML)?;
     let owner = lab.owner()?;
     let judge = lab.cluster.judge(&[FIRST_VIP])?;
     judge.wait_answer(FIRST_VIP, A_WHILE)?;
@@ -258,14 +205,14 @@ fn an_address_that_is_held_but_not_answered_is_a_log_line_an_event_and_a_metric(
 
     let event = lab.wait_event("default", "heldButNotAnswered")?;
     assert_eq!((&event["type"], &event["regarding"]["name"]), (&json!("Warning"), &json!("web")));
-    let log = lab.agents[0].1.log();
+    let log = lab.log(owner)?;
     assert_eq!(log.matches("held but not answered").count(), 1, "{log}");
     Ok(())
 }
 
 #[test]
 fn explain_tells_the_owner_from_the_api_alone_and_refuses_in_one_line() -> Result<()> {
-    let lab = Lab::start(3, BARE_ADVERTISEMENT_YAML)?;
+    let lab = start(3, BARE_ADVERTISEMENT_YAML)?;
     let owner = lab.owner()?.name().to_owned();
     let told = || -> Result<Option<String>> {
         let (status, story, _) = lab.explain(&["10.4.11.1"])?;
@@ -302,7 +249,7 @@ fn our_own_definitions_serve_as_well_as_metallbs() -> Result<()> {
         .output()?;
     ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let yaml = String::from_utf8(printed.stdout)?;
-    let lab = Lab::start_with(1, ADVERTISEMENT_YAML, |cluster| {
+    let lab = start_with(1, ADVERTISEMENT_YAML, |cluster| {
         let file = cluster.dir().join("crds.yaml");
         std::fs::write(&file, &yaml)?;
         cluster.install_crds(&file)
@@ -320,17 +267,14 @@ fn our_own_definitions_serve_as_well_as_metallbs() -> Result<()> {
 
 #[test]
 fn without_the_status_kind_the_agents_announce_all_the_same_and_say_so_once() -> Result<()> {
-    let lab = Lab::start_with(1, BARE_ADVERTISEMENT_YAML, |cluster| {
+    let lab = start_with(1, BARE_ADVERTISEMENT_YAML, |cluster| {
         cluster.install_metallb_crds()?;
         cluster.kubectl(&["delete", "crd", "servicel2statuses.metallb.io"]).map(drop)
     })?;
     lab.owner()?;
-    let said = || lab.agents[0].1.log().matches("ServiceL2Status is not written").count();
-    wait::until("a line about the missing kind", A_WHILE, || Ok((said() > 0).then_some(())))?;
-    let until = Instant::now() + Duration::from_secs(8);
-    while Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    assert_eq!(said(), 1);
+    let (node, words) = (&lab.cluster.nodes()[0], "ServiceL2Status is not written");
+    lab.wait_log(node, words, 1, A_WHILE)?;
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(lab.log(node)?.matches(words).count(), 1);
     Ok(())
 }

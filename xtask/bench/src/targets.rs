@@ -41,6 +41,19 @@ pub fn of(sections: &[Section]) -> Vec<Target> {
     add("p99.9 at 4 busy loops per CPU ≥ 50 × better than AF_PACKET", better, " ×", &|times| {
         times >= 50.0
     });
+    add(
+        "a dead node's last of 1 000 VIPs answered ≤ 1 s after the fence",
+        median("dead_node", "1000 VIPs", "last_s"),
+        " s",
+        &|seconds| seconds <= 1.0,
+    );
+    let writes = |vips: &str| median("api", &format!("3 nodes, {vips} VIPs"), "writes_per_s");
+    add(
+        "writes of 3 nodes at 5 000 VIPs ≤ 1.2 × those at 1",
+        writes("5000").zip(writes("1")).map(|(many, one)| many / one),
+        " ×",
+        &|times| times <= 1.2,
+    );
     let tcp = sections.iter().find(|section| section.id == "tcp");
     let within = tcp.and_then(|tcp| tcp.spread("nothing", "gbit_s").zip(tcp.spread("ours, tcx", "gbit_s")));
     if let Some((none, tcx)) = within {
