@@ -53,6 +53,9 @@ pub struct ClaimState<'a> {
     pub owner: Option<&'a str>,
     /// The successor that the last release named.
     pub preferred: Option<&'a str>,
+    /// It was taken while others that became free with it are still to be taken: it counts for its owner from its place in
+    /// the order on, as it did when nobody had taken any. Nodes that look at different moments rank alike.
+    pub fresh: bool,
     /// How the nodes were ranked when it became free. While a thousand VIPs are taken, each claim changes the count of
     /// somebody's, and the turns must not change with it.
     pub standing: Option<&'a Arc<[String]>>,
@@ -95,7 +98,7 @@ pub fn choose(
     moves: Moves,
 ) -> BTreeMap<Vip, Verdict> {
     let mut load: BTreeMap<&str, i64> = BTreeMap::new();
-    for owner in claims.values().filter_map(|claim| claim.owner) {
+    for owner in claims.values().filter(|claim| !claim.fresh).filter_map(|claim| claim.owner) {
         *load.entry(owner).or_default() += 1;
     }
     let unclaimed = ClaimState::default();
@@ -104,6 +107,9 @@ pub fn choose(
     let mut groups: HashMap<*const Candidates, Eligible<'_>> = HashMap::new();
     for (vip, wanted) in &demand.vips {
         let claim = claims.get(vip).unwrap_or(&unclaimed);
+        if let Some(owner) = claim.owner.filter(|_| claim.fresh) {
+            *load.entry(owner).or_default() += 1;
+        }
         let group = groups.entry(Arc::as_ptr(&wanted.candidates));
         let eligible = &*group.or_insert_with(|| Eligible::new(&wanted.candidates, live));
         if stays(claim, eligible, moves.failback) {

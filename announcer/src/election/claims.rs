@@ -39,6 +39,8 @@ const PROBE_FAILED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Open {
     since: BootNs,
+    /// What is newer than this has been taken since.
+    base: Version,
     /// Whose turn it is, best first, if that is known.
     ranked: Option<Arc<[String]>>,
 }
@@ -153,9 +155,22 @@ impl Machine {
         live
     }
 
+    /// At which version a VIP that nobody owns became free, as all nodes see it.
+    fn freed_at(&self, vip: Vip) -> Version {
+        let claim = self.view.claims.get(&vip);
+        let fenced = |claim: &Claim| {
+            let seen = self.view.session(claim.holder.as_ref()?)?;
+            (seen.session.uid == claim.session_uid).then_some(seen.session.version)
+        };
+        match claim {
+            Some(claim) if claim.holder.is_none() => claim.version,
+            _ => claim.and_then(fenced).unwrap_or_else(|| self.view.watched_version()),
+        }
+    }
+
     /// What is known of the claims in demand, and when the next of them becomes void by waiting.
     fn claim_states(&self, demand: &Demand, now: BootNs) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
-        let mut wake = None::<BootNs>;
+        let (mut wake, mut base) = (None::<BootNs>, None::<Version>);
         let mut states = BTreeMap::new();
         for vip in demand.vips.keys() {
             let standing = self.open.get(vip).and_then(|open| open.ranked.as_ref());
@@ -167,7 +182,16 @@ impl Machine {
                 state.owner = claim.holder.as_deref().filter(|_| !self.view.is_void(claim, now));
                 state.preferred = claim.preferred.as_deref();
             }
+            if state.owner.is_none() {
+                let freed = self.open.get(vip).map_or_else(|| self.freed_at(*vip), |open| open.base);
+                base = Some(base.map_or(freed, |base| base.min(freed)));
+            }
             states.insert(*vip, state);
+        }
+        if let Some(base) = base {
+            for (vip, state) in &mut states {
+                state.fresh = self.view.claims.get(vip).is_some_and(|claim| claim.version > base);
+            }
         }
         (states, wake)
     }
@@ -270,7 +294,8 @@ impl Machine {
 
     /// Takes a VIP when our rank's turn has come.
     fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &Arc<[String]>) {
-        let open = self.open.entry(vip).or_insert_with(|| Open { since: now, ranked: None });
+        let base = self.freed_at(vip);
+        let open = self.open.entry(vip).or_insert_with(|| Open { since: now, base, ranked: None });
         open.ranked.get_or_insert_with(|| ranked.clone());
         let open_since = open.since;
         let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };

@@ -141,6 +141,11 @@ impl View {
         session.or_else(|| claim().map(|claim| claim.version))
     }
 
+    /// How far list and watch have come.
+    pub fn watched_version(&self) -> Version {
+        self.watched
+    }
+
     /// Notes the version of a watch event.
     pub fn watched(&mut self, version: Version) {
         self.watched = self.watched.max(version);

@@ -164,7 +164,7 @@ impl<'a> Leases<'a> {
         let state = |claim: &'a Claim| ClaimState {
             owner: self.valid_holder(claim),
             preferred: claim.preferred.as_deref(),
-            standing: None,
+            ..ClaimState::default()
         };
         self.claims.iter().map(|(vip, (claim, _))| (*vip, state(claim))).collect()
     }

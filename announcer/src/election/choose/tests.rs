@@ -223,7 +223,7 @@ fn a_vip_whose_interfaces_no_live_node_has_is_stranded_at_the_one_that_would_be_
 }
 
 #[test]
-fn turns_do_not_change_while_claims_come_in() {
+fn whoever_looks_while_claims_come_in_finds_the_turns_of_whoever_looked_before() {
     let vips: Vec<String> = (1..=30).map(|n| format!("10.4.11.{n}")).collect();
     let vips: Vec<&str> = vips.iter().map(String::as_str).collect();
     let demand = demand(&vips, &[("a", 0, Tier::Ready), ("b", 0, Tier::Ready), ("c", 0, Tier::Ready)]);
@@ -242,12 +242,14 @@ fn turns_do_not_change_while_claims_come_in() {
         (*vip, owner)
     };
     let owners: BTreeMap<Vip, Option<String>> = turns.iter().enumerate().map(state).collect();
-    let claims = turns.iter().map(|(vip, turns)| {
-        let (owner, standing) = (owners[vip].as_deref(), Some(turns));
-        (*vip, ClaimState { owner, standing, preferred: None })
-    });
-    let after = choose(&demand, &live, &claims.collect(), Failback::Preferred);
-    for (vip, verdict) in after.iter().filter(|(vip, _)| owners[vip].is_none()) {
-        assert_eq!(verdict, &before[vip], "{vip}");
+    for has_looked_before in [true, false] {
+        let claims = turns.iter().map(|(vip, turns)| {
+            let (owner, standing) = (owners[vip].as_deref(), has_looked_before.then_some(turns));
+            (*vip, ClaimState { owner, standing, fresh: true, ..ClaimState::default() })
+        });
+        let after = choose(&demand, &live, &claims.collect(), Failback::Preferred);
+        for (vip, verdict) in after.iter().filter(|(vip, _)| owners[vip].is_none()) {
+            assert_eq!(verdict, &before[vip], "{vip}");
+        }
     }
 }
