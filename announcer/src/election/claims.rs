@@ -27,7 +27,7 @@ const PROBES_AHEAD: usize = 512;
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// How long a node that goes on taking others is waited for with a VIP of its rank.
-const LONGEST_TURN: Duration = Duration::from_secs(30);
+const LONGEST_TURN: Duration = Duration::from_secs(10);
 /// When a VIP may be handed over to the same node once more.
 const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
