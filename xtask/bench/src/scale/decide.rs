@@ -32,6 +32,8 @@ use crate::{
 
 /// The most nodes that any row has.
 const NODES: usize = 100;
+/// For each VIP: a little more than the election leaves them alone for.
+const REST: Duration = Duration::from_micros(21);
 const UID: &str = "00000000-0000-4000-8000-";
 
 /// The table.
@@ -52,7 +54,11 @@ pub fn run(effort: Effort) -> Section {
         let options = Options::default();
         let policy = each(false, &mut || drop(black_box(policy::demand(&snapshot, &options))));
         let whole = Arc::new(demand(*vips, NODES));
-        let pass = each(false, &mut || world.step(Input::Demand(whole.clone())));
+        let pass = each(false, &mut || {
+            // Between two passes the election rests.
+            world.later += REST * u32::try_from(*vips).unwrap_or(u32::MAX);
+            world.step(Input::Demand(whole.clone()));
+        });
         let renewal = each(false, &mut || world.hear());
         let us_per_vip = (policy.median + pass.median) / *vips as f64;
         (
@@ -83,6 +89,8 @@ struct World {
     machine: Machine,
     peer: Session,
     version: u64,
+    /// Its clock is ahead of ours by this.
+    later: Duration,
 }
 
 fn uid(number: usize) -> String {
@@ -131,7 +139,7 @@ impl World {
         });
         let records = sessions.iter().cloned().map(Record::Session).chain(claims).collect();
         machine.step(BootNs::now(), Input::Demand(Arc::new(demand(vips, NODES))));
-        let mut world = Self { machine, peer: sessions[1].clone(), version: 10_000 };
+        let mut world = Self { machine, peer: sessions[1].clone(), version: 10_000, later: Duration::ZERO };
         world.step(Input::Listed(Version(10_000), records));
         // All have been heard once, as after the first seconds.
         for session in sessions.into_iter().skip(1) {
@@ -145,7 +153,7 @@ impl World {
     fn step(&mut self, input: Input) {
         let mut inputs = vec![input];
         while !inputs.is_empty() {
-            let requests = self.machine.step_all(BootNs::now(), inputs.drain(..));
+            let requests = self.machine.step_all(BootNs::now() + self.later, inputs.drain(..));
             for (token, request) in requests {
                 let Request::Put(mut record) = request else { continue };
                 self.version += 1;
