@@ -13,7 +13,7 @@ pub(super) struct Cluster {
     #[arg(long, env = "ANNOUNCER_NAMESPACE", value_name = "NS", default_value = "metallb", value_parser = NonEmptyStringValueParser::new())]
     pub(super) namespace: String,
 
-    /// Kubeconfig to use; without it, the Pod's service account.
+    /// Kubeconfig to use; without it, the Pod's service account, or what `$KUBECONFIG` names.
     #[arg(long, env = "ANNOUNCER_KUBECONFIG", value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
 

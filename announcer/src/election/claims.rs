@@ -28,6 +28,8 @@ const PROBES_AHEAD: usize = 512;
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// How long a node that goes on taking others is waited for with a VIP of its rank.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
+/// The last of all ranks waits no longer than this.
+const LAST_TURN: Duration = Duration::from_secs(30);
 /// When a VIP may be handed over to the same node once more.
 const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
@@ -206,6 +208,7 @@ impl Machine {
         };
         if !self.electorate.as_ref().is_some_and(same) {
             self.open.values_mut().for_each(|open| open.ranked = None);
+            self.took.retain(|node, _| live.contains_key(node));
             self.electorate = Some((demand.clone(), live.clone()));
         }
     }
@@ -303,8 +306,9 @@ impl Machine {
         let taking = ranked[..rank].iter().filter_map(|node| self.took.get(node)).max().copied();
         let since = taking.unwrap_or(open_since).clamp(open_since, open_since + LONGEST_TURN);
         let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
-        let step = (RANK_STEP + RANK_STEP_PER_OPEN * open).min(LONGEST_TURN);
-        let turn = since + step * u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);
+        let step = RANK_STEP + RANK_STEP_PER_OPEN * open;
+        let steps = u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);
+        let turn = since + step.saturating_mul(steps).min(LAST_TURN);
         if turn > now {
             return self.wake(turn);
         }
@@ -371,6 +375,7 @@ impl Machine {
         if settled {
             self.open.remove(&vip);
             self.in_use.remove(&vip);
+            self.probed.remove(&vip);
         }
         settled
     }
@@ -428,7 +433,11 @@ impl Machine {
         match self.in_use.get(&vip).map(|(_, again)| *again).filter(|again| *again > now) {
             Some(again) => self.wake(again),
             // What was asked too early has to be asked again.
-            None if self.outstanding.probes + self.probed.len() >= PROBES_AHEAD => {}
+            None if self.outstanding.probes + self.probed.len() >= PROBES_AHEAD => {
+                if let Some(oldest) = self.probed.values().min().copied() {
+                    self.wake(oldest + PROBE_VALID);
+                }
+            }
             None => {
                 self.request(now, claim_name(vip), Purpose::Probe(vip, now), Request::Probe(vip));
             }

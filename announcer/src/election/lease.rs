@@ -23,8 +23,8 @@ pub const PROTOCOL: &str = "1";
 pub const KIND_LABEL: &str = "announcer.io/kind";
 
 const ANNOTATION: &str = "announcer.io/";
-/// `leaseTransitions` has 32 bits, and room for one more fence must be left.
-const EPOCH_END: u64 = i32::MAX as u64 - 1;
+/// No session has this epoch or a greater one: `leaseTransitions` has 32 bits, and room for one more fence must be left.
+pub(super) const EPOCH_END: u64 = i32::MAX as u64 - 1;
 const LONGEST_NODE_NAME: usize = 245;
 
 /// A version of a Lease as the API server ordered it. Kubernetes promises that these numbers compare.

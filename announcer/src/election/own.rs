@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    lease::{Record, Session, Version, session_name},
+    lease::{EPOCH_END, Record, Session, Version, session_name},
     machine::{Answer, Change, Machine, Purpose, Request, Token},
     times::D_MAX,
     view::View,
@@ -274,7 +274,21 @@ impl Machine {
             }
         };
         let epoch = epoch.max(self.remembered).saturating_add(1);
+        if epoch >= EPOCH_END {
+            return self.leave_session(now, seen.map(|seen| seen.session));
+        }
         self.write_own(now, &uid, version, epoch, Attempts::default());
+    }
+
+    /// Somebody wrote an epoch by hand that leaves no room for greater ones: under another UID they begin at 1.
+    fn leave_session(&mut self, now: BootNs, session: Option<Session>) {
+        self.remembered = 0;
+        match session {
+            Some(session) => {
+                self.request(now, self.own_name(), Purpose::Sweep, Request::Delete(Record::Session(session)));
+            }
+            None => self.write_own(now, "", Version::default(), 1, Attempts::default()),
+        }
     }
 
     fn write_own(&mut self, now: BootNs, uid: &str, version: Version, epoch: u64, mut attempts: Attempts) {

@@ -303,6 +303,21 @@ fn an_epoch_that_is_lowered_by_hand_concerns_its_own_node_alone() {
     assert_eq!(cluster.answering(), ["a"]);
 }
 
+/// Found by reading: such an epoch could be read back, but no claim could be bound to it, and no fence could be above it.
+#[test]
+fn an_epoch_that_leaves_no_room_is_left_behind_with_its_session() {
+    for nonsense in [i32::MAX as u64 - 2, i32::MAX as u64 - 1, i32::MAX as u64] {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        let before = cluster.session("a");
+        let edited = Session { epoch: nonsense, renewal: "by hand".to_owned(), ..before.clone() };
+        cluster.commit(&Request::Put(Record::Session(edited)));
+        cluster.run(3_000);
+        let after = cluster.session("a");
+        assert!(after.uid != before.uid && after.epoch == 1, "{nonsense}: {after:?}");
+        assert_eq!(cluster.answering().len(), 1, "{nonsense}: whoever it is");
+    }
+}
+
 #[test]
 fn a_thousand_vips_are_claimed_within_a_second_with_few_claims_on_their_way_at_once() {
     let mut cluster = Cluster::holding(&["a"]);

@@ -23,22 +23,28 @@ pub struct Clients {
     pub watch: Client,
     /// For Leases. It never retries and has no timeout of its own but for connecting (2 s): set one around each call.
     pub leases: Client,
+    /// Where the API server is.
+    pub server: String,
+}
+
+/// Without what follows in the next lines: an excerpt of the file, which may hold a token.
+fn clause(error: &KubeconfigError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// Why there is no way to the API server. Whether it answers is not known until the first request.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The file named by `--kubeconfig`.
-    #[error("cannot use kubeconfig {}: {source}", path.display())]
+    /// The file named by `--kubeconfig`, or `$KUBECONFIG`.
+    #[error("cannot use kubeconfig {}: {}", path.display(), clause(error))]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: KubeconfigError,
+        /// What is wrong with it; no `source`, for its words are in ours.
+        error: KubeconfigError,
     },
     /// No file was named, and this is no pod.
-    #[error("not in a pod ({source}): name a kubeconfig with --kubeconfig FILE")]
+    #[error("this is no pod ({source}): name a kubeconfig with --kubeconfig FILE or in $KUBECONFIG")]
     NoPod {
         /// What of a pod's environment is missing.
         #[source]
@@ -53,7 +59,7 @@ pub enum ConnectError {
     },
 }
 
-/// Reads the file, or what a pod is given, and makes the clients. Nothing is sent.
+/// Reads the file, or what a pod is given, or `$KUBECONFIG`, and makes the clients. Nothing is sent.
 ///
 /// kube's own retries (up to 1000 s apart, since kube 4.0) are off: watches have a backoff of their own, and a renewal
 /// must not happen at a time that nobody knows.
@@ -64,15 +70,26 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
     let mut config = match kubeconfig {
         Some(path) => from_file(path)
             .await
-            .map_err(|source| ConnectError::Kubeconfig { path: path.to_owned(), source })?,
-        None => Config::incluster().map_err(|source| ConnectError::NoPod { source })?,
+            .map_err(|error| ConnectError::Kubeconfig { path: path.to_owned(), error })?,
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(source) => from_env().await?.ok_or(ConnectError::NoPod { source })?,
+        },
     };
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
     let leases = client(config.clone())?;
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    Ok(Clients { watch: client(config)?, leases })
+    let server = config.cluster_url.to_string();
+    Ok(Clients { watch: client(config)?, leases, server })
+}
+
+async fn from_env() -> Result<Option<Config>, ConnectError> {
+    let refused = |error| ConnectError::Kubeconfig { path: "$KUBECONFIG".into(), error };
+    let Some(kubeconfig) = Kubeconfig::from_env().map_err(refused)? else { return Ok(None) };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    config.map(Some).map_err(refused)
 }
 
 async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {

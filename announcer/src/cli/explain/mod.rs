@@ -5,6 +5,7 @@ mod table;
 
 use std::{io::Write as _, net::IpAddr};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::cluster::Cluster;
@@ -54,9 +55,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 async fn read(args: &Args) -> anyhow::Result<story::Story> {
     let (namespace, options) = (&args.cluster.namespace, args.cluster.options());
     let clients = kube::connect(args.cluster.kubeconfig.as_deref()).await?;
-    let snapshot = kube::read(&clients.watch, namespace).await?;
-    let leases = Leases::new(clients.leases, namespace).read().await;
-    let leases = leases.map_err(|error| kube::ReadError::new("Lease", error))?;
+    let at = || format!("API server {}", clients.server);
+    let snapshot = kube::read(&clients.watch, namespace).await.with_context(at)?;
+    let leases = Leases::new(clients.leases.clone(), namespace).read().await;
+    let leases = leases.map_err(|error| kube::ReadError::new("Lease", error)).with_context(at)?;
     let vip = Vip::new(args.vip);
     Ok(story::tell(&snapshot, &options, &leases, args.failback, vip, Timestamp::now()))
 }
