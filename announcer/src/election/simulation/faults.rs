@@ -162,7 +162,10 @@ impl World {
             Record::Session(session) => match self.rng.below(6) {
                 0 => session.holder = None,
                 1 => session.epoch = self.rng.below(session.epoch + 1),
-                2 => session.epoch += self.rng.range(1, 4),
+                2 => match self.rng.range(1, 5) {
+                    4 => session.epoch = i32::MAX as u64,
+                    more => session.epoch += more,
+                },
                 3 => session.lease = Duration::from_secs(self.rng.range(1, 61)),
                 4 => session.renewal = "by hand".to_owned(),
                 _ => session.draining = !session.draining,
