@@ -202,7 +202,7 @@ pub fn dead_node(effort: Effort) -> Result<Section> {
         notes: vec![format!(
             "Seconds; {rounds} rounds, each on a new cluster. Every VIP is asked for every {} ms, which is the resolution. After the \
              fence: from the moment its session was seen fenced to the first answer by a successor. Alone: as many updates of Leases, \
-             by three clients with 32 on their way each, on the same API server with nothing else to do. API server, etcd, agents \
+             by three clients with 16 on their way each, on the same API server with nothing else to do. API server, etcd, agents \
              and the judge share the CPUs of this machine.",
             ASK_EVERY.as_millis()
         )],
