@@ -63,15 +63,11 @@ impl Active {
         applied: &mut Applied,
     ) -> Result<(), DatapathError> {
         let (mut removed, mut deleted) = (false, false);
-        let there: Vec<((LinkId, Vip), VipEntry)> = match only {
-            None => self.entries.iter().map(|(key, entry)| (*key, *entry)).collect(),
-            Some(vips) => {
-                let keys =
-                    self.attached().into_iter().flat_map(|link| vips.iter().map(move |vip| (link, *vip)));
-                keys.filter_map(|key| Some((key, *self.entries.get(&key)?))).collect()
-            }
-        };
-        for ((link, vip), entry) in there {
+        // On whatever link: an entry that is left behind would answer.
+        let may_differ =
+            self.entries.iter().filter(|((_, vip), _)| only.is_none_or(|vips| vips.contains(vip)));
+        let may_differ: Vec<_> = may_differ.map(|(key, entry)| (*key, *entry)).collect();
+        for ((link, vip), entry) in may_differ {
             let owned = entry.role == role::OWNED;
             if !owners.vips.contains_key(&vip) {
                 self.retry(|active| active.delete(link, vip))?;
@@ -98,10 +94,6 @@ impl Active {
         Ok(())
     }
 
-    fn attached(&self) -> Vec<LinkId> {
-        self.links.iter().map(|attached| attached.link.id).collect()
-    }
-
     fn give(
         &mut self,
         owners: &Owners,
@@ -109,12 +101,8 @@ impl Active {
         epoch: u64,
         applied: &mut Applied,
     ) -> Result<(), DatapathError> {
-        let attached = self.attached();
-        let wanted: Vec<(&Vip, &BTreeSet<LinkId>)> = match only {
-            None => owners.vips.iter().collect(),
-            Some(vips) => vips.iter().filter_map(|vip| owners.vips.get_key_value(vip)).collect(),
-        };
-        for (&vip, on) in wanted {
+        let attached: Vec<LinkId> = self.links.iter().map(|attached| attached.link.id).collect();
+        for (&vip, on) in owners.vips.iter().filter(|(vip, _)| only.is_none_or(|vips| vips.contains(vip))) {
             for &link in &attached {
                 let known = self.entries.get(&(link, vip)).copied();
                 if known.is_none() && !on.contains(&link) {

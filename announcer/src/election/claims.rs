@@ -27,7 +27,7 @@ const PROBES_AHEAD: usize = 512;
 /// How long an unanswered probe speaks for an absent claim.
 const PROBE_VALID: Duration = Duration::from_secs(5);
 /// How long a node that goes on taking others is waited for with a VIP of its rank.
-const LONGEST_TURN: Duration = Duration::from_secs(10);
+const AT_WORK: Duration = Duration::from_secs(10);
 /// The last of all ranks waits no longer than this.
 const LAST_TURN: Duration = Duration::from_secs(30);
 /// When a VIP may be handed over to the same node once more.
@@ -304,7 +304,7 @@ impl Machine {
         let Some(rank) = ranked.iter().position(|node| *node == self.me.holder.node) else { return };
         // Who has a thousand VIPs to take comes to this one later; to compete for it would make both slower.
         let taking = ranked[..rank].iter().filter_map(|node| self.took.get(node)).max().copied();
-        let since = taking.unwrap_or(open_since).clamp(open_since, open_since + LONGEST_TURN);
+        let since = taking.unwrap_or(open_since).clamp(open_since, open_since + AT_WORK);
         let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
         let step = RANK_STEP + RANK_STEP_PER_OPEN * open;
         let steps = u32::try_from(if rank == 0 { 0 } else { rank + 1 }).unwrap_or(u32::MAX);

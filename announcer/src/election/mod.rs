@@ -25,7 +25,6 @@ mod view;
 
 pub use choose::{ClaimState, Failback, LiveNode, Moves, Verdict, choose, stranded};
 pub use claims::CLAIMS_IN_FLIGHT;
-
 pub use driver::{Leases, REQUEST_TIMEOUT};
 pub use hold::{Challenged, OnApiLoss, Rival};
 pub use machine::{Answer, Change, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why};

@@ -59,6 +59,24 @@ fn on_a_link_that_comes_later_every_vip_is_elsewhere_until_it_is_given() {
 }
 
 #[test]
+fn a_vip_that_moved_alone_is_taken_away_and_given_alone() {
+    let lab = Lab::new();
+    let (mut datapath, left) = lab.answering(Mode::Tcx, &[VIP4, OTHER4]);
+    let live = Live::open(&pin_root());
+    let (moved, stays) = (Arp::request(VIP4), Arp::request(OTHER4));
+    let only = [vip(VIP4)].into();
+    let mut owners = owning(&[VIP4, OTHER4], &[left.id]);
+    owners.vips.insert(vip(VIP4), [].into());
+    let applied = datapath.apply_of(&owners, &only).expect("applied");
+    assert_eq!((applied.lost, applied.gained), ([(vip(VIP4), left.id)].into(), [].into()));
+    assert_eq!(live.both(left.id.0, &moved.bytes()), Drop);
+    assert_eq!(live.both(left.id.0, &stays.bytes()), Answer(arp_reply(&stays, left.mac.0)));
+    let applied = datapath.apply_of(&owning(&[VIP4, OTHER4], &[left.id]), &only).expect("applied");
+    assert_eq!((applied.lost, applied.gained), ([].into(), [(vip(VIP4), left.id)].into()));
+    assert_eq!(live.both(left.id.0, &moved.bytes()), Answer(arp_reply(&moved, left.mac.0)));
+}
+
+#[test]
 fn a_sibling_link_s_address_is_no_stranger_s() {
     let lab = Lab::new();
     let (mut datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
