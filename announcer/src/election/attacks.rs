@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Answer, Change, Input, Request, Target, View,
-    lease::{Claim, Record, Session, Version},
+    lease::{Claim, Record, Session, Version, claim_name},
     scripted::{Cluster, at, demand, holder, vip, written},
     times::D_MAX,
 };
@@ -514,7 +514,8 @@ fn an_observer_that_was_cut_off_itself_starts_to_wait_anew() {
 fn a_claim_spoilt_by_hand_makes_no_other_claim_void() {
     let cluster = Cluster::settled(&["a", "b"]);
     let good = cluster.claim().expect("a claim");
-    let mut spoilt = Claim { vip: "10.0.0.2".parse().expect("an address"), ..good.clone() };
+    let other = "10.0.0.2".parse().expect("an address");
+    let mut spoilt = Claim { vip: other, heir: None, ..good.clone() };
     spoilt.holder = Some("nobody".to_owned());
     let mut nobody = cluster.session("b");
     (nobody.name, nobody.uid) = ("session-nobody".to_owned(), "n".to_owned());
@@ -529,4 +530,48 @@ fn a_claim_spoilt_by_hand_makes_no_other_claim_void() {
     }
     assert!(view.is_void(&spoilt, at(70_000)), "bound to a session that its holder never had");
     assert!(!view.is_void(&good, at(70_000)));
+}
+
+/// Found by simulation: `strict`; a node was cut off from before a claim was made until after it was deleted by hand. To it
+/// the address had been without a claim all that time.
+#[test]
+fn what_came_and_went_while_the_watch_was_broken_was_not_absent() {
+    let mut view = View::default();
+    view.listed(at(0), Version(1), Vec::new());
+    assert_eq!(view.absent_claim_since(vip(), at(0)), at(0));
+    view.gap();
+    view.listed(at(70_000), Version(9), Vec::new());
+    assert_eq!(view.absent_claim_since(vip(), at(70_000)), at(70_000));
+}
+
+/// Found by simulation: the store was wiped, and another claim came to have the very version of the one before. Its UID
+/// was another, so that no write to it could succeed, and no read brought it.
+#[test]
+fn another_object_of_the_same_version_is_the_one_that_is_there() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let lost = cluster.claim().expect("a claim");
+    let there = Claim { uid: "another".to_owned(), ..lost.clone() };
+    let mut view = View::default();
+    view.seen(at(0), Record::Claim(lost.clone()));
+    view.read(at(1), Record::Claim(there.clone()), lost.version);
+    assert_eq!(view.claims.get(&vip()), Some(&there));
+    view.seen(at(2), Record::Claim(Claim { version: Version(lost.version.0 + 1), ..there.clone() }));
+    view.listed(at(3), Version(100), vec![Record::Claim(there)]);
+    assert!(view.take_regressed(), "versions of another history");
+}
+
+/// Found by simulation: the store was wiped. A claim that was known to be deleted stood again, at a version before its
+/// deletion; its owner read it again and again, and did not believe it.
+#[test]
+fn what_two_reads_found_is_there_whatever_was_deleted() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let claim = cluster.claim().expect("a claim");
+    let mut view = View::default();
+    view.seen(at(0), Record::Claim(claim.clone()));
+    view.missing(at(1), &claim_name(vip()), claim.version);
+    view.read(at(2), Record::Claim(claim.clone()), Version(0));
+    assert!(view.claims.is_empty(), "this read may have been on its way when the claim was deleted");
+    view.read(at(3), Record::Claim(claim.clone()), Version(0));
+    assert_eq!(view.claims.get(&vip()), Some(&claim));
+    assert!(view.take_regressed(), "versions of another history");
 }

@@ -51,8 +51,10 @@ pub struct LiveNode {
 pub struct ClaimState<'a> {
     /// The holder of a claim that is not void.
     pub owner: Option<&'a str>,
-    /// The successor that the last release named.
+    /// The successor that the last release named, or whom its owner would have as its heir.
     pub preferred: Option<&'a str>,
+    /// Its owner released it.
+    pub released: bool,
     /// It was taken while others that became free with it are still to be taken: it counts for its owner from its place in
     /// the order on, as it did when nobody had taken any. Nodes that look at different moments rank alike.
     pub fresh: bool,
@@ -116,7 +118,7 @@ pub fn choose(
             verdicts.insert(*vip, Verdict::Keep);
             continue;
         }
-        let rank = || rank(*vip, eligible, claim.preferred, &load, moves.failback);
+        let rank = || rank(*vip, eligible, claim, &load, moves.failback);
         let verdict = match claim.owner {
             None => Verdict::Take(
                 claim.standing.cloned().unwrap_or_else(|| rank().into_iter().map(str::to_owned).collect()),
@@ -144,6 +146,45 @@ pub fn choose(
         verdicts.insert(*vip, verdict);
     }
     verdicts
+}
+
+/// Whom the owner of these VIPs would have as its heir: the best of the others, spread as if it were gone. Who would do as
+/// well as any other stays.
+pub fn heirs<'a>(
+    owner: &str,
+    demand: &'a Demand,
+    live: &BTreeMap<String, LiveNode>,
+    claims: &BTreeMap<Vip, ClaimState<'a>>,
+    failback: Failback,
+) -> BTreeMap<Vip, Option<&'a str>> {
+    let mut others = live.clone();
+    others.remove(owner);
+    let mut load: BTreeMap<&str, i64> = BTreeMap::new();
+    for owner in claims.values().filter_map(|claim| claim.owner) {
+        *load.entry(owner).or_default() += 1;
+    }
+    let mut groups: HashMap<*const Candidates, Eligible<'a>> = HashMap::new();
+    let (mut found, mut rest) = (BTreeMap::new(), Vec::new());
+    for (vip, wanted) in &demand.vips {
+        let Some(claim) = claims.get(vip).filter(|claim| claim.owner == Some(owner)) else { continue };
+        let group = Arc::as_ptr(&wanted.candidates);
+        let eligible = groups.entry(group).or_insert_with(|| Eligible::new(&wanted.candidates, &others));
+        let heir = ClaimState { owner: claim.preferred, ..*claim };
+        if stays(&heir, eligible, failback) {
+            *load.entry(claim.preferred.unwrap_or_default()).or_default() += 1;
+            found.insert(*vip, claim.preferred);
+        } else {
+            rest.push((*vip, claim, group));
+        }
+    }
+    for (vip, claim, group) in rest {
+        let best = groups.get(&group).and_then(|of| rank(vip, of, claim, &load, failback).first().copied());
+        if let Some(best) = best {
+            *load.entry(best).or_default() += 1;
+        }
+        found.insert(vip, best);
+    }
+    found
 }
 
 /// Whether no ranking could move this VIP: the usual case, for which nobody is hashed.
@@ -184,14 +225,16 @@ fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
 }
 
 /// The best non-empty tier, by preference weight, then by fewest VIPs (not where MetalLB's choice is wanted: it would be
-/// moved there at once), then by [`tie_break`].
+/// moved there at once), then by [`tie_break`]. Before all of them whom a release has named; of those that weigh the same,
+/// the heir.
 fn rank<'a>(
     vip: Vip,
     eligible: &Eligible<'a>,
-    preferred: Option<&str>,
+    claim: &ClaimState<'_>,
     load: &BTreeMap<&str, i64>,
     failback: Failback,
 ) -> Vec<&'a str> {
+    let named = |name: &str| Some(name) == claim.preferred;
     let held = |name: &str| match failback {
         Failback::Always => 0,
         Failback::Preferred | Failback::Never => load.get(name).copied().unwrap_or_default(),
@@ -199,7 +242,8 @@ fn rank<'a>(
     let best = eligible.nodes.iter().filter(|(_, c)| Some(c.tier) == eligible.best);
     let mut ranked: Vec<(&str, &Candidate)> = best.map(|(name, c)| (*name, *c)).collect();
     ranked.sort_by_cached_key(|(name, candidate)| {
-        (Some(*name) != preferred, Reverse(candidate.weight), held(name), tie_break(name, vip))
+        let weight = Reverse(candidate.weight);
+        (!(claim.released && named(name)), weight, !named(name), held(name), tie_break(name, vip))
     });
     ranked.into_iter().map(|(name, _)| name).collect()
 }

@@ -64,7 +64,7 @@ impl Machine {
             return;
         }
         let live = self.live_nodes(now);
-        self.rank_anew(&demand, &live);
+        self.rank_anew(now, &demand, &live);
         let heard = self.view.sessions.values().map(|seen| seen.heard_until()).filter(|until| *until > now);
         if let Some(until) = heard.min() {
             self.wake(until);
@@ -74,15 +74,18 @@ impl Machine {
         let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);
         let moves = Moves { failback: self.settings.failback, unready };
         let verdicts = choose(&demand, &live, &claims, moves);
-        let mine = |(vip, claim): (&Vip, &ClaimState<'_>)| self.is_bound_to_us(*vip, claim).then_some(*vip);
-        let mine: BTreeSet<Vip> = claims.iter().filter_map(mine).collect();
+        let me = Some(self.me.holder.node.as_str());
+        let ours = claims.iter().filter(|(_, state)| state.owner == me).map(|(vip, _)| vip);
+        let mine: BTreeSet<Vip> = ours.filter(|vip| self.is_bound_to_us(**vip, now)).copied().collect();
         if let Some(at) = due {
             self.wake(at);
         }
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
         self.open.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
-        self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        let held = &self.target.held;
+        let unowned = |vip: &Vip| mine.contains(vip) && !held.contains(vip);
+        self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))) || unowned(vip));
         // Who took what it was offered may be offered it again.
         let claims = &self.view.claims;
         let took =
@@ -93,13 +96,12 @@ impl Machine {
             match verdict {
                 Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
                 Verdict::HandOver { to, why } if mine => self.hand_over(now, vip, to, why),
-                Verdict::Keep if mine && !self.target.held.contains(&vip) => {
-                    self.take(now, vip);
-                }
+                Verdict::Keep if mine && !self.target.held.contains(&vip) => self.keep(now, vip),
                 Verdict::Take(ranked) if settled => self.take_in_turn(now, vip, &ranked),
                 _ => {}
             }
         }
+        self.tend_claims(now, &demand, &live);
     }
 
     /// A version newer than our own last write that no longer names us takes the entry away; nothing read ever
@@ -122,19 +124,15 @@ impl Machine {
         }
     }
 
-    /// Whether a valid claim is ours to keep or to release. One that names our node under a session that this boot
-    /// never held may still be answered by another machine of our name.
-    fn is_bound_to_us(&self, vip: Vip, claim: &ClaimState<'_>) -> bool {
-        let current = self.target.session.as_ref().map(|(uid, _)| uid);
-        let bound = |claim: &Claim| {
-            // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
-            if current == Some(&claim.session_uid) {
-                return true;
-            }
-            let last = self.held_sessions.get(&claim.session_uid).and_then(BTreeSet::last);
-            last.is_some_and(|epoch| claim.session_epoch <= *epoch)
-        };
-        claim.owner == Some(&self.me.holder.node) && self.view.claims.get(&vip).is_some_and(bound)
+    /// Whether a claim that our node owns is ours to keep or to release. One under a session that this boot never held
+    /// may still be answered by another machine of our name.
+    fn is_bound_to_us(&self, vip: Vip, now: BootNs) -> bool {
+        let claim = self.view.claims.get(&vip);
+        let Some((_, uid, epoch)) = claim.and_then(|claim| self.view.owner(claim, now)) else { return false };
+        // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
+        let current = self.target.session.as_ref().is_some_and(|(own, _)| own == uid);
+        let last = || self.held_sessions.get(uid).and_then(BTreeSet::last);
+        current || last().is_some_and(|last| epoch <= *last)
     }
 
     /// The nodes with a session that is not fenced, as far as we have heard.
@@ -144,8 +142,9 @@ impl Machine {
             .sessions
             .values()
             .filter_map(|seen| {
-                let holder = seen.session.holder.as_ref()?;
-                let session = &seen.session;
+                // Who speaks another protocol takes nothing that is written in this one.
+                let session = Some(&seen.session).filter(|session| session.understood)?;
+                let holder = session.holder.as_ref()?;
                 let heard = seen.heard_until() > now;
                 let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
                 Some((holder.node.clone(), node))
@@ -159,30 +158,33 @@ impl Machine {
 
     /// At which version a VIP that nobody owns became free, as all nodes see it.
     fn freed_at(&self, vip: Vip) -> Version {
-        let claim = self.view.claims.get(&vip);
-        let fenced = |claim: &Claim| {
-            let seen = self.view.session(claim.holder.as_ref()?)?;
-            (seen.session.uid == claim.session_uid).then_some(seen.session.version)
-        };
-        match claim {
-            Some(claim) if claim.holder.is_none() => claim.version,
-            _ => claim.and_then(fenced).unwrap_or_else(|| self.view.watched_version()),
-        }
+        let Some(claim) = self.view.claims.get(&vip) else { return self.view.watched_version() };
+        let fenced = claim.bindings().filter_map(|(node, uid, _)| {
+            let seen = self.view.session(node)?;
+            (seen.session.uid == uid).then_some(seen.session.version)
+        });
+        let released = claim.holder.is_none().then_some(claim.version);
+        fenced.chain(released).max().unwrap_or_else(|| self.view.watched_version())
     }
 
     /// What is known of the claims in demand, and when the next of them becomes void by waiting.
-    fn claim_states(&self, demand: &Demand, now: BootNs) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
+    pub(super) fn claim_states(
+        &self,
+        demand: &Demand,
+        now: BootNs,
+    ) -> (BTreeMap<Vip, ClaimState<'_>>, Option<BootNs>) {
         let (mut wake, mut base) = (None::<BootNs>, None::<Version>);
         let mut states = BTreeMap::new();
         for vip in demand.vips.keys() {
             let standing = self.open.get(vip).and_then(|open| open.ranked.as_ref());
             let mut state = ClaimState { standing, ..ClaimState::default() };
             if let Some(claim) = self.view.claims.get(vip) {
-                if let Some(at) = self.view.void_at(claim).filter(|at| *at > now) {
+                if let Some(at) = self.view.void_at(claim, now) {
                     wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                 }
-                state.owner = claim.holder.as_deref().filter(|_| !self.view.is_void(claim, now));
+                state.owner = self.view.owner(claim, now).map(|(node, ..)| node);
                 state.preferred = claim.preferred.as_deref();
+                state.released = claim.holder.is_none();
             }
             if state.owner.is_none() {
                 let freed = self.open.get(vip).map_or_else(|| self.freed_at(*vip), |open| open.base);
@@ -199,7 +201,7 @@ impl Machine {
     }
 
     /// Turns are computed anew when other nodes may take part, or the policy says otherwise.
-    fn rank_anew(&mut self, demand: &Arc<Demand>, live: &BTreeMap<String, LiveNode>) {
+    fn rank_anew(&mut self, now: BootNs, demand: &Arc<Demand>, live: &BTreeMap<String, LiveNode>) {
         let same = |(known, nodes): &(Arc<Demand>, BTreeMap<String, LiveNode>)| {
             let alike = |(a, b): (&LiveNode, &LiveNode)| a.links == b.links && a.draining == b.draining;
             Arc::ptr_eq(known, demand)
@@ -210,6 +212,7 @@ impl Machine {
             self.open.values_mut().for_each(|open| open.ranked = None);
             self.took.retain(|node, _| live.contains_key(node));
             self.electorate = Some((demand.clone(), live.clone()));
+            self.electorate_since = now;
         }
     }
 
@@ -257,7 +260,7 @@ impl Machine {
             .view
             .claims
             .values()
-            .filter(|claim| self.is_ours(claim) && !demand.vips.contains_key(&claim.vip))
+            .filter(|claim| !demand.vips.contains_key(&claim.vip) && self.owns(claim, now))
             .map(|claim| claim.vip)
             .collect();
         for vip in unwanted {
@@ -283,7 +286,8 @@ impl Machine {
 
     /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
     fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
-        if self.target.held.remove(&vip) {
+        let answered = self.target.held.remove(&vip);
+        if answered {
             self.changes.push_back(Change::Lost { vip, why, to: to.clone() });
         }
         let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
@@ -291,7 +295,16 @@ impl Machine {
             return;
         }
         let write = self.nonce();
-        let released = Claim { holder: None, preferred: to, write, ..claim };
+        // If it was inherited, only a write of our own brings it back from now on.
+        self.heirs.remove(&vip);
+        // Whoever has accepted to inherit it owns it now; only that one may say otherwise.
+        let heir = claim.heir.clone().filter(|heir| {
+            let heir = heir.binding();
+            heir.0 != self.me.holder.node && !self.view.is_over(heir, now)
+        });
+        // Who inherits a claim and does not want it has asked nobody whether its holder holds on.
+        let holder = claim.holder.clone().filter(|node| !answered && *node != self.me.holder.node);
+        let released = Claim { holder, preferred: to, heir, write, ..claim };
         self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
     }
 
@@ -312,7 +325,8 @@ impl Machine {
         if turn > now {
             return self.wake(turn);
         }
-        self.take(now, vip);
+        let heir = ranked.get(rank + 1).cloned();
+        self.take(now, vip, heir);
     }
 
     /// Notes that another node is at work.
@@ -325,7 +339,7 @@ impl Machine {
         }
     }
 
-    fn take(&mut self, now: BootNs, vip: Vip) {
+    pub(super) fn take(&mut self, now: BootNs, vip: Vip, heir: Option<String>) {
         let claim = self.view.claims.get(&vip).cloned();
         if claim.as_ref().is_some_and(|claim| !claim.understood) {
             return;
@@ -343,7 +357,7 @@ impl Machine {
         if self.outstanding.takes >= CLAIMS_IN_FLIGHT {
             // The answer to one of them brings us back.
             let version = claim.map_or(Version::default(), |claim| claim.version);
-            return self.waiting.push_back((vip, version));
+            return self.waiting.push_back((vip, version, heir));
         }
         let Some((uid, epoch)) = self.target.session.clone() else { return };
         let me = self.me.holder.node.clone();
@@ -356,7 +370,9 @@ impl Machine {
             holder: Some(me),
             session_uid: uid.clone(),
             session_epoch: epoch,
-            preferred: None,
+            preferred: heir,
+            heir: None,
+            acquired: None,
             write: self.nonce(),
             transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),
             understood: true,
@@ -383,15 +399,15 @@ impl Machine {
     /// Goes on taking what was found to be ours to take, unless it has changed since.
     pub(super) fn take_waiting(&mut self, now: BootNs) {
         while self.is_live(now) && self.outstanding.takes < CLAIMS_IN_FLIGHT {
-            let Some((vip, version)) = self.waiting.pop_front() else { return };
+            let Some((vip, version, heir)) = self.waiting.pop_front() else { return };
             if self.view.claims.get(&vip).map_or(Version::default(), |claim| claim.version) == version {
-                self.take(now, vip);
+                self.take(now, vip, heir);
             }
         }
     }
 
     /// Why we may take what this claim says.
-    fn why(&self, claim: Option<&Claim>) -> Why {
+    pub(super) fn why(&self, claim: Option<&Claim>) -> Why {
         let me = &self.me.holder.node;
         let Some(claim) = claim else { return Why::Free };
         match &claim.holder {
@@ -403,7 +419,9 @@ impl Machine {
         let giver =
             sessions.filter(|session| session.uid == claim.session_uid).find_map(|s| s.holder.as_ref());
         match giver {
-            Some(giver) if giver.node != *me && claim.preferred.as_ref() == Some(me) => {
+            Some(giver)
+                if giver.node != *me && (claim.preferred.as_ref() == Some(me) || claim.heir.is_some()) =>
+            {
                 Why::HandedOver(giver.node.clone())
             }
             _ => Why::Free,
@@ -413,19 +431,22 @@ impl Machine {
     /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
     /// enough, or whose probes nobody answered, or after the longest lease there can be.
     fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
-        if self.view.never_claimed(vip, now) {
+        // Whoever held it may hold on, cut off from the API server, and for longer than any lease.
+        let may_be_held_on = !self.settings.strict && self.view.claim_deleted_at(vip).is_some();
+        if self.view.never_claimed(vip, now) && !may_be_held_on {
             return true;
         }
         let waited = self.view.absent_claim_since(vip, now) + D_MAX;
-        if waited <= now {
+        if waited > now {
+            self.wake(waited);
+        } else if !may_be_held_on {
             return true;
         }
-        self.wake(waited);
         !self.settings.strict && self.is_unanswered(now, vip)
     }
 
     /// Whether nobody answered for a VIP just now; if that is not known, it is asked.
-    fn is_unanswered(&mut self, now: BootNs, vip: Vip) -> bool {
+    pub(super) fn is_unanswered(&mut self, now: BootNs, vip: Vip) -> bool {
         let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
         if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
@@ -447,18 +468,22 @@ impl Machine {
 
     /// Whether a void claim's owner may be cut off from the API server and answer on: it does not know that it was
     /// fenced, and holds. As long as it is heard, it keeps the VIP.
-    fn may_be_held_on(&self, claim: &Claim) -> bool {
-        let Some(node) = claim.holder.as_ref() else { return false };
-        if *node == self.me.holder.node {
-            // Another machine of our name may have taken it.
-            let held = self.held_sessions.get(&claim.session_uid);
-            return !held.is_some_and(|epochs| epochs.contains(&claim.session_epoch));
-        }
-        match self.view.session(node).map(|seen| &seen.session).filter(|s| s.uid == claim.session_uid) {
-            // Also if it is held again: maybe by another machine of that name, and not by the one that answers.
-            Some(session) => session.on_api_loss != "fence" && session.fencing != "strict",
-            None => !self.settings.strict,
-        }
+    pub(super) fn may_be_held_on(&self, claim: &Claim) -> bool {
+        let lost = self.history_lost && !self.settings.strict;
+        lost || claim.bindings().any(|(node, uid, epoch)| {
+            if node == self.me.holder.node {
+                // Another machine of our name may have taken it.
+                return !self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
+            }
+            match self.view.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid) {
+                // Also if it is held again: maybe by another machine of that name, and not by the one that answers.
+                Some(session) => {
+                    let holds = session.on_api_loss != "fence" && session.fencing != "strict";
+                    holds && !self.view.has_begun_anew(session, epoch)
+                }
+                None => !self.settings.strict,
+            }
+        })
     }
 
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
     Api, Client,
     api::{
@@ -131,7 +131,8 @@ impl Leases {
         })
     }
 
-    /// All Leases as they are, each with the time of its last write by the writer's wall clock: for people alone.
+    /// All Leases as they are, each with the time of its last write, or of a claim with that at which it was taken, by the
+    /// writer's wall clock: for people alone.
     ///
     /// # Errors
     /// What the API server said, or that it did not answer.
@@ -140,7 +141,9 @@ impl Leases {
         let written = |lease: &DynamicObject| lease.data.pointer("/spec/renewTime")?.as_str()?.parse().ok();
         let read = |lease| {
             let at = written(&lease);
-            Some((record_of(lease)?, at))
+            let record = record_of(lease)?;
+            let taken = if let Record::Claim(claim) = &record { claim.acquired } else { None };
+            Some((record, taken.or(at)))
         };
         Ok(listed.items.into_iter().filter_map(read).collect())
     }
@@ -301,12 +304,17 @@ enum Position {
     },
 }
 
-/// Reads a Lease from its JSON, without the times: they are for people, and any may be out of range.
+/// Reads a Lease from its JSON, without times that are out of range: they are for people.
 fn record_of(object: DynamicObject) -> Option<Record> {
     let mut spec = object.data.get("spec").cloned().unwrap_or_default();
     if let Some(fields) = spec.as_object_mut() {
         fields.remove("renewTime");
-        fields.remove("acquireTime");
+        if fields
+            .get("acquireTime")
+            .is_some_and(|at| serde_json::from_value::<MicroTime>(at.clone()).is_err())
+        {
+            fields.remove("acquireTime");
+        }
     }
     let spec = match serde_json::from_value(spec) {
         Ok(spec) => spec,

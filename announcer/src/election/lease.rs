@@ -75,6 +75,17 @@ pub struct Session {
     pub understood: bool,
 }
 
+/// A node under the session and epoch by which it holds something; void as soon as that epoch is over.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bound {
+    /// `metadata.name` of the Node.
+    pub node: String,
+    /// UID of its session.
+    pub session_uid: String,
+    /// Epoch of that session.
+    pub session_epoch: u64,
+}
+
 /// "This node owns this VIP."
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
@@ -90,8 +101,12 @@ pub struct Claim {
     pub session_uid: String,
     /// Epoch of that session.
     pub session_epoch: u64,
-    /// The successor that a release named.
+    /// Who is to own it next: the successor that a release named, or whom its owner would have as its heir.
     pub preferred: Option<String>,
+    /// Who has accepted: the claim is its own as soon as the holder's is over, without another write.
+    pub heir: Option<Bound>,
+    /// When its owner took it, by that one's wall clock, for people; `None`: by this write.
+    pub acquired: Option<jiff::Timestamp>,
     /// Nonce of the write, so that no write leaves the object as it was.
     pub write: String,
     /// How often it moved.
@@ -138,6 +153,39 @@ pub fn vip_of(name: &str) -> Option<Vip> {
         Err(_) => Vip::from(text.replace('-', ":").parse::<Ipv6Addr>().ok()?),
     };
     (claim_name(vip) == name).then_some(vip)
+}
+
+impl Claim {
+    /// Who owns it as long as that one's epoch lasts, and who then does.
+    pub fn bindings(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        let holder = self.holder.as_deref().map(|node| (node, self.session_uid.as_str(), self.session_epoch));
+        holder.into_iter().chain(self.heir.as_ref().map(Bound::binding))
+    }
+}
+
+impl Bound {
+    /// Node, UID and epoch of the session.
+    pub fn binding(&self) -> (&str, &str, u64) {
+        (&self.node, &self.session_uid, self.session_epoch)
+    }
+
+    /// `<node>/<session UID>/<epoch>`. What a hand has spoilt is bound to no session, and void after D_MAX.
+    fn parse(text: &str) -> Option<Self> {
+        let (node, rest) = text.split_once('/').unwrap_or((text, ""));
+        let (uid, epoch) = rest.split_once('/').unwrap_or_default();
+        let epoch: Option<u64> = epoch.parse().ok().filter(|epoch| *epoch < EPOCH_END);
+        (!node.is_empty()).then(|| Self {
+            node: node.to_owned(),
+            session_uid: epoch.map(|_| uid.to_owned()).unwrap_or_default(),
+            session_epoch: epoch.unwrap_or_default(),
+        })
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.node, self.session_uid, self.session_epoch)
+    }
 }
 
 impl fmt::Display for Holder {
@@ -207,6 +255,8 @@ impl Record {
             session_uid: session_epoch.map(|_| annotation("session-uid")).unwrap_or_default(),
             session_epoch: session_epoch.unwrap_or_default(),
             preferred: Some(annotation("preferred")).filter(|node| !node.is_empty()),
+            heir: Bound::parse(&annotation("heir")),
+            acquired: spec.acquire_time.map(|at| at.0),
             write: annotation("write"),
             transitions,
             understood,
@@ -242,14 +292,15 @@ impl Record {
     /// The Lease to send. A version of 0 is left out (create); any other makes the write a compare-and-swap, but
     /// only together with the UID: Leases allow create on update, and a PUT that names no UID *creates* one that
     /// was deleted meanwhile, whatever its resourceVersion (`AllowCreateOnUpdate` in Kubernetes' lease strategy).
-    /// `now` is for people (`renewTime`); nothing ever compares it.
+    /// `now` is for people (`renewTime`, `acquireTime`); nothing ever compares it.
     pub fn to_lease(&self, now: jiff::Timestamp) -> Lease {
-        let (kind, holder, transitions, duration, annotations) = match self {
+        let (kind, holder, transitions, duration, acquired, annotations) = match self {
             Self::Session(s) => (
                 "session",
                 s.holder.as_ref().map(ToString::to_string),
                 s.epoch,
                 Some(s.lease),
+                None,
                 vec![
                     ("renewal", s.renewal.clone()),
                     ("links", s.links.iter().cloned().collect::<Vec<_>>().join(",")),
@@ -265,10 +316,12 @@ impl Record {
                 c.holder.clone(),
                 c.transitions,
                 None,
+                Some(c.acquired.unwrap_or(now)),
                 vec![
                     ("session-uid", c.session_uid.clone()),
                     ("session-epoch", c.session_epoch.to_string()),
                     ("preferred", c.preferred.clone().unwrap_or_default()),
+                    ("heir", c.heir.as_ref().map(ToString::to_string).unwrap_or_default()),
                     ("write", c.write.clone()),
                 ],
             ),
@@ -294,6 +347,7 @@ impl Record {
                 lease_transitions: Some(i32::try_from(transitions).unwrap_or(i32::MAX)),
                 lease_duration_seconds: duration.map(|d| i32::try_from(d.as_secs()).unwrap_or(i32::MAX)),
                 renew_time: Some(MicroTime(now)),
+                acquire_time: acquired.map(MicroTime),
                 ..LeaseSpec::default()
             }),
         }
@@ -362,6 +416,8 @@ mod tests {
             session_uid: "u".into(),
             session_epoch: 4,
             preferred: Some("dalt".into()),
+            heir: Some(Bound { node: "dalt".into(), session_uid: "v".into(), session_epoch: 2 }),
+            acquired: Some(jiff::Timestamp::UNIX_EPOCH),
             write: "w".into(),
             transitions: 2,
             understood: true,

@@ -13,6 +13,7 @@ use std::{
 use super::{
     choose::{Failback, LiveNode},
     claims::Open,
+    heirs::Chore,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
     outstanding::Outstanding,
@@ -240,6 +241,8 @@ pub(super) enum Purpose {
     Confirm(Vip, Version, BootNs),
     /// Releasing or deleting a claim.
     Release(Vip),
+    /// Who is to inherit a claim, under this session and epoch of ours.
+    Chore(Vip, (String, u64)),
     /// Probes, begun then.
     Probe(Vip, BootNs),
     /// Probes of all that was held when they were begun.
@@ -300,6 +303,8 @@ pub struct Machine {
     pub(super) name_taken: Option<Holder>,
     /// A restored store: nothing is taken before.
     pub(super) quiet_until: BootNs,
+    /// It was, once: somebody whom it does not know may hold on.
+    pub(super) history_lost: bool,
     /// Everything that happened to the Leases before this has been seen by list and watch.
     pub(super) seen_until: Option<BootNs>,
     /// When a claim of ours was last known to be there, from a write or read of our own.
@@ -310,12 +315,22 @@ pub struct Machine {
     pub(super) emptied: BTreeSet<String>,
     /// VIPs that may be taken.
     pub(super) open: BTreeMap<Vip, Open>,
-    /// VIPs whose turn it is and whose claims, at these versions, are taken as soon as fewer others are on their way.
-    pub(super) waiting: VecDeque<(Vip, Version)>,
+    /// VIPs whose turn it is and whose claims, at these versions, are taken as soon as fewer others are on their way, each
+    /// with the heir that we want for it.
+    pub(super) waiting: VecDeque<(Vip, Version, Option<String>)>,
     /// When other nodes were last seen to take a VIP: while one goes on taking, its turn for the next one is not over.
     pub(super) took: BTreeMap<String, BootNs>,
     /// For which policy and which nodes their turns were computed.
     pub(super) electorate: Option<(Arc<Demand>, BTreeMap<String, LiveNode>)>,
+    /// Since when those have been the same.
+    pub(super) electorate_since: BootNs,
+    /// VIPs of others whose heir we are, by writes of this process under our epoch.
+    pub(super) heirs: BTreeSet<Vip>,
+    /// VIPs for which a chore was written, and when the next one may be: nodes that see things differently could go on for
+    /// ever.
+    pub(super) chores_rest: BTreeMap<Vip, BootNs>,
+    /// What is to be written when there is time.
+    pub(super) chores: VecDeque<(Vip, Version, Chore)>,
     /// VIPs whose probes were unanswered, and when.
     pub(super) probed: BTreeMap<Vip, BootNs>,
     /// Who answered for a VIP that we would take, and when it is asked for again. Forgotten as soon as somebody owns it.
@@ -338,7 +353,7 @@ pub struct Machine {
     /// Something may have changed for a claim since they were last gone through.
     claims_due: bool,
     /// When they are to be gone through though nothing has happened.
-    claims_due_at: Option<BootNs>,
+    pub(super) claims_due_at: Option<BootNs>,
     /// Not before.
     claims_rest_until: BootNs,
 }
@@ -369,6 +384,7 @@ impl Machine {
             shutdown: None,
             name_taken: None,
             quiet_until: BootNs::NONE,
+            history_lost: false,
             seen_until: None,
             confirmed: BTreeMap::new(),
             live_since: None,
@@ -377,6 +393,10 @@ impl Machine {
             waiting: VecDeque::new(),
             took: BTreeMap::new(),
             electorate: None,
+            electorate_since: BootNs::NONE,
+            heirs: BTreeSet::new(),
+            chores_rest: BTreeMap::new(),
+            chores: VecDeque::new(),
             probed: BTreeMap::new(),
             in_use: BTreeMap::new(),
             handed_over: BTreeMap::new(),
@@ -431,6 +451,7 @@ impl Machine {
             self.go_through_claims(now, live != self.is_live(now));
             self.watch_peers(now);
             self.take_waiting(now);
+            self.do_chores(now);
             self.bound_deadline(now);
         }
         std::mem::take(&mut self.requests)
@@ -487,8 +508,11 @@ impl Machine {
     /// Whether the watch brings only what an answer has brought before.
     fn is_known(&self, input: &Input) -> bool {
         match input {
-            Input::Changed(Record::Claim(claim)) if !self.settings.strict => {
-                self.view.claims.get(&claim.vip).is_some_and(|held| held.version >= claim.version)
+            Input::Changed(Record::Claim(claim)) => self.view.claims.get(&claim.vip).is_some_and(|held| {
+                !self.settings.strict && held.version >= claim.version || self.is_others_chore(held, claim)
+            }),
+            Input::Answered(token, Answer::Done(_)) => {
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Chore(..)))
             }
             _ => false,
         }
@@ -531,7 +555,7 @@ impl Machine {
 
     /// Whether VIPs are being taken, by us or by others: all else that is written should wait.
     pub fn is_moving(&self) -> bool {
-        self.outstanding.takes > 0 || !self.open.is_empty()
+        self.outstanding.takes > 0 || !self.open.is_empty() || !self.chores.is_empty()
     }
 
     /// Whether any request is still outstanding.
@@ -610,6 +634,7 @@ impl Machine {
         match purpose {
             Purpose::Take(take) if done => self.taken(take),
             Purpose::Confirm(vip, _, sent) if done => self.confirm(vip, sent),
+            Purpose::Chore(vip, session) if done => self.accepted(vip, &session),
             Purpose::Fence(silence) if done => {
                 let fenced = self.view.sessions.get(&name).map(|seen| &seen.session);
                 let (epoch, uid) = fenced.map_or((0, ""), |session| (session.epoch, &session.uid));
@@ -680,13 +705,19 @@ impl Machine {
         }
     }
 
-    /// Whether a claim is ours under the session and epoch in force.
+    /// Whether the kernel may answer for a claim, under the session and epoch in force: we hold it, or have inherited it.
     pub(super) fn is_ours(&self, claim: &Claim) -> bool {
-        claim.holder.as_deref() == Some(self.me.holder.node.as_str())
-            && self
-                .target
-                .session
-                .as_ref()
-                .is_some_and(|(uid, epoch)| *uid == claim.session_uid && *epoch == claim.session_epoch)
+        self.holds_claim(claim) || self.heirs.contains(&claim.vip) && self.inherits(claim)
+    }
+
+    /// Whether it names us, under the session and epoch in force.
+    pub(super) fn holds_claim(&self, claim: &Claim) -> bool {
+        claim.holder.as_ref().is_some_and(|node| self.is_us((node, &claim.session_uid, claim.session_epoch)))
+    }
+
+    /// Whether this is our node, under the session and epoch in force.
+    pub(super) fn is_us(&self, (node, uid, epoch): (&str, &str, u64)) -> bool {
+        let (name, session) = (&self.me.holder.node, &self.target.session);
+        node == name && session.as_ref().is_some_and(|(own, now)| own == uid && *now == epoch)
     }
 }

@@ -6,9 +6,12 @@ mod choose;
 mod claims;
 mod doubt;
 mod driver;
+mod heirs;
 mod hold;
 #[cfg(test)]
 mod holding;
+#[cfg(test)]
+mod inheriting;
 pub mod lease;
 mod machine;
 mod outstanding;

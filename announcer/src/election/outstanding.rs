@@ -11,6 +11,8 @@ pub(super) struct Outstanding {
     by_name: BTreeMap<String, Token>,
     /// Claims on their way.
     pub(super) takes: usize,
+    /// Chores on their way.
+    pub(super) chores: usize,
     /// VIPs that are asked for.
     pub(super) probes: usize,
 }
@@ -55,6 +57,7 @@ impl Outstanding {
     fn count(&mut self, purpose: &Purpose, by: isize) {
         let counter = match purpose {
             Purpose::Take(_) => &mut self.takes,
+            Purpose::Chore(..) => &mut self.chores,
             Purpose::Probe(..) => &mut self.probes,
             _ => return,
         };

@@ -93,6 +93,8 @@ impl Machine {
         self.seen_until = None;
         self.confirmed.clear();
         self.open.clear();
+        self.heirs.clear();
+        self.chores.clear();
     }
 
     /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until
@@ -105,6 +107,7 @@ impl Machine {
         self.outstanding = Default::default();
         self.probed.clear();
         self.quiet_until = now + wait;
+        self.history_lost = true;
         self.changes.push_back(Change::Restored(wait));
     }
 
@@ -240,7 +243,11 @@ impl Machine {
             if mine(session) && session.uid == *uid && session.epoch == *epoch && session.understood {
                 let kept: Vec<_> = self.target.held.iter().copied().collect();
                 for vip in kept {
-                    if !self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim)) {
+                    let claim = self.view.claims.get(&vip);
+                    // An entry tells that the agent before us had accepted what it inherited.
+                    if claim.is_some_and(|claim| self.inherits(claim)) {
+                        self.heirs.insert(vip);
+                    } else if !claim.is_some_and(|claim| self.holds_claim(claim)) {
                         self.target.held.remove(&vip);
                     }
                 }

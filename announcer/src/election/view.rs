@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    lease::{Claim, Record, Session, Version, claim_name, session_name},
+    lease::{Claim, Holder, Record, Session, Version, claim_name, session_name},
     times::D_MAX,
 };
 use crate::vocabulary::{BootNs, Vip};
@@ -55,6 +55,8 @@ pub struct View {
     absent_claims: BTreeMap<Vip, BootNs>,
     /// The greatest epoch seen under each UID. Memory, so that a stale read cannot take it back.
     epochs: BTreeMap<String, u64>,
+    /// Who held the session of a UID at an epoch, where claims are bound to that one.
+    holders: BTreeMap<String, BTreeMap<u64, Holder>>,
     /// The longest lease seen under each UID.
     longest: BTreeMap<String, Duration>,
     /// The greatest version that a list or the watch brought: a later list that is older is a restored store.
@@ -65,6 +67,8 @@ pub struct View {
     /// The version at which a Lease was deleted, by name: an answer that comes later and is older does not
     /// bring it back.
     deleted: BTreeMap<String, Version>,
+    /// Names of Leases that a read found though they were known to be gone. It may have been on its way; the next was not.
+    doubted: BTreeSet<String>,
     /// Something seen cannot follow from what was seen before: the store was restored from a backup.
     regressed: bool,
 }
@@ -74,18 +78,20 @@ impl View {
     pub fn listed(&mut self, now: BootNs, version: Version, records: Vec<Record>) {
         // An object older than the one we hold, in a list that is newer than that one, has another history.
         let older = |record: &Record| {
-            self.version_of(&record.name()).is_some_and(|held| held > record.version() && held <= version)
+            let held = self.version_of(&record.name());
+            held.is_some_and(|held| held > record.version() && held <= version) || self.is_another(record)
         };
         if version < self.watched || records.iter().any(older) {
             self.regressed = true;
             // Versions start over: what we hold would look newer than the truth.
             self.sessions.clear();
-            self.claims.clear();
+            self.deleted_claims.extend(std::mem::take(&mut self.claims).into_keys().map(|vip| (vip, now)));
             self.deleted.clear();
             self.watching_since = None;
         }
         self.watched = version;
         self.listed = version;
+        self.doubted.clear();
         self.deleted.retain(|_, deleted| *deleted > version);
         let names: BTreeSet<String> = records.iter().map(Record::name).collect();
         // What is newer than the list was written while the list was on its way.
@@ -109,6 +115,13 @@ impl View {
         }
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
+        let bound = self.claims.values().flat_map(Claim::bindings);
+        let there = self.sessions.values().map(|seen| (seen.session.uid.as_str(), seen.session.epoch));
+        let needed: BTreeSet<_> = bound.map(|(_, uid, epoch)| (uid, epoch)).chain(there).collect();
+        for (uid, epochs) in &mut self.holders {
+            epochs.retain(|epoch, _| needed.contains(&(uid.as_str(), *epoch)));
+        }
+        self.holders.retain(|_, epochs| !epochs.is_empty());
     }
 
     /// Whether history was found to be another since last asked.
@@ -141,6 +154,17 @@ impl View {
         session.or_else(|| claim().map(|claim| claim.version))
     }
 
+    /// Whether this is another object of the same name and version: the store was restored, and its versions start over.
+    fn is_another(&self, record: &Record) -> bool {
+        let held = match record {
+            Record::Session(session) => {
+                self.sessions.get(&session.name).map(|seen| (seen.session.version, &seen.session.uid))
+            }
+            Record::Claim(claim) => self.claims.get(&claim.vip).map(|claim| (claim.version, &claim.uid)),
+        };
+        held.is_some_and(|(version, uid)| version == record.version() && uid != record.uid())
+    }
+
     /// How far list and watch have come.
     pub fn watched_version(&self) -> Version {
         self.watched
@@ -164,8 +188,7 @@ impl View {
     /// Takes one version of one Lease; an older one than the newest seen, or than its deletion, changes nothing.
     pub fn seen(&mut self, now: BootNs, record: Record) {
         let name = record.name();
-        let gone = self.deleted.get(&name).copied().unwrap_or_default().max(self.listed);
-        if self.version_of(&name).is_some() || record.version() > gone {
+        if self.version_of(&name).is_some() || record.version() > self.gone_at(&name) {
             self.take(now, record, Some(now));
         }
     }
@@ -173,7 +196,7 @@ impl View {
     /// Takes the result of a quorum read that was sent when `asked` was the version held: an older one shows that
     /// the store was restored.
     pub fn read(&mut self, now: BootNs, record: Record, asked: Version) {
-        if record.version() < asked {
+        if record.version() < asked || self.is_another(&record) {
             match &record {
                 Record::Session(session) => {
                     self.sessions.remove(&session.name);
@@ -185,11 +208,27 @@ impl View {
             }
             return self.take(now, record, Some(now));
         }
+        let name = record.name();
+        if self.version_of(&name).is_none() && record.version() <= self.gone_at(&name) {
+            if !self.doubted.insert(name.clone()) {
+                self.deleted.remove(&name);
+                self.regressed = true;
+                self.take(now, record, Some(now));
+            }
+            return;
+        }
+        self.doubted.remove(&name);
         self.seen(now, record);
+    }
+
+    /// What is not newer than this is gone, as far as list, watch and reads have told.
+    fn gone_at(&self, name: &str) -> Version {
+        self.deleted.get(name).copied().unwrap_or_default().max(self.listed)
     }
 
     /// A quorum read that was sent when `asked` was the version held found nothing.
     pub fn missing(&mut self, now: BootNs, name: &str, asked: Version) {
+        self.doubted.remove(name);
         if self.version_of(name) != Some(asked) {
             return;
         }
@@ -215,10 +254,9 @@ impl View {
         let uid = |name: &str| self.sessions.get(name).map(|seen| seen.session.uid.as_str());
         match record {
             Record::Session(session) => uid(&session.name) == Some(&session.uid),
-            Record::Claim(claim) => match &claim.holder {
-                Some(node) => uid(&session_name(node)) == Some(&claim.session_uid),
-                None => true,
-            },
+            Record::Claim(claim) => {
+                claim.bindings().all(|(node, session, _)| uid(&session_name(node)) == Some(session))
+            }
         }
     }
 
@@ -236,6 +274,12 @@ impl View {
                 let longest = self.longest.entry(session.uid.clone()).or_default();
                 *longest = (*longest).max(session.lease);
                 if newer {
+                    let known =
+                        self.holders.get(&session.uid).is_some_and(|of| of.contains_key(&session.epoch));
+                    if let Some(holder) = session.holder.as_ref().filter(|_| !known) {
+                        let of = self.holders.entry(session.uid.clone()).or_default();
+                        of.insert(session.epoch, holder.clone());
+                    }
                     let heard = heard.or_else(|| self.sessions.get(&session.name).and_then(|old| old.heard));
                     self.sessions.insert(session.name.clone(), Seen { session, since: now, heard });
                 }
@@ -272,6 +316,7 @@ impl View {
     /// The watch broke: a claim may have come and gone unseen.
     pub fn gap(&mut self) {
         self.watching_since = None;
+        self.absent_claims.clear();
     }
 
     /// Observers' timers start over: our own session was not live, so what we saw meanwhile proves no silence.
@@ -288,12 +333,11 @@ impl View {
     fn note_absence(&mut self, now: BootNs) {
         let mut names = BTreeMap::new();
         let mut gone = BTreeMap::new();
-        for claim in self.claims.values() {
-            let Some(node) = &claim.holder else { continue };
+        for (node, uid, _) in self.claims.values().flat_map(Claim::bindings) {
             let name = session_name(node);
             let present = self.sessions.get(&name);
-            if present.is_none_or(|seen| seen.session.uid != claim.session_uid) {
-                let key = (name.clone(), claim.session_uid.clone());
+            if present.is_none_or(|seen| seen.session.uid != uid) {
+                let key = (name.clone(), uid.to_owned());
                 let since = self.gone.get(&key).copied().unwrap_or(now);
                 gone.insert(key, since);
             }
@@ -313,17 +357,18 @@ impl View {
 
     /// The greatest epoch ever seen for a session and in the claims bound to it.
     pub fn greatest_epoch(&self, uid: &str) -> u64 {
-        let in_claims =
-            self.claims.values().filter(|c| c.session_uid == uid).map(|c| c.session_epoch).max().unwrap_or(0);
-        self.epochs.get(uid).copied().unwrap_or(0).max(in_claims)
+        // A released claim, too, tells which epoch it was bound to.
+        let claims = self.claims.values();
+        let released = claims.clone().map(|claim| (claim.session_uid.as_str(), claim.session_epoch));
+        let bound = claims.flat_map(Claim::bindings).map(|(_, of, epoch)| (of, epoch));
+        let in_claims = released.chain(bound).filter(|(of, _)| *of == uid).map(|(_, epoch)| epoch).max();
+        self.epochs.get(uid).copied().max(in_claims).unwrap_or_default()
     }
 
     /// Whether claims stand under this session as it is.
     pub fn binds_claims(&self, session: &Session) -> bool {
-        let stands = |claim: &Claim| {
-            claim.holder.is_some() && claim.session_uid == session.uid && claim.session_epoch >= session.epoch
-        };
-        self.claims.values().any(stands)
+        let mut bindings = self.claims.values().flat_map(Claim::bindings);
+        bindings.any(|(_, uid, epoch)| uid == session.uid && epoch >= session.epoch)
     }
 
     /// How long a rule waits for a session that is absent: the longest lease seen under its UID, or [`D_MAX`].
@@ -333,24 +378,56 @@ impl View {
 
     /// Whether nobody's kernel can answer under this claim any more (`DESIGN` §5.3).
     pub fn is_void(&self, claim: &Claim, now: BootNs) -> bool {
-        if claim.holder.is_none() {
-            return true;
-        }
-        if self.epochs.get(&claim.session_uid).is_some_and(|seen| *seen > claim.session_epoch) {
-            return true;
-        }
-        self.void_at(claim).is_some_and(|at| at <= now)
+        self.owner(claim, now).is_none()
     }
 
-    /// When a claim whose session is gone becomes void, while another session stands under that name.
-    pub fn void_at(&self, claim: &Claim) -> Option<BootNs> {
+    /// Who owns it, under which session and epoch: its holder, as long as that epoch lasts, and then its heir.
+    pub fn owner<'a>(&self, claim: &'a Claim, now: BootNs) -> Option<(&'a str, &'a str, u64)> {
+        claim.bindings().find(|binding| !self.is_over(*binding, now))
+    }
+
+    /// Whether nobody's kernel can answer by this binding any more.
+    pub fn is_over(&self, binding: (&str, &str, u64), now: BootNs) -> bool {
+        let (node, uid, epoch) = binding;
+        // What its session says now is true, also if a hand has lowered it: its node, too, knows no better.
+        let session = self.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid);
+        let greatest = session.map(|session| session.epoch).or_else(|| self.epochs.get(uid).copied());
+        greatest.is_some_and(|seen| seen > epoch) || self.over_at(binding).is_some_and(|at| at <= now)
+    }
+
+    /// When what is bound to a session that is gone is over, while another session stands under that name.
+    fn over_at(&self, (node, uid, _): (&str, &str, u64)) -> Option<BootNs> {
         if self.gone.is_empty() {
             return None;
         }
-        let name = session_name(claim.holder.as_ref()?);
+        let name = session_name(node);
         self.sessions.get(&name)?;
-        let since = self.gone.get(&(name, claim.session_uid.clone()))?;
-        Some(*since + self.wait_for_absent(&claim.session_uid))
+        let since = self.gone.get(&(name, uid.to_owned()))?;
+        Some(*since + self.wait_for_absent(uid))
+    }
+
+    /// When the owner of this claim may change by waiting alone.
+    pub fn void_at(&self, claim: &Claim, now: BootNs) -> Option<BootNs> {
+        claim.bindings().filter_map(|binding| self.over_at(binding)).filter(|at| *at > now).min()
+    }
+
+    /// Whether its holder is known to own it no more, from what list and watch have brought in their order: nothing
+    /// that was written to the claim before is yet to come.
+    pub fn is_bequeathed(&self, claim: &Claim) -> bool {
+        let Some(node) = &claim.holder else { return self.watched >= claim.version };
+        self.session(node).is_some_and(|seen| {
+            seen.session.uid == claim.session_uid
+                && seen.session.epoch > claim.session_epoch
+                && self.watched >= seen.session.version
+        })
+    }
+
+    /// Whether the very boot of the machine that held this session at an epoch holds it at a greater one: it was silent
+    /// before it wrote that.
+    pub fn has_begun_anew(&self, session: &Session, epoch: u64) -> bool {
+        session.epoch > epoch
+            && session.holder.is_some()
+            && self.holders.get(&session.uid).and_then(|of| of.get(&epoch)) == session.holder.as_ref()
     }
 
     /// When this session may be fenced: D of the version in view after that version was received.
@@ -362,17 +439,17 @@ impl View {
     /// their place and the least epoch it must have.
     pub fn absent_sessions(&self) -> impl Iterator<Item = (&str, BootNs, u64)> {
         self.absent_sessions.iter().map(|(name, since)| {
-            let of_it =
-                |claim: &&Claim| claim.holder.as_deref().is_some_and(|node| session_name(node) == *name);
-            let claims: Vec<&Claim> = self.claims.values().filter(of_it).collect();
-            let wait = claims.iter().map(|c| self.wait_for_absent(&c.session_uid)).max().unwrap_or(D_MAX);
-            let epoch = claims.iter().map(|c| self.greatest_epoch(&c.session_uid)).max().unwrap_or(0) + 1;
+            let bindings = self.claims.values().flat_map(Claim::bindings);
+            let of_it = bindings.filter(|(node, ..)| session_name(node) == *name).map(|(_, uid, _)| uid);
+            let uids: BTreeSet<&str> = of_it.collect();
+            let wait = uids.iter().map(|uid| self.wait_for_absent(uid)).max().unwrap_or(D_MAX);
+            let epoch = uids.iter().map(|uid| self.greatest_epoch(uid)).max().unwrap_or(0) + 1;
             (name.as_str(), *since + wait, epoch)
         })
     }
 
-    /// Whether an absent claim is known never to have been held by a live session: watched for [`D_MAX`] without
-    /// a gap, and no deletion seen in that time.
+    /// Whether an absent claim is known not to have been held by a live session: watched for [`D_MAX`] without a gap,
+    /// and no deletion seen in that time.
     pub fn never_claimed(&self, vip: Vip, now: BootNs) -> bool {
         let long_ago = |since: &BootNs| *since + D_MAX <= now;
         self.watching_since.as_ref().is_some_and(long_ago)

@@ -191,8 +191,8 @@ impl Agent {
             }
         }
         for (vip, of) in &demand.vips {
-            let claim = view.claims.get(vip).filter(|claim| !view.is_void(claim, now));
-            let Some(holder) = claim.and_then(|claim| claim.holder.clone()) else { continue };
+            let owner = view.claims.get(vip).and_then(|claim| view.owner(claim, now));
+            let Some(holder) = owner.map(|(node, ..)| node.to_owned()) else { continue };
             for service in of.services.iter().map(|name| key(name)) {
                 if holder != self.node && wanted.here.contains_key(&service) {
                     wanted.elsewhere.insert((service, holder.clone()));

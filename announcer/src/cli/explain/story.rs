@@ -75,6 +75,8 @@ struct Leases<'a> {
     claims: BTreeMap<Vip, (&'a Claim, Option<Timestamp>)>,
     /// Who holds the address of the story.
     owner: Option<Owner>,
+    /// Who has accepted to inherit it.
+    heir: Option<&'a str>,
 }
 
 pub(super) fn tell(
@@ -137,8 +139,10 @@ impl<'a> Leases<'a> {
                 }
             }
         }
-        let mut leases = Self { sessions, claims, owner: None };
+        let mut leases = Self { sessions, claims, owner: None, heir: None };
         leases.owner = leases.owner_of(vip);
+        leases.heir =
+            leases.claims.get(&vip).and_then(|(claim, _)| leases.valid(claim).nth(1)).map(|(node, _)| node);
         leases
     }
 
@@ -153,17 +157,20 @@ impl<'a> Leases<'a> {
             .collect()
     }
 
-    fn valid_holder(&self, claim: &'a Claim) -> Option<&'a str> {
-        let holder = claim.holder.as_ref()?;
-        let (session, _) = self.sessions.get(holder.as_str())?;
-        let bound = session.uid == claim.session_uid && session.epoch == claim.session_epoch;
-        (bound && session.holder.is_some()).then_some(holder)
+    /// Its holder and its heir, whichever's epoch is not over; and that epoch. The first one owns it.
+    fn valid(&self, claim: &'a Claim) -> impl Iterator<Item = (&'a str, u64)> {
+        let valid = move |(node, uid, epoch): &(&str, &str, u64)| {
+            let session = self.sessions.get(node).map(|(session, _)| session);
+            session.is_some_and(|s| s.uid == *uid && s.epoch == *epoch && s.holder.is_some())
+        };
+        claim.bindings().filter(valid).map(|(node, _, epoch)| (node, epoch))
     }
 
     fn states(&self) -> BTreeMap<Vip, ClaimState<'a>> {
         let state = |claim: &'a Claim| ClaimState {
-            owner: self.valid_holder(claim),
+            owner: self.valid(claim).next().map(|(node, _)| node),
             preferred: claim.preferred.as_deref(),
+            released: claim.holder.is_none(),
             ..ClaimState::default()
         };
         self.claims.iter().map(|(vip, (claim, _))| (*vip, state(claim))).collect()
@@ -171,8 +178,8 @@ impl<'a> Leases<'a> {
 
     fn owner_of(&self, vip: Vip) -> Option<Owner> {
         let (claim, since) = self.claims.get(&vip)?;
-        let (node, epoch) = (self.valid_holder(claim)?.to_owned(), claim.session_epoch);
-        Some(Owner { node, epoch, since: *since, moves: claim.transitions })
+        let (node, epoch) = self.valid(claim).next()?;
+        Some(Owner { node: node.to_owned(), epoch, since: *since, moves: claim.transitions })
     }
 }
 
@@ -223,7 +230,9 @@ fn nodes(
                     Tier::Cordoned => "cordoned, only if no better node is left; ".to_owned(),
                     Tier::NotReady => "not ready, only if no better node is left; ".to_owned(),
                 };
-                (Role::Could, health + &state(session, now))
+                let heir = leases.heir == Some(node.as_str());
+                let heir = if heir { "takes over with the owner's fence; " } else { "" };
+                (Role::Could, health + heir + &state(session, now))
             }
         };
         let weight = candidate.map(|candidate| candidate.weight);

@@ -81,6 +81,8 @@ fn claim(node: &str, epoch: u64, at: Option<Timestamp>) -> Written {
         session_uid: format!("uid-{node}"),
         session_epoch: epoch,
         preferred: None,
+        heir: None,
+        acquired: None,
         write: "w".into(),
         transitions: 2,
         understood: true,

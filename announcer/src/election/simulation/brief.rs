@@ -15,13 +15,14 @@ pub fn record(record: &Record) -> String {
             s.renewal.rsplit('-').next().unwrap_or_default(),
         ),
         Record::Claim(c) => format!(
-            "{}[v{} {} {} e{}{}]",
+            "{}[v{} {} {} e{}{}{}]",
             c.vip,
             c.version.0,
             c.holder.as_deref().unwrap_or("-"),
             c.session_uid,
             c.session_epoch,
             c.preferred.as_ref().map(|node| format!(" for {node}")).unwrap_or_default(),
+            c.heir.as_ref().map(|heir| format!(" then {heir}")).unwrap_or_default(),
         ),
     }
 }

@@ -22,6 +22,8 @@ pub struct Checks {
     pub edited_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
     doubled: BTreeMap<Vip, u64>,
+    /// When two last answered because they did not hear each other.
+    deaf: BTreeMap<Vip, u64>,
     /// Who answers, since all is well.
     settled: BTreeMap<Vip, usize>,
     /// Writes when the quiet hours began.
@@ -78,7 +80,9 @@ impl World {
             }
             self.checks.doubles += 1;
             // A restored store makes holders of the past look valid to an agent without memory of what followed.
-            let restored = self.checks.restored_at.is_some_and(|at| self.now - at < D_MAX_NS);
+            // Of one who holds on, cut off, a new history knows nothing, however late it is.
+            let holds_on = by.iter().any(|host| self.hosts[*host].by_hold);
+            let restored = self.checks.restored_at.is_some_and(|at| holds_on || self.now - at < D_MAX_NS);
             // A hand that writes "released" or a shorter lease is believed at once, by whoever sees it first.
             let edited = self.checks.edited_at.is_some_and(|at| self.now - at < D_MAX_NS);
             let weak = restored
@@ -95,17 +99,24 @@ impl World {
 
     /// Whether one of these holds on without a lease, and none of the others was heard by it, or not for long enough to
     /// be asked and given way to.
-    fn may_hold(&self, vip: Vip, by: &[usize]) -> bool {
+    fn may_hold(&mut self, vip: Vip, by: &[usize]) -> bool {
         let asks_for = if self.setting.faults.contains(&Fault::Scale) || self.setting.policy.others > 0 {
             120
         } else {
             30
         };
-        let wire_is_new = self.checks.rewired_at.is_some_and(|at| self.now - at < asks_for * SECOND);
-        by.iter().any(|one| {
+        let lately = |at: &u64| self.now - at < asks_for * SECOND;
+        let wire_is_new = self.checks.rewired_at.as_ref().is_some_and(lately);
+        let deaf = by.iter().any(|one| {
             let deaf = |other: &usize| one == other || !self.hear_each_other(vip, *one, *other);
-            self.hosts[*one].by_hold && (wire_is_new || by.iter().all(deaf))
-        })
+            self.hosts[*one].by_hold && by.iter().all(deaf)
+        });
+        // Whoever did not hear it may have handed the VIP over to one that does.
+        let handed_on = self.checks.deaf.get(&vip).is_some_and(lately);
+        if deaf {
+            self.checks.deaf.insert(vip, self.now);
+        }
+        deaf || by.iter().any(|one| self.hosts[*one].by_hold) && (wire_is_new || handed_on)
     }
 
     /// Twice a second: who answers.

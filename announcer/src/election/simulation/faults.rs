@@ -65,6 +65,8 @@ impl World {
                 self.stall_watch(at, long);
             }
             Fault::LoseWatch => {
+                // An agent that starts and cannot list for as long as its lease is fenced.
+                let long = if self.setting.unnoticed { long.min(3 * SECOND) } else { long };
                 self.lose_watch(at, long);
             }
             Fault::DeleteLease | Fault::Annotate | Fault::Edit => self.by_hand(kind),

@@ -132,6 +132,8 @@ impl World {
                 session_uid: uid(owner),
                 session_epoch: 1,
                 preferred: None,
+                heir: None,
+                acquired: None,
                 write: "0".to_owned(),
                 transitions: 1,
                 understood: true,

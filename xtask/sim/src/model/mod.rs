@@ -43,6 +43,7 @@ const NOTHING: Budget = Budget {
     deleted_sessions: 0,
     deleted_claims: 0,
     twice: 0,
+    heirs: 0,
 };
 
 // === with every rule ===
@@ -93,6 +94,17 @@ fn two_observers_break_nothing() {
     holds(&World { observers: 2, ..world(5, Budget { writes: 1, ..NOTHING }) });
 }
 
+#[test]
+fn a_claim_that_is_inherited_is_answered_once() {
+    holds(&World { observers: 2, ..world(4, Budget { writes: 2, releases: 1, heirs: 1, ..NOTHING }) });
+    holds(&world(5, Budget { writes: 2, kills: 1, heirs: 1, ..NOTHING }));
+}
+
+#[test]
+fn an_heir_that_fails_inherits_or_not_and_answers_alone() {
+    holds(&world(4, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING }));
+}
+
 // === larger worlds: cargo xtask sim --exhaustive ===
 
 #[test]
@@ -107,6 +119,9 @@ fn larger_worlds_break_nothing() {
     holds(&world(6, Budget { writes: 2, kills: 1, deleted_claims: 1, ..NOTHING }));
     holds(&world(7, Budget { writes: 2, deleted_claims: 1, ..NOTHING }));
     holds(&World { observers: 2, ..world(6, Budget { writes: 2, ..NOTHING }) });
+    holds(&World { observers: 2, ..world(6, Budget { writes: 2, releases: 1, heirs: 2, ..NOTHING }) });
+    holds(&world(6, Budget { writes: 3, releases: 1, returns: 1, kills: 1, heirs: 1, ..NOTHING }));
+    holds(&world(6, Budget { writes: 4, releases: 1, returns: 1, heirs: 1, ..NOTHING }));
 }
 
 // === without one of them ===
@@ -148,4 +163,13 @@ mutants! {
     a_fence_of_whatever_version_is_caught: fence_by_version, world(5, Budget { writes: 1, ..NOTHING });
     a_lease_longer_than_what_is_known_of_its_claim_is_caught: bound_by_claim,
         world(7, Budget { writes: 1, deleted_claims: 1, ..NOTHING });
+    an_heir_passed_over_is_caught: heir_is_heard, World { observers: 2, ..world(4, Budget { heirs: 1, ..NOTHING }) };
+    a_release_that_strikes_the_heir_out_is_caught: release_keeps_heir,
+        World { observers: 2, ..world(4, Budget { writes: 1, releases: 1, heirs: 1, ..NOTHING }) };
+    an_heir_by_what_it_reads_is_caught: accepted_by_own_write,
+        world(1, Budget { writes: 3, releases: 1, returns: 1, kills: 1, heirs: 1, ..NOTHING });
+    an_heir_that_has_declined_is_caught: declined_before_written,
+        world(1, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING });
+    an_heir_of_an_epoch_that_is_over_is_caught: heir_bound_to_epoch,
+        world(5, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING });
 }

@@ -39,6 +39,16 @@ pub struct Rules {
     pub fence_by_version: bool,
     /// A lease does not outlive what is known of the claim.
     pub bound_by_claim: bool,
+    /// Who accepted to inherit is as little passed over as a holder.
+    pub heir_is_heard: bool,
+    /// A release leaves the heir.
+    pub release_keeps_heir: bool,
+    /// Only who has accepted itself, and knows that it was written, inherits.
+    pub accepted_by_own_write: bool,
+    /// Who declines inherits no more, whatever becomes of that write.
+    pub declined_before_written: bool,
+    /// An heir is one of an epoch.
+    pub heir_bound_to_epoch: bool,
 }
 
 impl Rules {
@@ -61,6 +71,11 @@ impl Rules {
         entry_before_release: true,
         fence_by_version: true,
         bound_by_claim: true,
+        heir_is_heard: true,
+        release_keeps_heir: true,
+        accepted_by_own_write: true,
+        declined_before_written: true,
+        heir_bound_to_epoch: true,
     };
 }
 
@@ -94,6 +109,8 @@ pub struct Budget {
     pub deleted_sessions: u8,
     pub deleted_claims: u8,
     pub twice: u8,
+    /// Somebody accepts to inherit.
+    pub heirs: u8,
 }
 
 const MARGIN: u8 = 1;
@@ -122,7 +139,11 @@ struct Claim {
     holder: u8,
     uid: u8,
     epoch: u8,
+    /// 0: nobody; then like `holder`. UID and epoch of its session.
+    heir: (u8, u8, u8),
 }
+
+const NOBODY: (u8, u8, u8) = (0, 0, 0);
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Write {
@@ -180,6 +201,8 @@ struct Agent {
     cache: Option<Claim>,
     lease: u8,
     remembered: u8,
+    /// It is the heir, under this session and epoch, and knows that this was written.
+    accepted: Option<(u8, u8)>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -229,6 +252,9 @@ pub enum Action {
     AGivesUpClaim,
     AReadsClaim,
     AHearsClaim,
+    AAccepts,
+    ADeclines,
+    AInherits,
     Killed,
     Rebooted,
     Starts,
@@ -241,6 +267,8 @@ pub enum Action {
     PTakes(usize),
     PCreates(usize),
     PReturns(usize),
+    PAccepts(usize),
+    PInherits(usize),
     SessionDeleted,
     ClaimDeleted,
 }
@@ -336,6 +364,9 @@ impl World {
         }
         state.agent.own = None;
         state.agent.earned = 0;
+        if self.rules.heir_bound_to_epoch {
+            state.agent.accepted = None;
+        }
     }
 
     fn set_deadline(&self, state: &mut State) {
@@ -404,6 +435,15 @@ impl World {
     fn is_ours(&self, state: &State, claim: Claim) -> bool {
         let Some((uid, epoch, _)) = state.agent.own else { return false };
         claim.holder == 1 && (!self.rules.claims_bound_to_epoch || (claim.uid, claim.epoch) == (uid, epoch))
+            || self.inherited(state, claim)
+                && (!self.rules.accepted_by_own_write || state.agent.accepted.is_some())
+    }
+
+    /// Whether `a` is the heir of a claim that was released.
+    fn inherited(&self, state: &State, claim: Claim) -> bool {
+        let own = state.agent.own.map(|(uid, epoch, _)| (1, uid, epoch));
+        let bound = Some(claim.heir) == own || !self.rules.heir_bound_to_epoch;
+        claim.holder == 0 && claim.heir.0 == 1 && bound && own.is_some()
     }
 
     /// `a` learns what the claim was when this was read; `gives`: a mutant believes it.
@@ -550,14 +590,18 @@ impl World {
                 };
                 // Released, or ours under an epoch of ours that is over, or ours without an entry.
                 let ours = claim.holder == 1 && claim.uid == uid && claim.epoch <= epoch;
+                let bequeathed =
+                    self.rules.heir_is_heard && claim.heir.0 > 1 && (claim.holder, claim.epoch) != (1, epoch);
                 if claim.holder != 0 && !ours
+                    || bequeathed
                     || state.kernel.entry.is_some()
                     || state.agent.earned <= boot
                     || !matches!(state.agent.claim, Wait::Idle)
                 {
                     return false;
                 }
-                self.write_claim(state, Claim { version: claim.version, holder: 1, uid, epoch })
+                let heir = if claim.heir.0 > 1 { claim.heir } else { NOBODY };
+                self.write_claim(state, Claim { version: claim.version, holder: 1, uid, epoch, heir })
             }
             Action::AReleases => {
                 let Some(claim) = state.agent.cache.filter(|claim| self.is_ours(state, *claim)) else {
@@ -570,7 +614,42 @@ impl World {
                 if self.rules.entry_before_release {
                     state.kernel.entry = None;
                 }
-                self.write_claim(state, Claim { holder: 0, ..claim })
+                state.agent.accepted = None;
+                let kept = claim.heir.0 > 1 && self.rules.release_keeps_heir;
+                self.write_claim(
+                    state,
+                    Claim { holder: 0, heir: if kept { claim.heir } else { NOBODY }, ..claim },
+                )
+            }
+            Action::AAccepts | Action::ADeclines => {
+                let (Some((uid, epoch, _)), Some(claim)) = (state.agent.own, state.agent.cache) else {
+                    return false;
+                };
+                let (accepts, us) = (matches!(action, Action::AAccepts), (1, uid, epoch));
+                let may = if accepts { claim.heir.0 < 2 && claim.holder > 1 } else { claim.heir == us };
+                if !may || state.agent.earned <= boot || !matches!(state.agent.claim, Wait::Idle) {
+                    return false;
+                }
+                if accepts {
+                    state.left.heirs -= 1;
+                } else if self.rules.declined_before_written {
+                    state.agent.accepted = None;
+                    // Of what it inherited, the entry goes first.
+                    if claim.holder == 0 {
+                        state.kernel.entry = None;
+                    }
+                }
+                self.write_claim(state, Claim { heir: if accepts { us } else { NOBODY }, ..claim })
+            }
+            Action::AInherits => {
+                let Some(claim) = state.agent.cache.filter(|claim| self.inherited(state, *claim)) else {
+                    return false;
+                };
+                if !self.is_ours(state, claim) || state.agent.earned <= boot {
+                    return false;
+                }
+                state.kernel.entry = state.agent.own.map(|(uid, epoch, _)| (uid, epoch));
+                true
             }
             Action::AReadsClaim => {
                 state.agent.claim = Wait::Idle;
@@ -587,6 +666,11 @@ impl World {
                 state.agent.claim = Wait::Idle;
                 if state.agent.cache.is_none_or(|cached| cached.version < claim.version) {
                     state.agent.cache = Some(claim);
+                    let own = state.agent.own.map(|(uid, epoch, _)| (1, uid, epoch));
+                    if Some(claim.heir) == own {
+                        state.agent.accepted = Some((claim.heir.1, claim.heir.2));
+                        return true;
+                    }
                     // Whatever session is ours by now: the kernel compares.
                     state.kernel.entry = (claim.holder == 1).then_some((claim.uid, claim.epoch));
                     if !self.rules.entries_stay_in_epoch && claim.holder == 1 {
@@ -608,7 +692,7 @@ impl World {
                 state.agent.attempts = [None; ATTEMPTS];
                 (state.agent.session, state.agent.claim) = (Wait::Idle, Wait::Idle);
                 (state.agent.earned, state.agent.remembered, state.agent.known) = (0, 0, 0);
-                state.agent.cache = None;
+                (state.agent.cache, state.agent.accepted) = (None, None);
                 true
             }
             Action::Starts => {
@@ -622,6 +706,12 @@ impl World {
                     state.agent.own = Some((session.uid, session.epoch, session.version));
                     state.agent.remembered = session.epoch;
                     state.agent.earned = state.kernel.deadline;
+                    // An entry tells that the agent before had accepted.
+                    if state.kernel.entry.is_some()
+                        && state.claim.is_some_and(|claim| self.inherited(state, claim))
+                    {
+                        state.agent.accepted = state.kernel.entry;
+                    }
                     if !state.claim.is_some_and(|claim| self.is_ours(state, claim)) {
                         state.kernel.entry = None;
                     }
@@ -666,20 +756,26 @@ impl World {
     }
 
     fn is_void(&self, state: &State, peer: &Peer, claim: Claim) -> bool {
-        if claim.holder == 0 {
+        let heir = claim.heir;
+        self.is_over(state, peer, (claim.holder, claim.uid, claim.epoch))
+            && (!self.rules.heir_is_heard || self.is_over(state, peer, heir))
+    }
+
+    fn is_over(&self, state: &State, peer: &Peer, (node, uid, epoch): (u8, u8, u8)) -> bool {
+        if node == 0 {
             return true;
         }
-        if claim.holder != 1 {
+        if node != 1 {
             return false;
         }
-        let uid = usize::from(claim.uid);
+        let (bound_to, uid) = (uid, usize::from(uid));
         let seen = peer.epochs[uid];
-        if seen > claim.epoch || !self.rules.void_by_greater && seen != claim.epoch {
+        if seen > epoch || !self.rules.void_by_greater && seen != epoch {
             return true;
         }
         let waits = if peer.longest[uid] > 0 { peer.longest[uid] } else { self.longest() };
         let waits = if self.rules.absence_proves_nothing { waits } else { 0 };
-        peer.session.is_some_and(|session| session.uid != claim.uid)
+        peer.session.is_some_and(|session| session.uid != bound_to)
             && peer.gone[uid].is_some_and(|since| state.now - since >= waits)
             || !self.rules.absence_proves_nothing && peer.session.is_none()
     }
@@ -695,7 +791,9 @@ impl World {
                     peer.claim_since = if there.is_some() { 0 } else { now };
                 }
                 peer.claim = there;
-                peer.owns &= there.is_some_and(|claim| usize::from(claim.holder) == at + 2);
+                let me = u8::try_from(at + 2).unwrap_or(u8::MAX);
+                let is_mine = |claim: Claim| claim.holder == me || claim.holder < 2 && claim.heir.0 == me;
+                peer.owns &= there.is_some_and(is_mine);
                 self.peer_sees_session_of_claim(state, at);
             }
             Action::PFences(at) => {
@@ -759,14 +857,40 @@ impl World {
                 if !state.peers[at].owns || state.left.returns == 0 {
                     return false;
                 }
-                let Some(claim) = state.claim.filter(|claim| usize::from(claim.holder) == at + 2) else {
-                    return false;
+                let is_mine = |claim: &Claim| {
+                    usize::from(claim.holder) == at + 2 || usize::from(claim.heir.0) == at + 2
                 };
+                let Some(claim) = state.claim.filter(is_mine) else { return false };
                 state.left.returns -= 1;
                 let version = state.next_version();
-                state.claim = Some(Claim { version, holder: 0, ..claim });
+                let heir = if claim.heir.0 == 1 { claim.heir } else { NOBODY };
+                state.claim = Some(Claim { version, holder: 0, heir, ..claim });
                 state.peers[at].owns = false;
                 state.peers[at].claim = state.claim;
+            }
+            Action::PAccepts(at) => {
+                let peer = state.peers[at];
+                let Some(claim) = peer.claim.filter(|claim| claim.holder == 1) else { return false };
+                let there = state.claim.map(|there| there.version) == Some(claim.version);
+                if !there || claim.heir != NOBODY || self.is_void(state, &peer, claim) {
+                    return false;
+                }
+                state.left.heirs -= 1;
+                let heir = (u8::try_from(at + 2).unwrap_or(u8::MAX), PEER_UID, 1);
+                let version = state.next_version();
+                state.claim = Some(Claim { version, heir, ..claim });
+                state.peers[at].claim = state.claim;
+            }
+            Action::PInherits(at) => {
+                let peer = state.peers[at];
+                let Some(claim) = peer.claim.filter(|claim| usize::from(claim.heir.0) == at + 2) else {
+                    return false;
+                };
+                let by_epoch = claim.holder == 1 && peer.epochs[usize::from(claim.uid)] > claim.epoch;
+                if peer.owns || claim.holder != 0 && !by_epoch {
+                    return false;
+                }
+                state.peers[at].owns = true;
             }
             _ => return false,
         }
@@ -787,7 +911,7 @@ impl World {
     fn peer_owns(&self, state: &mut State, at: usize) {
         let version = state.next_version();
         let holder = u8::try_from(at + 2).unwrap_or(u8::MAX);
-        state.claim = Some(Claim { version, holder, uid: PEER_UID, epoch: 1 });
+        state.claim = Some(Claim { version, holder, uid: PEER_UID, epoch: 1, heir: NOBODY });
         state.peers[at].claim = state.claim;
         state.peers[at].owns = true;
     }
@@ -853,6 +977,9 @@ impl World {
             when(matches!(claim, Wait::Sent | Wait::Answer(_)), Action::AGivesUpClaim);
             when(matches!(claim, Wait::Unsure), Action::AReadsClaim);
             when(matches!(claim, Wait::Answer(_)), Action::AHearsClaim);
+            when(left.writes > 0 && left.heirs > 0, Action::AAccepts);
+            when(left.writes > 0 && self.budget.heirs > 0, Action::ADeclines);
+            when(self.budget.heirs > 0, Action::AInherits);
             when(left.kills > 0, Action::Killed);
             when(left.reboots > 0, Action::Rebooted);
         } else {
@@ -881,6 +1008,12 @@ impl World {
                 Action::PCreates(at),
                 Action::PReturns(at),
             ]);
+            if left.heirs > 0 {
+                actions.push(Action::PAccepts(at));
+            }
+            if self.budget.heirs > 0 {
+                actions.push(Action::PInherits(at));
+            }
         }
         if left.deleted_sessions > 0 && state.session.is_some() {
             actions.push(Action::SessionDeleted);
@@ -906,7 +1039,7 @@ impl Model for World {
     fn start(&self) -> State {
         let session =
             Session { uid: 1, version: 1, held: true, epoch: 1, lease: self.lease, renewal: 1, wall: 0 };
-        let claim = Claim { version: 2, holder: 1, uid: 1, epoch: 1 };
+        let claim = Claim { version: 2, holder: 1, uid: 1, epoch: 1, heir: NOBODY };
         let mut known = [0; 4];
         known[1] = 1;
         let mut longest = [0; 4];
@@ -943,6 +1076,7 @@ impl Model for World {
                 cache: Some(claim),
                 lease: self.lease,
                 remembered: 1,
+                accepted: None,
             },
             kernel: Kernel {
                 session: Some((1, 1)),
@@ -977,7 +1111,9 @@ impl Model for World {
                 | Action::PFencesAbsent(_)
                 | Action::PTakes(_)
                 | Action::PCreates(_)
-                | Action::PReturns(_) => self.peer(&mut to, action),
+                | Action::PReturns(_)
+                | Action::PAccepts(_)
+                | Action::PInherits(_) => self.peer(&mut to, action),
                 _ => self.act(&mut to, action),
             };
             if done && to != *from {
@@ -997,7 +1133,10 @@ impl Model for World {
             format!("u{} v{} e{} {}", s.uid, s.version, s.epoch, if s.held { "held" } else { "fenced" })
         });
         let claim = state.claim.map_or("none".to_owned(), |c| {
-            format!("v{} {} e{}", c.version, ["-", "a", "b", "c"][usize::from(c.holder).min(3)], c.epoch)
+            let name = |node: u8| ["-", "a", "b", "c"][usize::from(node).min(3)];
+            let heir =
+                if c.heir.0 > 0 { format!(" then {} e{}", name(c.heir.0), c.heir.2) } else { String::new() };
+            format!("v{} {} e{}{heir}", c.version, name(c.holder), c.epoch)
         });
         let kernel = state.kernel;
         format!(
