@@ -47,6 +47,15 @@ pub(super) struct Open {
     ranked: Option<Arc<[String]>>,
 }
 
+/// A VIP that was handed over for a soft reason.
+#[derive(Debug)]
+pub(super) struct Offer {
+    to: String,
+    at: BootNs,
+    /// How often it had moved by then.
+    transitions: u64,
+}
+
 impl Machine {
     pub(super) fn drive_claims(&mut self, now: BootNs) {
         if self.live_since.is_some() {
@@ -86,11 +95,6 @@ impl Machine {
         let held = &self.target.held;
         let unowned = |vip: &Vip| mine.contains(vip) && !held.contains(vip);
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))) || unowned(vip));
-        // Who took what it was offered may be offered it again.
-        let claims = &self.view.claims;
-        let took =
-            |vip: &Vip, to: &String| claims.get(vip).and_then(|claim| claim.holder.as_ref()) == Some(to);
-        self.handed_over.retain(|vip, (to, _)| !took(vip, to));
         for (vip, verdict) in verdicts {
             let mine = mine.contains(&vip);
             match verdict {
@@ -271,7 +275,7 @@ impl Machine {
     /// Releases for a soft reason, which can wait: a successor that did not take the VIP the last time is not
     /// offered it again before long, or it would be gone every few seconds.
     fn hand_over(&mut self, now: BootNs, vip: Vip, to: String, why: &'static str) {
-        if let Some((last, at)) = self.handed_over.get(&vip) {
+        if let Some(Offer { to: last, at, .. }) = self.handed_over.get(&vip) {
             let again = *at + HAND_OVER_AGAIN;
             // Until the release is written, it is still the same one.
             if *last == to && again > now && self.target.held.contains(&vip) {
@@ -279,7 +283,8 @@ impl Machine {
             }
         }
         if self.target.held.contains(&vip) {
-            self.handed_over.insert(vip, (to.clone(), now));
+            let transitions = self.view.claims.get(&vip).map_or(0, |claim| claim.transitions);
+            self.handed_over.insert(vip, Offer { to: to.clone(), at: now, transitions });
         }
         self.release(now, vip, Some(to), why);
     }
@@ -304,7 +309,9 @@ impl Machine {
         });
         // Who inherits a claim and does not want it has asked nobody whether its holder holds on.
         let holder = claim.holder.clone().filter(|node| !answered && *node != self.me.holder.node);
-        let released = Claim { holder, preferred: to, heir, write, ..claim };
+        let moved = u64::from(answered && !self.holds_claim(&claim));
+        let transitions = claim.transitions + moved;
+        let released = Claim { holder, preferred: to, heir, write, transitions, ..claim };
         self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
     }
 
@@ -327,6 +334,14 @@ impl Machine {
         }
         let heir = ranked.get(rank + 1).cloned();
         self.take(now, vip, heir);
+    }
+
+    /// Who took what it was offered may be offered it again, be it for a moment that it had it.
+    pub(super) fn note_accepted(&mut self, record: &Record) {
+        let Record::Claim(claim) = record else { return };
+        if self.handed_over.get(&claim.vip).is_some_and(|offer| claim.transitions > offer.transitions) {
+            self.handed_over.remove(&claim.vip);
+        }
     }
 
     /// Notes that another node is at work.

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     choose::{Failback, LiveNode},
-    claims::Open,
+    claims::{Offer, Open},
     heirs::Chore,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
@@ -335,8 +335,8 @@ pub struct Machine {
     pub(super) probed: BTreeMap<Vip, BootNs>,
     /// Who answered for a VIP that we would take, and when it is asked for again. Forgotten as soon as somebody owns it.
     pub(super) in_use: BTreeMap<Vip, (Mac, BootNs)>,
-    /// To whom a VIP was last handed over for a soft reason, and when.
-    pub(super) handed_over: BTreeMap<Vip, (String, BootNs)>,
+    /// What was last handed over, and not seen to be taken.
+    pub(super) handed_over: BTreeMap<Vip, Offer>,
     /// Since when our Node has been not Ready, while most others were.
     pub(super) unready_since: Option<BootNs>,
     /// Not to be tried again before.
@@ -573,12 +573,16 @@ impl Machine {
             Input::Links(links) => self.links = links,
             Input::Listed(version, records) => {
                 self.synced = true;
-                records.iter().for_each(|record| self.heard_ourselves(record));
+                for record in &records {
+                    self.heard_ourselves(record);
+                    self.note_accepted(record);
+                }
                 self.view.listed(now, version, records);
                 self.own_seen(now);
             }
             Input::Changed(record) => {
                 self.heard_ourselves(&record);
+                self.note_accepted(&record);
                 self.note_taker(now, &record);
                 self.view.changed(now, record);
                 self.own_seen(now);

@@ -174,6 +174,35 @@ fn a_cordon_names_its_successor_which_takes_at_once() {
     assert_eq!(cluster.answering(), [successor.as_str()], "no time has passed");
 }
 
+/// Found on a real cluster: the heir gave the VIP back before it had written itself in as its holder, and for a minute it
+/// was not offered any more.
+#[test]
+fn a_successor_that_had_a_vip_for_a_moment_is_offered_it_again() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.run(20_000);
+    let wants = |cluster: &mut Cluster, cordoned| {
+        let demand = Arc::new(demand(&["a", "b"], &[cordoned], 0));
+        for name in ["b", "a"] {
+            cluster.step(name, Input::Demand(demand.clone()));
+        }
+    };
+    wants(&mut cluster, "a");
+    let (token, released) = cluster.next_request("a");
+    let Answer::Done(released) = cluster.commit(&released) else { panic!("a conflict") };
+    cluster.answer("a", token, Answer::Done(released.clone()));
+    cluster.step("b", Input::Changed(released));
+    assert_eq!(cluster.answering(), ["b"], "it has inherited it");
+    let (token, named) = cluster.next_request("b");
+    assert!(matches!(named, Request::Put(Record::Claim(claim)) if claim.holder.as_deref() == Some("b")));
+    cluster.answer("b", token, Answer::Refused);
+    wants(&mut cluster, "b");
+    cluster.run(2_000);
+    assert_eq!(cluster.answering(), ["a"], "and given back");
+    wants(&mut cluster, "a");
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
 #[test]
 fn nothing_is_handed_over_to_a_node_that_was_not_heard_lately() {
     let mut cluster = Cluster::settled(&["a", "b"]);

@@ -156,8 +156,22 @@ pub fn dead_node(effort: Effort) -> Result<Section> {
         wait::until("four sessions", Duration::from_secs(30), joined)?;
         let dead = lab.cluster.nodes()[0].name().to_owned();
         let mac = lab.cluster.nodes()[0].mac();
-        // Neighbours of theirs: the new agents have to have been heard for a while, as in any cluster.
-        std::thread::sleep(Duration::from_secs(6));
+        // As in any cluster that has been at peace for half a minute, each claim has an heir.
+        let settled = || {
+            let listed =
+                lab.cluster.api("GET", &format!("{LEASES}?labelSelector=announcer.io/kind=claim"), None)?;
+            let claims = listed["items"].as_array().into_iter().flatten();
+            let heirs = claims.filter(|claim| {
+                claim["metadata"]["annotations"]["announcer.io/heir"]
+                    .as_str()
+                    .is_some_and(|heir| !heir.is_empty())
+            });
+            let heirs = heirs.count();
+            progress.tell(&format!("{heirs} of {vips} claims have an heir"));
+            std::thread::sleep(Duration::from_secs(1));
+            Ok((heirs == vips).then_some(()))
+        };
+        wait::until("an heir for every claim", Duration::from_secs(90), settled)?;
         lab.cluster.nodes()[0].crash()?;
         let crashed = judge.now();
         let fenced = in_control_plane(&lab.cluster, || {
@@ -200,7 +214,7 @@ pub fn dead_node(effort: Effort) -> Result<Section> {
         id: "dead_node",
         title: format!("A node dies with {vips} VIPs; three take over"),
         notes: vec![format!(
-            "Seconds; {rounds} rounds, each on a new cluster. Every VIP is asked for every {} ms, which is the resolution. After the \
+            "Seconds; {rounds} rounds, each on a new cluster, in which each claim has found its heir. Every VIP is asked for every {} ms, which is the resolution. After the \
              fence: from the moment its session was seen fenced to the first answer by a successor. Alone: as many updates of Leases, \
              by three clients with 16 on their way each, on the same API server with nothing else to do. API server, etcd, agents \
              and the judge share the CPUs of this machine.",
