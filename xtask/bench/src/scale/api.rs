@@ -11,6 +11,11 @@ use std::{
 use announcer::{election::Leases, kube::connect};
 use announcer_tests::{Cluster, Mode};
 use anyhow::{Context as _, Result, anyhow, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    ResourceExt as _,
+    api::{Api, ListParams},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -26,8 +31,11 @@ use crate::{
     report::{Cell, Section},
 };
 
-/// How long all VIPs may take to be claimed.
-const SETTLE: Duration = Duration::from_secs(150);
+/// How long all VIPs may take to be claimed, and then to find their heirs.
+const SETTLE: Duration = Duration::from_secs(240);
+
+/// The elections are at rest when no claim has been written for so long.
+const REST: Duration = Duration::from_secs(15);
 
 /// The table.
 pub fn run(effort: Effort) -> Result<Section> {
@@ -44,10 +52,13 @@ pub fn run(effort: Effort) -> Result<Section> {
         notes: vec![
             "Counted by the API server itself (apiserver_request_total of Leases, less what it writes of its own accord). The nodes \
              are elections without kernels, each with its own connections. Claimed: until every VIP had an owner, from the \
-             moment it was wanted; all of it runs on the same CPUs."
+             moment it was wanted; at rest: until the last write of any claim after that (its heir, and that one's consent). \
+             All of it runs on the same CPUs."
                 .to_owned(),
         ],
-        columns: ["", "writes/s", "per node and second", "claimed after, s"].map(str::to_owned).to_vec(),
+        columns: ["", "writes/s", "per node and second", "claimed after, s", "at rest after, s"]
+            .map(str::to_owned)
+            .to_vec(),
         rows,
     })
 }
@@ -110,10 +121,17 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
             };
             done?;
             let claimed = begun.elapsed().as_secs_f64();
-            sleep(Duration::from_secs(5)).await;
+            let Ok(rest) = timeout(SETTLE, at_rest(cluster, &namespace, &progress)).await else {
+                eprintln!(
+                    "scale: api: {nodes} nodes with {vips} VIPs were not at rest after {} s",
+                    SETTLE.as_secs()
+                );
+                break;
+            };
+            let rested = rest?.saturating_duration_since(begun).as_secs_f64();
             let writes = (writes_within(cluster, quiet).await? - background).max(0.0);
             eprintln!(
-                "scale: api: {nodes} nodes, {vips} VIPs: {writes:.2} writes/s, claimed after {claimed:.1} s"
+                "scale: api: {nodes} nodes, {vips} VIPs: {writes:.2} writes/s, claimed after {claimed:.1} s, at rest after {rested:.1} s"
             );
             rows.push((
                 format!("{nodes} nodes, {vips} VIPs"),
@@ -121,6 +139,7 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
                     Cell::number("writes_per_s", writes, 2),
                     Cell::number("per_node_per_s", writes / *nodes as f64, 3),
                     Cell::number("claimed_s", claimed, 1),
+                    Cell::number("rest_s", rested, 1),
                 ],
             ));
         }
@@ -128,6 +147,28 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
         members.shutdown().await;
     }
     Ok(rows)
+}
+
+/// Waits until no claim is written any more. When the last was seen to be.
+async fn at_rest(cluster: &Cluster, namespace: &str, progress: &Progress) -> Result<Instant> {
+    let client = connect(Some(&cluster.kubeconfig())).await?.leases;
+    let leases = Api::<Lease>::namespaced(client, namespace);
+    let claims = ListParams::default().labels("announcer.io/kind=claim").match_any();
+    let (mut newest, mut last) = (0, Instant::now());
+    while last.elapsed() < REST {
+        let listed = leases.list_metadata(&claims).await?.items;
+        let versions =
+            listed.iter().filter_map(|claim| claim.metadata.resource_version.as_ref()?.parse::<u64>().ok());
+        let seen = versions.max().unwrap_or_default();
+        if seen != newest {
+            (newest, last) = (seen, Instant::now());
+        }
+        let heirs =
+            listed.iter().filter(|claim| claim.annotations().contains_key("announcer.io/heir")).count();
+        progress.tell(&format!("{heirs} of {} claims have an heir", listed.len()));
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(last)
 }
 
 /// Writes of Leases per second, over so long.
