@@ -499,7 +499,8 @@ impl Machine {
         match input {
             Input::Changed(Record::Claim(claim)) => Some(claim.vip),
             Input::Answered(token, Answer::Done(Record::Claim(claim))) => {
-                matches!(self.outstanding.purpose(*token), Some(Purpose::Take(_))).then_some(claim.vip)
+                let purpose = self.outstanding.purpose(*token);
+                matches!(purpose, Some(Purpose::Take(_) | Purpose::Look(_))).then_some(claim.vip)
             }
             _ => None,
         }
@@ -513,6 +514,10 @@ impl Machine {
             }),
             Input::Answered(token, Answer::Done(_)) => {
                 matches!(self.outstanding.purpose(*token), Some(Purpose::Chore(..)))
+            }
+            // What it collided with is read at once.
+            Input::Answered(token, Answer::Conflict) => {
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Take(_) | Purpose::Chore(..)))
             }
             _ => false,
         }
@@ -628,7 +633,8 @@ impl Machine {
             (Answer::NotFound | Answer::Conflict, _) => {
                 // A watch that lags would let us collide again and again: read what is there.
                 let asked = self.view.version_of(&name).unwrap_or_default();
-                self.request(now, name.clone(), Purpose::Look(asked), Request::Get(name.clone()));
+                let read = self.request(now, name.clone(), Purpose::Look(asked), Request::Get(name.clone()));
+                self.claims_due |= read.is_none();
                 self.not_before.insert(name.clone(), now + Duration::from_millis(200));
             }
             (Answer::Refused | Answer::Lost, _) => {

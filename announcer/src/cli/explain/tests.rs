@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{story::*, table::text, *};
 use crate::{
-    election::lease::{Claim, Holder, Record, Session, Version},
+    election::lease::{Bound, Claim, Holder, Record, Session, Version},
     kube::Snapshot,
     policy::Options,
 };
@@ -242,6 +242,27 @@ fn the_claim_of_a_fenced_node_is_no_ownership() {
     let story = story(cluster(), &leases);
     assert_eq!(story.owner, None);
     assert_eq!(story.notes, ["the claim of bettley is void: its session was fenced or is gone"]);
+}
+
+#[test]
+fn the_heir_is_named_and_owns_the_address_once_the_owner_is_fenced() {
+    let told = |bettley: bool| {
+        let mut leases = leases();
+        leases.retain(|(record, _)| record.name() != "session-bettley");
+        leases.push(session("bettley", if bettley { 4 } else { 5 }, bettley, &["eth0"], ago(20)));
+        for (record, _) in &mut leases {
+            if let Record::Claim(claim) = record {
+                let heir =
+                    Bound { node: "allyrion".into(), session_uid: "uid-allyrion".into(), session_epoch: 1 };
+                claim.heir = Some(heir);
+            }
+        }
+        story(cluster(), &leases)
+    };
+    let before = told(true);
+    assert_eq!(before.owner.map(|owner| owner.node).as_deref(), Some("bettley"));
+    assert_eq!(before.nodes[1].why, "takes over with the owner's fence; session live, renewed 3 s ago");
+    assert_eq!(told(false).owner.map(|owner| (owner.node, owner.epoch)), Some(("allyrion".to_owned(), 1)));
 }
 
 #[test]

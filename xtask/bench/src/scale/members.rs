@@ -9,8 +9,8 @@ use std::{
 
 use announcer::{
     election::{
-        Challenged, Failback, Identity, Input, Leases, Machine, OnApiLoss, Probed, Request, Settings, Target,
-        lease::Holder,
+        Challenged, Change, Failback, Identity, Input, Leases, Machine, OnApiLoss, Probed, Request, Settings,
+        Target, lease::Holder,
     },
     policy::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand},
     vocabulary::{BootNs, Vip},
@@ -80,7 +80,14 @@ pub async fn live(
                 });
             });
         }
-        machine.take_changes().for_each(drop);
+        for change in machine.take_changes() {
+            // None of these happens while nothing moves: the machine that this runs on is too small.
+            if let Change::Fenced { .. } | Change::Restored(_) | Change::FencedPeer { .. } | Change::HeldOn =
+                &change
+            {
+                eprintln!("scale: {}: {change:?}", name(number));
+            }
+        }
         let now = Instant::now();
         let due = machine.wake_at().map_or(now + Duration::from_secs(60), |at| now + at.until(BootNs::now()));
         tokio::select! {
