@@ -282,6 +282,12 @@ impl Machine {
                 return self.wake(again);
             }
         }
+        // It would be its heir's first, who may be dead: whether it is, is known before long.
+        let heir = self.view.claims.get(&vip).and_then(|claim| self.foreign_heir(now, claim));
+        let heard = |node: &str| self.view.session(node).is_some_and(|seen| seen.heard_until() > now);
+        if self.target.held.contains(&vip) && heir.is_some_and(|heir| !heard(&heir.node)) {
+            return;
+        }
         if self.target.held.contains(&vip) {
             let transitions = self.view.claims.get(&vip).map_or(0, |claim| claim.transitions);
             self.handed_over.insert(vip, Offer { to: to.clone(), at: now, transitions });
@@ -303,10 +309,7 @@ impl Machine {
         // If it was inherited, only a write of our own brings it back from now on.
         self.heirs.remove(&vip);
         // Whoever has accepted to inherit it owns it now; only that one may say otherwise.
-        let heir = claim.heir.clone().filter(|heir| {
-            let heir = heir.binding();
-            heir.0 != self.me.holder.node && !self.view.is_over(heir, now)
-        });
+        let heir = self.foreign_heir(now, &claim);
         // Who inherits a claim and does not want it has asked nobody whether its holder holds on.
         let holder = claim.holder.clone().filter(|node| !answered && *node != self.me.holder.node);
         let moved = u64::from(answered && !self.holds_claim(&claim));
@@ -378,6 +381,9 @@ impl Machine {
         let me = self.me.holder.node.clone();
         let why = self.why(claim.as_ref());
         let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
+        // Whoever has accepted to inherit it answers with the end of our epoch, also if this is written only then.
+        let accepted = claim.as_ref().and_then(|claim| self.foreign_heir(now, claim));
+        let preferred = accepted.as_ref().map(|heir| heir.node.clone()).or(heir);
         let record = Record::Claim(Claim {
             vip,
             uid: claim.as_ref().map(|claim| claim.uid.clone()).unwrap_or_default(),
@@ -385,8 +391,8 @@ impl Machine {
             holder: Some(me),
             session_uid: uid.clone(),
             session_epoch: epoch,
-            preferred: heir,
-            heir: None,
+            preferred,
+            heir: accepted,
             acquired: None,
             write: self.nonce(),
             transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),

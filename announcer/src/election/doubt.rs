@@ -56,6 +56,7 @@ impl Machine {
             let known = self.known_until(vip);
             if known + GIVE_AWAY_AFTER <= now {
                 self.target.held.remove(&vip);
+                self.heirs.remove(&vip);
                 let why = "its claim could not be confirmed";
                 self.changes.push_back(Change::Lost { vip, why, to: None });
             } else if known + READ_AFTER > now {

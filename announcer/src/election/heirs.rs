@@ -50,6 +50,12 @@ impl Machine {
         self.view.owner(claim, now).is_some_and(|owner| self.is_us(owner))
     }
 
+    /// The other node that has accepted to inherit a claim.
+    pub(super) fn foreign_heir(&self, now: BootNs, claim: &Claim) -> Option<Bound> {
+        let foreign = |heir: &&Bound| heir.node != self.me.holder.node;
+        claim.heir.as_ref().filter(foreign).filter(|heir| !self.view.is_over(heir.binding(), now)).cloned()
+    }
+
     /// Puts a VIP that is ours into the kernel, if it was inherited; else it is taken.
     pub(super) fn keep(&mut self, now: BootNs, vip: Vip) {
         let inherited =
@@ -144,10 +150,7 @@ impl Machine {
         let write = self.nonce();
         let record = match chore {
             Chore::Name(preferred) => {
-                let heir = claim.heir.clone().filter(|heir| {
-                    let heir = heir.binding();
-                    !self.is_us(heir) && !self.view.is_over(heir, now)
-                });
+                let heir = self.foreign_heir(now, &claim);
                 let inherited = !self.holds_claim(&claim);
                 Claim {
                     holder: Some(me),
@@ -175,8 +178,12 @@ impl Machine {
     }
 
     /// A chore was written: if it made us an heir, this process knows it.
-    pub(super) fn accepted(&mut self, vip: Vip, session: &(String, u64)) {
-        let heir = self.view.claims.get(&vip).and_then(|claim| claim.heir.as_ref());
+    pub(super) fn accepted(&mut self, now: BootNs, vip: Vip, session: &(String, u64)) {
+        let claim = self.view.claims.get(&vip);
+        // While it was on its way, nothing else could be written.
+        self.claims_due |=
+            claim.is_some_and(|claim| self.owns(claim, now)) != self.target.held.contains(&vip);
+        let heir = claim.and_then(|claim| claim.heir.as_ref());
         if self.target.session.as_ref() == Some(session)
             && heir.is_some_and(|heir| self.is_us(heir.binding()))
         {
@@ -185,7 +192,7 @@ impl Machine {
     }
 
     /// Whether all that was written concerns who inherits a claim, and neither is us: nothing follows from that.
-    pub(super) fn is_others_chore(&self, old: &Claim, new: &Claim) -> bool {
+    pub(super) fn is_others_chore(&self, now: BootNs, old: &Claim, new: &Claim) -> bool {
         let me = &self.me.holder.node;
         let same = Claim {
             version: new.version,
@@ -198,6 +205,8 @@ impl Machine {
             claim.preferred.as_ref() == Some(me) || claim.heir.as_ref().is_some_and(|heir| heir.node == *me)
         };
         let strict = self.settings.strict && old.holder.as_ref() == Some(me);
-        old.holder.is_some() && *new == same && !concerns(old) && !concerns(new) && !strict
+        let owner =
+            self.view.owner(old, now).is_some() && self.view.owner(old, now) == self.view.owner(new, now);
+        owner && old.holder.is_some() && *new == same && !concerns(old) && !concerns(new) && !strict
     }
 }

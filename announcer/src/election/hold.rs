@@ -165,6 +165,7 @@ impl Machine {
                 }
             };
             if self.target.held.remove(&vip) {
+                self.heirs.remove(&vip);
                 self.changes.push_back(Change::Lost { vip, why, to: None });
             }
         }

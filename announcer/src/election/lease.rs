@@ -169,12 +169,13 @@ impl Bound {
         (&self.node, &self.session_uid, self.session_epoch)
     }
 
-    /// `<node>/<session UID>/<epoch>`. What a hand has spoilt is bound to no session, and void after D_MAX.
+    /// `<node>/<session UID>/<epoch>`. What names no node is nobody; what else a hand has spoilt is bound to no session, and void after D_MAX.
     fn parse(text: &str) -> Option<Self> {
         let (node, rest) = text.split_once('/').unwrap_or((text, ""));
         let (uid, epoch) = rest.split_once('/').unwrap_or_default();
         let epoch: Option<u64> = epoch.parse().ok().filter(|epoch| *epoch < EPOCH_END);
-        (!node.is_empty()).then(|| Self {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        (!node.is_empty() && node.len() <= 253 && node.chars().all(legal)).then(|| Self {
             node: node.to_owned(),
             session_uid: epoch.map(|_| uid.to_owned()).unwrap_or_default(),
             session_epoch: epoch.unwrap_or_default(),

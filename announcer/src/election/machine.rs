@@ -351,7 +351,7 @@ pub struct Machine {
     tokens: u64,
     wake_at: Option<BootNs>,
     /// Something may have changed for a claim since they were last gone through.
-    claims_due: bool,
+    pub(super) claims_due: bool,
     /// When they are to be gone through though nothing has happened.
     pub(super) claims_due_at: Option<BootNs>,
     /// Not before.
@@ -433,7 +433,7 @@ impl Machine {
             let mere = self.is_mere_renewal(now, &input);
             touched.note(&input, mere);
             self.listen(now, &input);
-            let (said, known) = (self.says_of_claim(&input), mere || self.is_known(&input));
+            let (said, known) = (self.says_of_claim(&input), mere || self.is_known(now, &input));
             self.observe(now, input);
             if said.is_some_and(|vip| self.has_settled(now, vip)) {
                 let later = now + SETTLED_WITHIN;
@@ -507,10 +507,11 @@ impl Machine {
     }
 
     /// Whether the watch brings only what an answer has brought before.
-    fn is_known(&self, input: &Input) -> bool {
+    fn is_known(&self, now: BootNs, input: &Input) -> bool {
         match input {
             Input::Changed(Record::Claim(claim)) => self.view.claims.get(&claim.vip).is_some_and(|held| {
-                !self.settings.strict && held.version >= claim.version || self.is_others_chore(held, claim)
+                !self.settings.strict && held.version >= claim.version
+                    || self.is_others_chore(now, held, claim)
             }),
             Input::Answered(token, Answer::Done(_)) => {
                 matches!(self.outstanding.purpose(*token), Some(Purpose::Chore(..)))
@@ -644,7 +645,7 @@ impl Machine {
         match purpose {
             Purpose::Take(take) if done => self.taken(take),
             Purpose::Confirm(vip, _, sent) if done => self.confirm(vip, sent),
-            Purpose::Chore(vip, session) if done => self.accepted(vip, &session),
+            Purpose::Chore(vip, session) if done => self.accepted(now, vip, &session),
             Purpose::Fence(silence) if done => {
                 let fenced = self.view.sessions.get(&name).map(|seen| &seen.session);
                 let (epoch, uid) = fenced.map_or((0, ""), |session| (session.epoch, &session.uid));
