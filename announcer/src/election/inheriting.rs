@@ -226,3 +226,50 @@ fn hundreds_of_claims_find_their_heirs_a_few_at_a_time() {
         .filter(|record| matches!(record, Record::Claim(claim) if claim.heir.is_some()));
     assert_eq!(heirs.count(), 501);
 }
+
+/// Found by reading: written late, after the fence, it would have voided the claim under an heir that answers.
+#[test]
+fn an_owner_that_takes_its_own_claim_again_leaves_its_heir() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Links(Default::default()));
+    for (token, _) in std::mem::take(&mut cluster.node("a").out) {
+        cluster.answer("a", token, Answer::Refused);
+    }
+    cluster.step("a", Input::Links(["eth0".to_owned()].into()));
+    cluster.now += 1_500;
+    cluster.node("a").out.clear();
+    cluster.step("a", Input::Tick);
+    let out = cluster.node("a").out.clone();
+    let again = put_claim(&out).expect("it takes what it gave up, and still has");
+    assert_eq!(
+        (again.holder.as_deref(), again.heir.as_ref().map(|heir| heir.node.as_str())),
+        (Some("a"), Some("b"))
+    );
+}
+
+/// Found by reading: an heir whose consent was on its way when the fence came answered only seconds later. By the same way a
+/// release was forgotten.
+#[test]
+fn what_is_due_when_a_chore_ends_is_done_at_once() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let claim = cluster.claim().expect("a claim");
+    cluster.node("b").held_back = true;
+    let asked = Claim { heir: None, write: "by hand".to_owned(), ..claim };
+    let Answer::Done(asked) = cluster.commit(&Request::Put(Record::Claim(asked))) else {
+        panic!("a conflict")
+    };
+    cluster.step("b", Input::Changed(asked));
+    let (token, accept) = cluster.next_request("b");
+    let mut fenced = cluster.session("a");
+    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "by hand".to_owned());
+    cluster.crash("a");
+    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
+        panic!("a conflict")
+    };
+    let accepted = cluster.commit(&accept);
+    cluster.step("b", Input::Changed(fenced));
+    assert!(cluster.answering().is_empty(), "its consent is not known to be written");
+    cluster.answer("b", token, accepted);
+    assert_eq!(cluster.answering(), ["b"], "at once");
+}
