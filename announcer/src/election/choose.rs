@@ -40,8 +40,6 @@ pub struct Moves {
 pub struct LiveNode {
     /// Its announcing links with carrier, by name.
     pub links: BTreeSet<String>,
-    /// It is about to go.
-    pub draining: bool,
     /// It was heard not long ago: nothing is handed over to a node that may be dead, though not yet fenced.
     pub heard: bool,
 }
@@ -209,7 +207,7 @@ struct Eligible<'a> {
 impl<'a> Eligible<'a> {
     fn new(candidates: &'a Candidates, live: &BTreeMap<String, LiveNode>) -> Self {
         let may = |(name, candidate): &(&String, &Candidate)| {
-            live.get(*name).is_some_and(|node| !node.draining && has_link(candidate, node))
+            live.get(*name).is_some_and(|node| has_link(candidate, node))
         };
         let nodes: BTreeMap<&str, &Candidate> =
             candidates.iter().filter(may).map(|(name, candidate)| (name.as_str(), candidate)).collect();
@@ -226,7 +224,7 @@ fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
 
 /// The best non-empty tier, by preference weight, then by fewest VIPs (not where MetalLB's choice is wanted: it would be
 /// moved there at once), then by [`tie_break`]. Before all of them whom a release has named; of those that weigh the same,
-/// the heir.
+/// the heir, unless MetalLB's choice is wanted.
 fn rank<'a>(
     vip: Vip,
     eligible: &Eligible<'a>,
@@ -235,15 +233,16 @@ fn rank<'a>(
     failback: Failback,
 ) -> Vec<&'a str> {
     let named = |name: &str| Some(name) == claim.preferred;
-    let held = |name: &str| match failback {
-        Failback::Always => 0,
-        Failback::Preferred | Failback::Never => load.get(name).copied().unwrap_or_default(),
+    let (heir, held) = match failback {
+        Failback::Always => (None, None),
+        Failback::Preferred | Failback::Never => (claim.preferred, Some(load)),
     };
+    let held = |name: &str| held.and_then(|load| load.get(name)).copied().unwrap_or_default();
     let best = eligible.nodes.iter().filter(|(_, c)| Some(c.tier) == eligible.best);
     let mut ranked: Vec<(&str, &Candidate)> = best.map(|(name, c)| (*name, *c)).collect();
     ranked.sort_by_cached_key(|(name, candidate)| {
         let weight = Reverse(candidate.weight);
-        (!(claim.released && named(name)), weight, !named(name), held(name), tie_break(name, vip))
+        (!(claim.released && named(name)), weight, heir != Some(*name), held(name), tie_break(name, vip))
     });
     ranked.into_iter().map(|(name, _)| name).collect()
 }
@@ -251,10 +250,8 @@ fn rank<'a>(
 /// The node that would own this VIP if it had one of the interfaces that advertisements name; `None` while some live
 /// candidate has one, or none is named.
 pub fn stranded<'a>(vip: Vip, wanted: &'a VipDemand, live: &BTreeMap<String, LiveNode>) -> Option<&'a str> {
-    let alive = || {
-        let node = |name: &str| live.get(name).filter(|node| !node.draining);
-        wanted.candidates.iter().filter_map(move |(name, candidate)| Some((name, candidate, node(name)?)))
-    };
+    let alive =
+        || wanted.candidates.iter().filter_map(|(name, candidate)| Some((name, candidate, live.get(name)?)));
     let somewhere = |(_, candidate, node): (_, &Candidate, &LiveNode)| {
         candidate.interfaces == Interfaces::All || has_link(candidate, node)
     };
@@ -313,7 +310,6 @@ fn ineligible_because(owner: &str, wanted: &VipDemand, live: &BTreeMap<String, L
         return wanted.nobody_because.unwrap_or("node is no longer selected, or is excluded");
     };
     match live.get(owner) {
-        Some(node) if node.draining => "agent is shutting down",
         Some(node) if !has_link(candidate, node) => "no selected interface has carrier",
         _ => "session is not live",
     }

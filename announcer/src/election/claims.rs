@@ -8,8 +8,10 @@ use std::{
 
 use super::{
     choose::{ClaimState, LiveNode, Moves, Verdict, choose},
+    due::Touched,
+    heirs::HEIR_AFTER,
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Probed, Purpose, Request, Take, Touched, Why},
+    machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, RANK_STEP_PER_OPEN, SETTLE},
 };
 use crate::{
@@ -64,8 +66,9 @@ impl Machine {
         self.waiting.clear();
         self.view.forget_present();
         self.probed.retain(|_, at| *at + PROBE_VALID > now);
+        self.leave_to_others(now);
         let Some(demand) = self.demand.clone() else { return };
-        if !self.is_live(now) || self.shutdown == Some(false) || self.quiet_until > now {
+        if !self.is_live(now) || self.shutdown.is_some() || self.quiet_until > now {
             self.open.clear();
             if self.quiet_until > now {
                 self.wake(self.quiet_until);
@@ -92,6 +95,7 @@ impl Machine {
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
         self.open.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))));
+        self.passing.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::HandOver { .. })));
         let held = &self.target.held;
         let unowned = |vip: &Vip| mine.contains(vip) && !held.contains(vip);
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))) || unowned(vip));
@@ -150,12 +154,12 @@ impl Machine {
                 let session = Some(&seen.session).filter(|session| session.understood)?;
                 let holder = session.holder.as_ref()?;
                 let heard = seen.heard_until() > now;
-                let node = LiveNode { links: session.links.clone(), draining: session.draining, heard };
+                let node = LiveNode { links: session.links.clone(), heard };
                 Some((holder.node.clone(), node))
             })
             .collect();
         // Of ourselves we know more than our last renewal said.
-        let own = LiveNode { links: self.links.clone(), draining: self.shutdown == Some(true), heard: true };
+        let own = LiveNode { links: self.links.clone(), heard: true };
         live.insert(self.me.holder.node.clone(), own);
         live
     }
@@ -207,10 +211,9 @@ impl Machine {
     /// Turns are computed anew when other nodes may take part, or the policy says otherwise.
     fn rank_anew(&mut self, now: BootNs, demand: &Arc<Demand>, live: &BTreeMap<String, LiveNode>) {
         let same = |(known, nodes): &(Arc<Demand>, BTreeMap<String, LiveNode>)| {
-            let alike = |(a, b): (&LiveNode, &LiveNode)| a.links == b.links && a.draining == b.draining;
             Arc::ptr_eq(known, demand)
                 && nodes.keys().eq(live.keys())
-                && nodes.values().zip(live.values()).all(alike)
+                && nodes.values().zip(live.values()).all(|(a, b)| a.links == b.links)
         };
         if !self.electorate.as_ref().is_some_and(same) {
             self.open.values_mut().for_each(|open| open.ranked = None);
@@ -285,9 +288,19 @@ impl Machine {
         // It would be its heir's first, who may be dead: whether it is, is known before long.
         let heir = self.view.claims.get(&vip).and_then(|claim| self.foreign_heir(now, claim));
         let heard = |node: &str| self.view.session(node).is_some_and(|seen| seen.heard_until() > now);
-        if self.target.held.contains(&vip) && heir.is_some_and(|heir| !heard(&heir.node)) {
-            return;
+        if self.target.held.contains(&vip) {
+            if heir.as_ref().is_some_and(|heir| !heard(&heir.node)) {
+                return;
+            }
+            // It moves once if its successor is its heir before.
+            if heir.map_or(self.passing.contains_key(&vip), |heir| heir.node != to) {
+                let until = *self.passing.entry(vip).or_insert(now) + HEIR_AFTER;
+                if until > now {
+                    return self.wake(until);
+                }
+            }
         }
+        self.passing.remove(&vip);
         if self.target.held.contains(&vip) {
             let transitions = self.view.claims.get(&vip).map_or(0, |claim| claim.transitions);
             self.handed_over.insert(vip, Offer { to: to.clone(), at: now, transitions });
@@ -296,7 +309,7 @@ impl Machine {
     }
 
     /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
-    fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
+    pub(super) fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
         let answered = self.target.held.remove(&vip);
         if answered {
             self.changes.push_back(Change::Lost { vip, why, to: to.clone() });
@@ -383,7 +396,8 @@ impl Machine {
         let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
         // Whoever has accepted to inherit it answers with the end of our epoch, also if this is written only then.
         let accepted = claim.as_ref().and_then(|claim| self.foreign_heir(now, claim));
-        let preferred = accepted.as_ref().map(|heir| heir.node.clone()).or(heir);
+        let named = || claim.as_ref().filter(|_| !moved).and_then(|claim| claim.preferred.clone());
+        let preferred = accepted.as_ref().map(|heir| heir.node.clone()).or(heir).or_else(named);
         let record = Record::Claim(Claim {
             vip,
             uid: claim.as_ref().map(|claim| claim.uid.clone()).unwrap_or_default(),
@@ -433,6 +447,9 @@ impl Machine {
         let Some(claim) = claim else { return Why::Free };
         match &claim.holder {
             Some(node) if node == me => return Why::Own,
+            Some(node) if claim.bindings().next().is_some_and(|binding| self.view.has_left(binding)) => {
+                return Why::HandedOver(node.clone());
+            }
             Some(node) => return Why::Failover(node.clone()),
             None => {}
         }
@@ -500,7 +517,9 @@ impl Machine {
                 // Also if it is held again: maybe by another machine of that name, and not by the one that answers.
                 Some(session) => {
                     let holds = session.on_api_loss != "fence" && session.fencing != "strict";
-                    holds && !self.view.has_begun_anew(session, epoch)
+                    holds
+                        && !self.view.has_begun_anew(session, epoch)
+                        && !self.view.has_left((node, uid, epoch))
                 }
                 None => !self.settings.strict,
             }
@@ -531,6 +550,9 @@ impl Machine {
         };
         if begun.is_some() {
             self.outstanding.end(&name);
+        }
+        if probed != Probed::Failed {
+            self.stuck_since = None;
         }
         match probed {
             Probed::Unused => {
@@ -563,6 +585,7 @@ impl Machine {
         }
         self.confirmed.insert(vip, sent_at);
         if self.target.held.insert(vip) {
+            self.stuck_since = None;
             self.changes.push_back(Change::Gained { vip, epoch: session.1, why });
         }
     }

@@ -21,7 +21,13 @@ pub const CHORES_IN_FLIGHT: usize = 4;
 
 /// An heir is named anew only after the nodes and the policy have been the same for so long: a link that comes and goes
 /// is no reason to write a thousand claims.
-const HEIR_AFTER: Duration = Duration::from_secs(10);
+pub(super) const HEIR_AFTER: Duration = Duration::from_secs(10);
+
+/// It is named after so long though they go on changing.
+const HEIR_AT_LAST: Duration = Duration::from_secs(60);
+
+/// Who can take nothing of what it has inherited for so long leaves it to others.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// When a VIP may have its next chore.
 const CHORE_AGAIN: Duration = Duration::from_secs(2);
@@ -68,7 +74,31 @@ impl Machine {
         self.probed.remove(&vip);
         self.in_use.remove(&vip);
         if self.target.held.insert(vip) {
+            self.stuck_since = None;
             self.changes.push_back(Change::Gained { vip, epoch, why: self.why(Some(&claim)) });
+        }
+    }
+
+    /// An heir without a policy, or whose probes cannot be sent, says so: as long as it is one, nobody else may take it.
+    pub(super) fn leave_to_others(&mut self, now: BootNs) {
+        let me = &self.me.holder.node;
+        let inherited = |claim: &&Claim| {
+            claim.heir.as_ref().is_some_and(|heir| heir.node == *me) && self.owns(claim, now)
+        };
+        let untaken =
+            |claim: &&Claim| !self.target.held.contains(&claim.vip) && !self.in_use.contains_key(&claim.vip);
+        let may = self.is_live(now) && self.shutdown.is_none() && self.quiet_until <= now;
+        let claims = self.view.claims.values().filter(|_| may);
+        let vips: Vec<Vip> = claims.filter(untaken).filter(inherited).map(|claim| claim.vip).collect();
+        if vips.is_empty() {
+            return self.stuck_since = None;
+        }
+        let until = *self.stuck_since.get_or_insert(now) + STUCK_AFTER;
+        if until > now {
+            return self.wake(until);
+        }
+        for vip in vips {
+            self.release(now, vip, None, "it was inherited, and could not be taken");
         }
     }
 
@@ -96,8 +126,10 @@ impl Machine {
         let me = &self.me.holder.node;
         let (states, _) = self.claim_states(demand, now);
         let wanted = heirs(me, demand, live, &states, self.settings.failback);
+        let at_last = self.unnamed_since.map(|since| since + HEIR_AT_LAST);
         let settled_at = self.electorate_since + HEIR_AFTER;
-        let settled = settled_at <= now;
+        let settled_at = at_last.map_or(settled_at, |at| at.min(settled_at));
+        let may_own = |vip: &Vip| demand.vips.get(vip).is_some_and(|of| of.candidates.contains_key(me));
         let (mut chores, mut later) = (Vec::new(), false);
         for (vip, claim) in self.view.claims.iter().filter(|(_, claim)| claim.understood) {
             let Some(owner) = self.view.owner(claim, now) else { continue };
@@ -110,9 +142,10 @@ impl Machine {
                 let inherited = !self.holds_claim(claim);
                 let stale = heir.is_some_and(|heir| self.view.is_over(heir, now));
                 let same = claim.preferred.as_deref() == *wanted && !stale;
+                let settled = settled_at <= now || self.passing.contains_key(vip);
                 later |= !inherited && !same && !settled;
                 (inherited || !same && settled).then(|| Chore::Name(wanted.map(str::to_owned)))
-            } else if claim.preferred.as_ref() == Some(me) {
+            } else if claim.preferred.as_ref() == Some(me) && may_own(vip) {
                 let free = heir.is_none_or(|heir| is_heir || self.view.is_over(heir, now));
                 let accepted = is_heir && self.heirs.contains(vip);
                 (free && !accepted && owner.0 != me).then_some(Chore::Accept)
@@ -122,6 +155,7 @@ impl Machine {
             chores.extend(chore.map(|chore| (*vip, claim.version, chore)));
         }
         self.chores.extend(chores);
+        self.unnamed_since = later.then(|| self.unnamed_since.unwrap_or(now));
         if later {
             self.wake(settled_at);
         }

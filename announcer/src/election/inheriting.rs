@@ -7,6 +7,7 @@ use super::{
     heirs::CHORES_IN_FLIGHT,
     lease::{Claim, Record, claim_name},
     scripted::{Cluster, at, demand, vip},
+    simulation::store::Event,
 };
 
 fn heir(cluster: &Cluster) -> String {
@@ -272,4 +273,105 @@ fn what_is_due_when_a_chore_ends_is_done_at_once() {
     assert!(cluster.answering().is_empty(), "its consent is not known to be written");
     cluster.answer("b", token, accepted);
     assert_eq!(cluster.answering(), ["b"], "at once");
+}
+
+/// Found by reading, and by a test on real parts: an agent ended before its release, which had collided, was written again.
+#[test]
+fn an_agent_that_goes_away_stays_until_its_session_is_ended() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Shutdown(true));
+    let (token, ended) = cluster.next_request("a");
+    let edited = super::lease::Session { renewal: "by hand".to_owned(), ..cluster.session("a") };
+    assert!(matches!(cluster.commit(&Request::Put(Record::Session(edited))), Answer::Done(_)));
+    let conflict = cluster.commit(&ended);
+    cluster.answer("a", token, conflict);
+    let (token, look) = cluster.next_request("a");
+    let found = cluster.commit(&look);
+    cluster.answer("a", token, found);
+    assert!(cluster.node("a").machine.is_busy(), "though nothing is on its way");
+    cluster.node("a").held_back = false;
+    cluster.run(300);
+    assert_eq!(cluster.answering(), ["b"]);
+    assert!(!cluster.node("a").machine.is_busy());
+}
+
+#[test]
+fn who_has_ended_its_session_itself_is_not_asked_for() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.step("a", Input::Shutdown(true));
+    let (_, ended) = cluster.next_request("a");
+    let Answer::Done(ended) = cluster.commit(&ended) else { panic!("a conflict") };
+    cluster.node("b").held_back = true;
+    cluster.step("b", Input::Changed(ended));
+    assert_eq!(cluster.answering(), ["b"], "before anything was asked");
+}
+
+#[test]
+fn an_heir_without_a_policy_leaves_what_it_inherits_to_others() {
+    let mut cluster = Cluster::settled(&["a", "b", "c"]);
+    let (next, other) = if heir(&cluster) == "b" { ("b", "c") } else { ("c", "b") };
+    let kernel = cluster.crash(next);
+    cluster.begin(next, "boot1", kernel);
+    cluster.list(next);
+    cluster.crash("a");
+    cluster.run(20_000);
+    assert!(cluster.answering().is_empty(), "it is the heir's");
+    cluster.run(15_000);
+    assert_eq!(cluster.answering(), [other]);
+}
+
+#[test]
+fn an_heir_that_cannot_ask_leaves_what_it_inherits_to_others() {
+    let mut cluster = Cluster::holding(&["a", "b", "c"]);
+    let (next, other) = if heir(&cluster) == "b" { ("b", "c") } else { ("c", "b") };
+    cluster.node(next).dark = true;
+    cluster.crash("a");
+    cluster.run(35_000);
+    assert_eq!(cluster.answering(), [other]);
+}
+
+#[test]
+fn what_is_handed_over_to_another_than_its_heir_moves_once() {
+    let mut cluster = Cluster::settled(&["a", "b", "c"]);
+    let (next, other) = if heir(&cluster) == "b" { ("b", "c") } else { ("c", "b") };
+    let cordoned = Arc::new(demand(&["a", "b", "c"], &["a", next], 0));
+    let before = cluster.store.log.len();
+    for name in ["a", "b", "c"] {
+        cluster.step(name, Input::Demand(cordoned.clone()));
+    }
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), [other], "before long");
+    let released = cluster.store.log[before..].iter().find_map(|(_, event)| match event {
+        Event::Changed(Record::Claim(claim)) if claim.holder.is_none() => claim.heir.clone(),
+        _ => None,
+    });
+    assert_eq!(released.map(|heir| heir.node).as_deref(), Some(other), "by the release alone");
+}
+
+#[test]
+fn nodes_that_come_and_go_leave_no_claim_without_an_heir() {
+    let mut cluster = Cluster::settled(&["a", "b", "c", "d"]);
+    let before = heir(&cluster);
+    let restless = if before == "d" { "c" } else { "d" };
+    let before = *cluster.names.iter().find(|name| **name == before).expect("a node");
+    cluster.crash(before);
+    for round in 0..20 {
+        let links = if round % 2 == 0 { None } else { Some("eth0".to_owned()) };
+        cluster.step(restless, Input::Links(links.into_iter().collect()));
+        cluster.run(5_000);
+    }
+    assert_ne!(heir(&cluster), before);
+}
+
+#[test]
+fn a_node_that_may_not_have_an_address_is_not_its_heir() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.step("b", Input::Demand(Arc::new(demand(&["a"], &[], 0))));
+    cluster.run(10_000);
+    let claim = cluster.claim().expect("a claim");
+    assert_eq!((claim.preferred.as_deref(), claim.heir), (Some("b"), None), "whatever its owner sees");
+    cluster.step("b", Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+    cluster.run(10_000);
+    assert_eq!(heir(&cluster), "b");
 }

@@ -61,8 +61,8 @@ pub struct Session {
     pub renewal: String,
     /// Names of announcing links with carrier.
     pub links: BTreeSet<String>,
-    /// The agent is about to go and must not be chosen.
-    pub draining: bool,
+    /// The epoch that its own holder has ended: its kernel was silent before this was written.
+    pub left: Option<u64>,
     /// Version of the agent.
     pub agent: String,
     /// How the node acts when it loses the API server.
@@ -237,7 +237,7 @@ impl Record {
                     .map_or(D_MAX, |seconds| Duration::from_secs(seconds).min(D_MAX)),
                 renewal: annotation("renewal"),
                 links: annotation("links").split(',').filter(|l| !l.is_empty()).map(str::to_owned).collect(),
-                draining: annotation("draining") == "true",
+                left: annotation("left").parse().ok(),
                 agent: annotation("version"),
                 on_api_loss: annotation("on-api-loss"),
                 fencing: annotation("fencing"),
@@ -305,7 +305,7 @@ impl Record {
                 vec![
                     ("renewal", s.renewal.clone()),
                     ("links", s.links.iter().cloned().collect::<Vec<_>>().join(",")),
-                    ("draining", s.draining.to_string()),
+                    ("left", s.left.map(|epoch| epoch.to_string()).unwrap_or_default()),
                     ("version", s.agent.clone()),
                     ("on-api-loss", s.on_api_loss.clone()),
                     ("fencing", s.fencing.clone()),
@@ -396,7 +396,7 @@ mod tests {
             lease: Duration::from_secs(15),
             renewal: "r1".into(),
             links: BTreeSet::from(["eth0".into(), "eth1".into()]),
-            draining: true,
+            left: Some(2),
             agent: "0.1.0".into(),
             on_api_loss: "fence".into(),
             fencing: "strict".into(),

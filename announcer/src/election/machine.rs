@@ -13,6 +13,7 @@ use std::{
 use super::{
     choose::{Failback, LiveNode},
     claims::{Offer, Open},
+    due::{SETTLED_WITHIN, Touched},
     heirs::Chore,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
@@ -249,34 +250,9 @@ pub(super) enum Purpose {
     Challenge(BTreeSet<Vip>, BootNs),
     /// Removing what nobody needs.
     Sweep,
+    /// Ending our own epoch, for good.
+    Leave,
 }
-
-/// Claims of which something was seen in a step.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    pub(super) vips: Vec<Vip>,
-    /// Something was seen that may concern any.
-    pub(super) all: bool,
-}
-
-impl Touched {
-    fn note(&mut self, input: &Input, mere_renewal: bool) {
-        match input {
-            Input::Changed(Record::Claim(claim))
-            | Input::Deleted(Record::Claim(claim))
-            | Input::Answered(_, Answer::Done(Record::Claim(claim))) => self.vips.push(claim.vip),
-            Input::Probed(..) | Input::Challenged(_) | Input::Demand(_) | Input::Links(_) => {}
-            _ => self.all |= !mere_renewal,
-        }
-    }
-}
-
-/// Claims are gone through so soon after one of those that could be taken was, by somebody whose turn it could be.
-const SETTLED_WITHIN: Duration = Duration::from_secs(1);
-/// Fewer VIPs than this are gone through in no time.
-const MANY: usize = 256;
-/// How long claims are left alone after they were gone through: several times as long as that took.
-const REST_PER_VIP: Duration = Duration::from_micros(20);
 
 /// The election of one node.
 #[derive(Debug)]
@@ -324,6 +300,12 @@ pub struct Machine {
     pub(super) electorate: Option<(Arc<Demand>, BTreeMap<String, LiveNode>)>,
     /// Since when those have been the same.
     pub(super) electorate_since: BootNs,
+    /// Since when claims have waited for the nodes and the policy to be the same for a while.
+    pub(super) unnamed_since: Option<BootNs>,
+    /// VIPs that are to be handed over to another node than their heir, since when.
+    pub(super) passing: BTreeMap<Vip, BootNs>,
+    /// Since when we could take nothing of what we have inherited.
+    pub(super) stuck_since: Option<BootNs>,
     /// VIPs of others whose heir we are, by writes of this process under our epoch.
     pub(super) heirs: BTreeSet<Vip>,
     /// VIPs for which a chore was written, and when the next one may be: nodes that see things differently could go on for
@@ -349,13 +331,13 @@ pub struct Machine {
     pub(super) changes: VecDeque<Change>,
     requests: Vec<(Token, Request)>,
     tokens: u64,
-    wake_at: Option<BootNs>,
+    pub(super) wake_at: Option<BootNs>,
     /// Something may have changed for a claim since they were last gone through.
     pub(super) claims_due: bool,
     /// When they are to be gone through though nothing has happened.
     pub(super) claims_due_at: Option<BootNs>,
     /// Not before.
-    claims_rest_until: BootNs,
+    pub(super) claims_rest_until: BootNs,
 }
 
 impl Machine {
@@ -394,6 +376,9 @@ impl Machine {
             took: BTreeMap::new(),
             electorate: None,
             electorate_since: BootNs::NONE,
+            unnamed_since: None,
+            passing: BTreeMap::new(),
+            stuck_since: None,
             heirs: BTreeSet::new(),
             chores_rest: BTreeMap::new(),
             chores: VecDeque::new(),
@@ -457,73 +442,6 @@ impl Machine {
         std::mem::take(&mut self.requests)
     }
 
-    /// Thousands of claims are gone through only if something may have changed for one of them, and not for each of a thousand
-    /// changes: what takes long is not begun again at once.
-    fn go_through_claims(&mut self, now: BootNs, at_once: bool) {
-        let due = self.claims_due || self.claims_due_at.is_some_and(|at| at <= now);
-        if at_once || due && self.claims_rest_until <= now {
-            self.claims_due = false;
-            let vips = self.demand.as_ref().map_or(0, |demand| demand.vips.len());
-            let rest = if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) };
-            self.claims_rest_until = now + REST_PER_VIP * rest;
-            let others = self.wake_at.take();
-            self.find_emptied();
-            self.drive_claims(now);
-            self.sweep(now);
-            self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
-        }
-        if self.claims_due {
-            self.wake(self.claims_rest_until);
-        } else if let Some(at) = self.claims_due_at {
-            self.wake(at.max(self.claims_rest_until));
-        }
-    }
-
-    /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.
-    fn is_mere_renewal(&self, now: BootNs, input: &Input) -> bool {
-        match input {
-            Input::Tick | Input::Spoke | Input::Unanswered => true,
-            Input::Changed(Record::Session(new)) => {
-                self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
-            }
-            Input::Answered(token, Answer::Done(Record::Session(new))) => {
-                matches!(self.outstanding.purpose(*token), Some(Purpose::Own))
-                    && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
-            }
-            _ => false,
-        }
-    }
-
-    /// The VIP whose claim this brings.
-    fn says_of_claim(&self, input: &Input) -> Option<Vip> {
-        match input {
-            Input::Changed(Record::Claim(claim)) => Some(claim.vip),
-            Input::Answered(token, Answer::Done(Record::Claim(claim))) => {
-                let purpose = self.outstanding.purpose(*token);
-                matches!(purpose, Some(Purpose::Take(_) | Purpose::Look(_))).then_some(claim.vip)
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the watch brings only what an answer has brought before.
-    fn is_known(&self, now: BootNs, input: &Input) -> bool {
-        match input {
-            Input::Changed(Record::Claim(claim)) => self.view.claims.get(&claim.vip).is_some_and(|held| {
-                !self.settings.strict && held.version >= claim.version
-                    || self.is_others_chore(now, held, claim)
-            }),
-            Input::Answered(token, Answer::Done(_)) => {
-                matches!(self.outstanding.purpose(*token), Some(Purpose::Chore(..)))
-            }
-            // What it collided with is read at once.
-            Input::Answered(token, Answer::Conflict) => {
-                matches!(self.outstanding.purpose(*token), Some(Purpose::Take(_) | Purpose::Chore(..)))
-            }
-            _ => false,
-        }
-    }
-
     /// What the kernel must hold.
     pub fn target(&self) -> &Target {
         &self.target
@@ -564,9 +482,9 @@ impl Machine {
         self.outstanding.takes > 0 || !self.open.is_empty() || !self.chores.is_empty()
     }
 
-    /// Whether any request is still outstanding.
+    /// Whether any request is still outstanding, or our session is still to be ended.
     pub fn is_busy(&self) -> bool {
-        !self.outstanding.is_empty()
+        !self.outstanding.is_empty() || self.is_leaving()
     }
 
     fn observe(&mut self, now: BootNs, input: Input) {
@@ -707,7 +625,7 @@ impl Machine {
             lease: self.times.lease,
             renewal: self.nonce(),
             links: self.links.clone(),
-            draining: self.shutdown == Some(true),
+            left: None,
             agent: self.me.agent.clone(),
             on_api_loss: if self.holds() { OnApiLoss::Hold } else { OnApiLoss::Fence }.word().to_owned(),
             fencing: if self.settings.strict { "strict" } else { "early" }.to_owned(),

@@ -6,6 +6,7 @@ mod choose;
 mod claims;
 mod doubt;
 mod driver;
+mod due;
 mod heirs;
 mod hold;
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Our own session: adopt it, renew it, notice that it was fenced, and start again under a new epoch (`DESIGN`
 //! §5.2, §5.4, §5.6).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use super::{
     lease::{EPOCH_END, Record, Session, Version, session_name},
@@ -44,8 +47,8 @@ pub(super) struct Live {
     version: Version,
     pub(super) attempts: Attempts,
     renew_at: BootNs,
-    /// What the last write published, so that a change is published at once.
-    published: (Vec<String>, bool),
+    /// The links that the last write published, so that a change is published at once.
+    published: BTreeSet<String>,
     /// The last answer was lost: read before writing again.
     unsure: bool,
     /// The newest attempt that was proven.
@@ -95,6 +98,7 @@ impl Machine {
         self.open.clear();
         self.heirs.clear();
         self.chores.clear();
+        self.passing.clear();
     }
 
     /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until
@@ -181,7 +185,6 @@ impl Machine {
     /// `proven`: the attempt that made the session ours; `None`: it is adopted.
     fn went_live(&mut self, now: BootNs, session: &Session, deadline: BootNs, proven: Option<Token>) {
         let adopted = proven.is_none();
-        let published = (session.links.iter().cloned().collect(), session.draining);
         let attempts = match std::mem::replace(&mut self.own, Own::Unknown) {
             Own::Claiming(attempts) => attempts,
             _ => Attempts::default(),
@@ -191,7 +194,7 @@ impl Machine {
             version: session.version,
             attempts,
             renew_at,
-            published,
+            published: session.links.clone(),
             unsure: false,
             proven,
             failed: 0,
@@ -221,6 +224,9 @@ impl Machine {
 
     /// Adopts, claims or renews our session, whichever is due.
     pub(super) fn drive_session(&mut self, now: BootNs) {
+        if self.shutdown == Some(true) {
+            return self.leave(now);
+        }
         if self.shutdown == Some(false) && matches!(self.own, Own::Unknown) {
             return;
         }
@@ -298,6 +304,33 @@ impl Machine {
         }
     }
 
+    /// Our node is going away: the kernel falls silent, and one write of our own, not our silence, ends the epoch that all
+    /// our claims are bound to.
+    fn leave(&mut self, now: BootNs) {
+        let name = self.own_name();
+        if !self.is_leaving() || self.outstanding.of(&name).is_some() {
+            return;
+        }
+        let Some(session) = self.view.sessions.get(&name).map(|seen| seen.session.clone()) else { return };
+        for vip in &self.target.held {
+            let heir = self.view.claims.get(vip).and_then(|claim| self.foreign_heir(now, claim));
+            let (why, to) = ("agent is shutting down", heir.map(|heir| heir.node));
+            self.changes.push_back(Change::Lost { vip: *vip, why, to });
+        }
+        self.fall_silent();
+        let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);
+        let (left, renewal) = (Some(session.epoch), self.nonce());
+        let ended = Session { holder: None, epoch, left, renewal, ..session };
+        self.request(now, name, Purpose::Leave, Request::Put(Record::Session(ended)));
+    }
+
+    /// Whether our session is still to be ended.
+    pub(super) fn is_leaving(&self) -> bool {
+        let own = self.view.sessions.get(&self.own_name()).map(|seen| &seen.session);
+        let ours = own.is_some_and(|own| own.understood && own.holder.as_ref() == Some(&self.me.holder));
+        self.shutdown == Some(true) && ours && self.is_synced()
+    }
+
     fn write_own(&mut self, now: BootNs, uid: &str, version: Version, epoch: u64, mut attempts: Attempts) {
         let record = self.own_record(uid, version, epoch);
         let renewal = record.renewal.clone();
@@ -331,9 +364,8 @@ impl Machine {
     }
 
     fn renew(&mut self, now: BootNs) {
-        let changed = (self.links.iter().cloned().collect::<Vec<_>>(), self.shutdown == Some(true));
         let Own::Live(live) = &self.own else { return };
-        let due = live.renew_at <= now || live.published != changed;
+        let due = live.renew_at <= now || live.published != self.links;
         if !due {
             let at = live.renew_at;
             return self.wake(at);
@@ -358,7 +390,7 @@ impl Machine {
         let renew_at = self.next_renewal(now);
         if let Own::Live(live) = &mut self.own {
             live.attempts.push(Attempt { renewal, sent_at: now, answer_for, token });
-            live.published = changed;
+            live.published.clone_from(&self.links);
             live.renew_at = renew_at;
         }
     }

@@ -218,8 +218,9 @@ impl Cluster {
                     idle = false;
                     if let Request::Probe(vip) = request {
                         let mac = |other: &str| Mac([2, 0, 0, 0, 0, other.as_bytes()[0]]);
-                        let probed =
-                            self.heard_by(name).map_or(Probed::Unused, |other| Probed::InUse(mac(other)));
+                        let heard = || self.heard_by(name);
+                        let asked = || heard().map_or(Probed::Unused, |other| Probed::InUse(mac(other)));
+                        let probed = if self.nodes[name].dark { Probed::Failed } else { asked() };
                         self.step(name, Input::Probed(vip, probed));
                         continue;
                     }

@@ -240,7 +240,7 @@ fn a_restart_keeps_everything_and_its_last_act_is_a_renewal() {
     cluster.node("a").held_back = true;
     cluster.step("a", Input::Shutdown(false));
     let (token, last) = cluster.next_request("a");
-    assert!(matches!(&last, Request::Put(Record::Session(session)) if !session.draining));
+    assert!(matches!(&last, Request::Put(Record::Session(session)) if session.holder.is_some()));
     let answer = cluster.commit(&last);
     cluster.answer("a", token, answer);
     assert_eq!(cluster.target("a").deadline, at(cluster.now + 13_500));
@@ -252,9 +252,12 @@ fn a_restart_keeps_everything_and_its_last_act_is_a_renewal() {
 fn a_node_that_goes_away_hands_everything_over() {
     let mut cluster = Cluster::settled(&["a", "b"]);
     cluster.step("a", Input::Shutdown(true));
+    assert!(cluster.answering().is_empty() && cluster.node("a").out.len() == 1, "one write, after silence");
     cluster.exchange();
     assert_eq!(cluster.answering(), ["b"]);
-    assert!(cluster.session("a").draining);
+    let left = cluster.session("a");
+    assert!(left.holder.is_none() && left.left == Some(left.epoch - 1));
+    assert!(!cluster.node("a").machine.is_busy());
 }
 
 #[test]

@@ -430,6 +430,12 @@ impl View {
             && self.holders.get(&session.uid).and_then(|of| of.get(&epoch)) == session.holder.as_ref()
     }
 
+    /// Whether this epoch was ended by its own holder: it was silent before it wrote that.
+    pub fn has_left(&self, (node, uid, epoch): (&str, &str, u64)) -> bool {
+        let session = self.session(node).map(|seen| &seen.session);
+        session.is_some_and(|session| session.uid == uid && session.left == Some(epoch))
+    }
+
     /// When this session may be fenced: D of the version in view after that version was received.
     pub fn silent_at(seen: &Seen) -> BootNs {
         seen.since + seen.session.lease

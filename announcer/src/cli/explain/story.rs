@@ -151,7 +151,7 @@ impl<'a> Leases<'a> {
         let alive = self.sessions.iter().filter(|(_, (session, _))| session.holder.is_some());
         alive
             .map(|(node, (session, _))| {
-                let live = LiveNode { links: session.links.clone(), draining: session.draining, heard: true };
+                let live = LiveNode { links: session.links.clone(), heard: true };
                 ((*node).to_owned(), live)
             })
             .collect()
@@ -248,11 +248,11 @@ fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> 
     let Some(session) = session else {
         return Some("no agent has run there: it has no session Lease".to_owned());
     };
+    if session.holder.is_none() && session.left.is_some_and(|left| left + 1 == session.epoch) {
+        return Some("its agent was told to stop, and ended its session: it is silent".to_owned());
+    }
     if session.holder.is_none() {
         return Some(format!("its session was fenced (epoch {}): its agent is silent", session.epoch));
-    }
-    if session.draining {
-        return Some("its agent is shutting down".to_owned());
     }
     if session.links.iter().any(|link| interfaces.select(link)) {
         return None;

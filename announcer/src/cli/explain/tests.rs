@@ -62,7 +62,7 @@ fn session(node: &str, epoch: u64, live: bool, links: &[&str], at: Option<Timest
         lease: Duration::from_secs(15),
         renewal: "r".into(),
         links: links.iter().map(ToString::to_string).collect(),
-        draining: false,
+        left: None,
         agent: "0.1.0".into(),
         on_api_loss: "fence".into(),
         fencing: "early".into(),

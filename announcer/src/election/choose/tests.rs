@@ -24,7 +24,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
 }
 
 fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
-    let node = LiveNode { links: BTreeSet::from(["eth0".to_owned()]), draining: false, heard: true };
+    let node = LiveNode { links: BTreeSet::from(["eth0".to_owned()]), heard: true };
     nodes.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 
@@ -176,17 +176,6 @@ fn the_successor_named_by_a_release_comes_first() {
     )]);
     let verdicts = choose(&demand, &live(&["iris1", "iris2"]), &claims, Failback::Preferred);
     assert_eq!(verdicts[&vip("10.20.30.1")], take(&["iris1", "iris2"]));
-}
-
-#[test]
-fn a_draining_agent_is_not_chosen() {
-    let demand = demand(&["10.20.30.1"], &[("iris1", 0, Tier::Ready), ("iris2", 0, Tier::Ready)]);
-    let mut live = live(&["iris1", "iris2"]);
-    live.get_mut("iris2").expect("iris2").draining = true;
-    assert_eq!(
-        choose(&demand, &live, &BTreeMap::new(), Failback::Preferred)[&vip("10.20.30.1")],
-        take(&["iris1"])
-    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What must hold: never two kernels for one VIP; each VIP answered before long; nothing moves without a cause;
 //! few writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     host::{MS, SECOND, Speaks},
@@ -22,8 +22,8 @@ pub struct Checks {
     pub edited_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
     doubled: BTreeMap<Vip, u64>,
-    /// When two last answered because they did not hear each other.
-    deaf: BTreeMap<Vip, u64>,
+    /// Who holds on to what another, which it did not hear, has taken.
+    deaf: BTreeSet<(Vip, usize)>,
     /// Who answers, since all is well.
     settled: BTreeMap<Vip, usize>,
     /// Writes when the quiet hours began.
@@ -107,16 +107,17 @@ impl World {
         };
         let lately = |at: &u64| self.now - at < asks_for * SECOND;
         let wire_is_new = self.checks.rewired_at.as_ref().is_some_and(lately);
-        let deaf = by.iter().any(|one| {
-            let deaf = |other: &usize| one == other || !self.hear_each_other(vip, *one, *other);
-            self.hosts[*one].by_hold && by.iter().all(deaf)
-        });
-        // Whoever did not hear it may have handed the VIP over to one that does.
-        let handed_on = self.checks.deaf.get(&vip).is_some_and(lately);
-        if deaf {
-            self.checks.deaf.insert(vip, self.now);
-        }
-        deaf || by.iter().any(|one| self.hosts[*one].by_hold) && (wire_is_new || handed_on)
+        let holds_on = |one: &&usize| self.hosts[**one].by_hold;
+        let deaf =
+            |one: &&usize| by.iter().all(|other| one == &other || !self.hear_each_other(vip, **one, *other));
+        let deaf: Vec<usize> = by.iter().filter(holds_on).filter(deaf).copied().collect();
+        // Whoever did not hear it may have handed the VIP over to one that does, and that asks nobody.
+        let new = self.checks.doubled.get(&vip).is_none_or(lately);
+        let mut holding = by.iter().filter(holds_on);
+        let allowed = !deaf.is_empty()
+            || holding.any(|one| wire_is_new || new && self.checks.deaf.contains(&(vip, *one)));
+        self.checks.deaf.extend(deaf.into_iter().map(|one| (vip, one)));
+        allowed
     }
 
     /// Twice a second: who answers.
@@ -125,6 +126,8 @@ impl World {
         // Hours without an event need not be looked at twice a second: `check` sees every write.
         let often = if self.now > quiet_from + 200 * SECOND { 5 * SECOND } else { 500 * MS };
         self.later(often, 0, Event::Sample);
+        let hosts = &self.hosts;
+        self.checks.deaf.retain(|(_, one)| hosts[*one].by_hold);
         let vips: Vec<Vip> = self.demand.vips.keys().copied().collect();
         for vip in &vips {
             let by = self.answering(*vip);

@@ -170,7 +170,7 @@ impl World {
                 },
                 3 => session.lease = Duration::from_secs(self.rng.range(1, 61)),
                 4 => session.renewal = "by hand".to_owned(),
-                _ => session.draining = !session.draining,
+                _ => session.links.clear(),
             },
             Record::Claim(claim) => match self.rng.below(6) {
                 0 => claim.holder = None,

@@ -113,7 +113,7 @@ impl World {
             lease: Duration::from_secs(15),
             renewal: "0".to_owned(),
             links: BTreeSet::from(["eth0".to_owned()]),
-            draining: false,
+            left: None,
             agent: "bench".to_owned(),
             on_api_loss: "hold".to_owned(),
             fencing: "early".to_owned(),

@@ -44,6 +44,7 @@ const NOTHING: Budget = Budget {
     deleted_claims: 0,
     twice: 0,
     heirs: 0,
+    leaves: 0,
 };
 
 // === with every rule ===
@@ -105,6 +106,13 @@ fn an_heir_that_fails_inherits_or_not_and_answers_alone() {
     holds(&world(4, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING }));
 }
 
+#[test]
+fn a_node_that_ends_its_own_epoch_answers_no_more() {
+    holds(&world(5, Budget { writes: 3, leaves: 1, ..NOTHING }));
+    holds(&world(5, Budget { writes: 2, leaves: 1, kills: 1, ..NOTHING }));
+    holds(&World { observers: 2, ..world(3, Budget { writes: 2, heirs: 1, leaves: 1, ..NOTHING }) });
+}
+
 // === larger worlds: cargo xtask sim --exhaustive ===
 
 #[test]
@@ -122,6 +130,7 @@ fn larger_worlds_break_nothing() {
     holds(&World { observers: 2, ..world(6, Budget { writes: 2, releases: 1, heirs: 2, ..NOTHING }) });
     holds(&world(6, Budget { writes: 3, releases: 1, returns: 1, kills: 1, heirs: 1, ..NOTHING }));
     holds(&world(6, Budget { writes: 4, releases: 1, returns: 1, heirs: 1, ..NOTHING }));
+    holds(&world(6, Budget { writes: 3, kills: 1, heirs: 1, leaves: 1, ..NOTHING }));
 }
 
 // === without one of them ===
@@ -170,6 +179,12 @@ mutants! {
         world(1, Budget { writes: 3, releases: 1, returns: 1, kills: 1, heirs: 1, ..NOTHING });
     an_heir_that_has_declined_is_caught: declined_before_written,
         world(1, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING });
+    a_retake_that_strikes_the_heir_out_is_caught: retake_keeps_heir,
+        World { observers: 2, ..world(4, Budget { writes: 2, releases: 1, heirs: 1, ..NOTHING }) };
+    an_agent_that_goes_on_after_its_end_is_caught: leaves_for_good,
+        world(3, Budget { writes: 2, leaves: 1, ..NOTHING });
+    an_end_written_before_the_kernel_is_silent_is_caught: silent_before_leaving,
+        world(3, Budget { writes: 1, leaves: 1, ..NOTHING });
     an_heir_of_an_epoch_that_is_over_is_caught: heir_bound_to_epoch,
         world(5, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING });
 }

@@ -47,6 +47,12 @@ pub struct Rules {
     pub accepted_by_own_write: bool,
     /// Who declines inherits no more, whatever becomes of that write.
     pub declined_before_written: bool,
+    /// Who takes its own claim again leaves its heir.
+    pub retake_keeps_heir: bool,
+    /// Who has ended its own epoch begins none, and does not go on with that one.
+    pub leaves_for_good: bool,
+    /// Who ends its own epoch is silent before.
+    pub silent_before_leaving: bool,
     /// An heir is one of an epoch.
     pub heir_bound_to_epoch: bool,
 }
@@ -75,6 +81,9 @@ impl Rules {
         release_keeps_heir: true,
         accepted_by_own_write: true,
         declined_before_written: true,
+        retake_keeps_heir: true,
+        leaves_for_good: true,
+        silent_before_leaving: true,
         heir_bound_to_epoch: true,
     };
 }
@@ -111,6 +120,8 @@ pub struct Budget {
     pub twice: u8,
     /// Somebody accepts to inherit.
     pub heirs: u8,
+    /// `a` ends its own epoch: its node goes away.
+    pub leaves: u8,
 }
 
 const MARGIN: u8 = 1;
@@ -201,6 +212,8 @@ struct Agent {
     cache: Option<Claim>,
     lease: u8,
     remembered: u8,
+    /// It has written the end of its epoch.
+    left: bool,
     /// It is the heir, under this session and epoch, and knows that this was written.
     accepted: Option<(u8, u8)>,
 }
@@ -255,6 +268,7 @@ pub enum Action {
     AAccepts,
     ADeclines,
     AInherits,
+    ALeaves,
     Killed,
     Rebooted,
     Starts,
@@ -409,6 +423,7 @@ impl World {
                 }
             }
             (Some(_), _) => self.fall_silent(state),
+            (None, Some(_)) if state.agent.left && self.rules.leaves_for_good => {}
             (None, Some(session)) if session.held => {
                 // A new epoch of ours, if one of our attempts wrote it.
                 if let Some(attempt) = proven.filter(|attempt| attempt.renewal == session.renewal) {
@@ -551,7 +566,8 @@ impl World {
                 true
             }
             Action::ANewEpoch => {
-                if state.agent.own.is_some() || !matches!(state.agent.session, Wait::Idle) {
+                let left = state.agent.left && self.rules.leaves_for_good;
+                if state.agent.own.is_some() || left || !matches!(state.agent.session, Wait::Idle) {
                     return false;
                 }
                 if self.rules.silence_before_new_epoch && self.rules.entries_stay_in_epoch {
@@ -579,6 +595,28 @@ impl World {
                 };
                 self.write_session(state, new, there.map_or(0, |old| old.version))
             }
+            Action::ALeaves => {
+                let (Some((uid, epoch, version)), Wait::Idle) = (state.agent.own, state.agent.session) else {
+                    return false;
+                };
+                state.left.leaves -= 1;
+                if self.rules.silent_before_leaving {
+                    self.fall_silent(state);
+                }
+                state.agent.left = true;
+                let lease = state.agent.lease;
+                let ended = Session {
+                    uid,
+                    version,
+                    held: false,
+                    epoch: epoch + 1,
+                    lease,
+                    renewal: 0,
+                    wall: state.now,
+                };
+                let ended = if self.rules.own_clock { Session { wall: 0, ..ended } } else { ended };
+                self.write_session(state, ended, version)
+            }
             Action::AWatchesClaim => {
                 let there = state.claim;
                 self.claim_seen(state, there, !self.rules.no_entry_from_cache);
@@ -600,7 +638,8 @@ impl World {
                 {
                     return false;
                 }
-                let heir = if claim.heir.0 > 1 { claim.heir } else { NOBODY };
+                let kept = claim.heir.0 > 1 && self.rules.retake_keeps_heir;
+                let heir = if kept { claim.heir } else { NOBODY };
                 self.write_claim(state, Claim { version: claim.version, holder: 1, uid, epoch, heir })
             }
             Action::AReleases => {
@@ -692,7 +731,7 @@ impl World {
                 state.agent.attempts = [None; ATTEMPTS];
                 (state.agent.session, state.agent.claim) = (Wait::Idle, Wait::Idle);
                 (state.agent.earned, state.agent.remembered, state.agent.known) = (0, 0, 0);
-                (state.agent.cache, state.agent.accepted) = (None, None);
+                (state.agent.cache, state.agent.accepted, state.agent.left) = (None, None, false);
                 true
             }
             Action::Starts => {
@@ -980,6 +1019,7 @@ impl World {
             when(left.writes > 0 && left.heirs > 0, Action::AAccepts);
             when(left.writes > 0 && self.budget.heirs > 0, Action::ADeclines);
             when(self.budget.heirs > 0, Action::AInherits);
+            when(left.leaves > 0 && left.writes > 0, Action::ALeaves);
             when(left.kills > 0, Action::Killed);
             when(left.reboots > 0, Action::Rebooted);
         } else {
@@ -1077,6 +1117,7 @@ impl Model for World {
                 lease: self.lease,
                 remembered: 1,
                 accepted: None,
+                left: false,
             },
             kernel: Kernel {
                 session: Some((1, 1)),

@@ -1,0 +1,105 @@
+//! When thousands of claims are to be gone through: only if something may have changed for one of them.
+
+use std::time::Duration;
+
+use super::{
+    lease::Record,
+    machine::{Answer, Input, Machine, Purpose},
+};
+use crate::vocabulary::{BootNs, Vip};
+
+/// Claims are gone through so soon after one of those that could be taken was, by somebody whose turn it could be.
+pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(1);
+/// Fewer VIPs than this are gone through in no time.
+const MANY: usize = 256;
+/// How long claims are left alone after they were gone through: several times as long as that took.
+const REST_PER_VIP: Duration = Duration::from_micros(20);
+
+/// Claims of which something was seen in a step.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) vips: Vec<Vip>,
+    /// Something was seen that may concern any.
+    pub(super) all: bool,
+}
+
+impl Touched {
+    pub(super) fn note(&mut self, input: &Input, mere_renewal: bool) {
+        match input {
+            Input::Changed(Record::Claim(claim))
+            | Input::Deleted(Record::Claim(claim))
+            | Input::Answered(_, Answer::Done(Record::Claim(claim))) => self.vips.push(claim.vip),
+            Input::Probed(..) | Input::Challenged(_) | Input::Demand(_) | Input::Links(_) => {}
+            _ => self.all |= !mere_renewal,
+        }
+    }
+}
+
+impl Machine {
+    /// Thousands of claims are gone through only if something may have changed for one of them, and not for each of a thousand
+    /// changes: what takes long is not begun again at once.
+    pub(super) fn go_through_claims(&mut self, now: BootNs, at_once: bool) {
+        let due = self.claims_due || self.claims_due_at.is_some_and(|at| at <= now);
+        if at_once || due && self.claims_rest_until <= now {
+            self.claims_due = false;
+            let vips = self.demand.as_ref().map_or(0, |demand| demand.vips.len());
+            let rest = if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) };
+            self.claims_rest_until = now + REST_PER_VIP * rest;
+            let others = self.wake_at.take();
+            self.find_emptied();
+            self.drive_claims(now);
+            self.sweep(now);
+            self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
+        }
+        if self.claims_due {
+            self.wake(self.claims_rest_until);
+        } else if let Some(at) = self.claims_due_at {
+            self.wake(at.max(self.claims_rest_until));
+        }
+    }
+
+    /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.
+    pub(super) fn is_mere_renewal(&self, now: BootNs, input: &Input) -> bool {
+        match input {
+            Input::Tick | Input::Spoke | Input::Unanswered => true,
+            Input::Changed(Record::Session(new)) => {
+                self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            Input::Answered(token, Answer::Done(Record::Session(new))) => {
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Own))
+                    && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+            }
+            _ => false,
+        }
+    }
+
+    /// The VIP whose claim this brings.
+    pub(super) fn says_of_claim(&self, input: &Input) -> Option<Vip> {
+        match input {
+            Input::Changed(Record::Claim(claim)) => Some(claim.vip),
+            Input::Answered(token, Answer::Done(Record::Claim(claim))) => {
+                let purpose = self.outstanding.purpose(*token);
+                matches!(purpose, Some(Purpose::Take(_) | Purpose::Look(_))).then_some(claim.vip)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the watch brings only what an answer has brought before.
+    pub(super) fn is_known(&self, now: BootNs, input: &Input) -> bool {
+        match input {
+            Input::Changed(Record::Claim(claim)) => self.view.claims.get(&claim.vip).is_some_and(|held| {
+                !self.settings.strict && held.version >= claim.version
+                    || self.is_others_chore(now, held, claim)
+            }),
+            Input::Answered(token, Answer::Done(_)) => {
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Chore(..)))
+            }
+            // What it collided with is read at once.
+            Input::Answered(token, Answer::Conflict) => {
+                matches!(self.outstanding.purpose(*token), Some(Purpose::Take(_) | Purpose::Chore(..)))
+            }
+            _ => false,
+        }
+    }
+}
