@@ -128,7 +128,7 @@ impl Machine {
         };
         for vip in lost.into_iter().filter(|vip| self.target.held.remove(vip)).collect::<Vec<_>>() {
             let why = "its claim was taken away or deleted";
-            self.changes.push_back(Change::Lost { vip, why, to: None });
+            self.lost(vip, why, None);
         }
     }
 
@@ -312,7 +312,7 @@ impl Machine {
     pub(super) fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
         let answered = self.target.held.remove(&vip);
         if answered {
-            self.changes.push_back(Change::Lost { vip, why, to: to.clone() });
+            self.lost(vip, why, to.clone());
         }
         let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
         if !claim.understood {
@@ -513,16 +513,7 @@ impl Machine {
                 // Another machine of our name may have taken it.
                 return !self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
             }
-            match self.view.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid) {
-                // Also if it is held again: maybe by another machine of that name, and not by the one that answers.
-                Some(session) => {
-                    let holds = session.on_api_loss != "fence" && session.fencing != "strict";
-                    holds
-                        && !self.view.has_begun_anew(session, epoch)
-                        && !self.view.has_left((node, uid, epoch))
-                }
-                None => !self.settings.strict,
-            }
+            self.view.may_hold_on((node, uid, epoch)).unwrap_or(!self.settings.strict)
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     driver::REQUEST_TIMEOUT,
     lease::{Record, claim_name},
-    machine::{Change, Machine, Purpose, Request},
+    machine::{Machine, Purpose, Request},
     own::Own,
     times::D_MAX,
 };
@@ -58,7 +58,7 @@ impl Machine {
                 self.target.held.remove(&vip);
                 self.heirs.remove(&vip);
                 let why = "its claim could not be confirmed";
-                self.changes.push_back(Change::Lost { vip, why, to: None });
+                self.lost(vip, why, None);
             } else if known + READ_AFTER > now {
                 self.wake(known + READ_AFTER);
             } else {

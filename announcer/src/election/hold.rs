@@ -166,7 +166,7 @@ impl Machine {
             };
             if self.target.held.remove(&vip) {
                 self.heirs.remove(&vip);
-                self.changes.push_back(Change::Lost { vip, why, to: None });
+                self.lost(vip, why, None);
             }
         }
         self.target.deadline = self.target.deadline.max(begun + self.times.answer_for());

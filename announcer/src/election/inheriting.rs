@@ -375,3 +375,27 @@ fn a_node_that_may_not_have_an_address_is_not_its_heir() {
     cluster.run(10_000);
     assert_eq!(heir(&cluster), "b");
 }
+
+/// Found by simulation: another machine of that name, which does not hold on, had begun a greater epoch; nobody asked for the
+/// first one any more, which did.
+#[test]
+fn what_a_session_says_is_said_of_its_own_epoch_alone() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.run(8_000);
+    cluster.node("b").held_back = true;
+    let session = cluster.session("a");
+    let other = super::lease::Session {
+        holder: Some(super::scripted::holder("a", "boot of another machine")),
+        epoch: session.epoch + 1,
+        on_api_loss: "fence".to_owned(),
+        renewal: "1".to_owned(),
+        ..session
+    };
+    let Answer::Done(other) = cluster.commit(&Request::Put(Record::Session(other))) else {
+        panic!("a conflict")
+    };
+    cluster.step("b", Input::Changed(other));
+    assert_eq!(cluster.answering(), ["a"], "it holds on, and is to be asked for");
+    assert!(cluster.node("b").out.iter().any(|(_, request)| matches!(request, Request::Probe(_))));
+}

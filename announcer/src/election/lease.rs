@@ -163,6 +163,13 @@ impl Claim {
     }
 }
 
+impl Session {
+    /// Whether its node goes on answering while the API server is away; what it does not say is not known.
+    pub fn holds_on(&self) -> bool {
+        self.on_api_loss != "fence" && self.fencing != "strict"
+    }
+}
+
 impl Bound {
     /// Node, UID and epoch of the session.
     pub fn binding(&self) -> (&str, &str, u64) {

@@ -197,6 +197,8 @@ pub enum Change {
     Lost {
         /// Which.
         vip: Vip,
+        /// Under this epoch.
+        epoch: u64,
         /// In an operator's words.
         why: &'static str,
         /// Who is to take it.
@@ -606,6 +608,11 @@ impl Machine {
     /// Asks to be called again at `at`, if nothing is due earlier.
     pub(super) fn wake(&mut self, at: BootNs) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(super) fn lost(&mut self, vip: Vip, why: &'static str, to: Option<String>) {
+        let epoch = self.target.session.as_ref().map_or(0, |(_, epoch)| *epoch);
+        self.changes.push_back(Change::Lost { vip, epoch, why, to });
     }
 
     /// A string that no write has used before.

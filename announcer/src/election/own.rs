@@ -312,10 +312,9 @@ impl Machine {
             return;
         }
         let Some(session) = self.view.sessions.get(&name).map(|seen| seen.session.clone()) else { return };
-        for vip in &self.target.held {
-            let heir = self.view.claims.get(vip).and_then(|claim| self.foreign_heir(now, claim));
-            let (why, to) = ("agent is shutting down", heir.map(|heir| heir.node));
-            self.changes.push_back(Change::Lost { vip: *vip, why, to });
+        for vip in self.target.held.clone() {
+            let heir = self.view.claims.get(&vip).and_then(|claim| self.foreign_heir(now, claim));
+            self.lost(vip, "agent is shutting down", heir.map(|heir| heir.node));
         }
         self.fall_silent();
         let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);

@@ -55,8 +55,9 @@ pub struct View {
     absent_claims: BTreeMap<Vip, BootNs>,
     /// The greatest epoch seen under each UID. Memory, so that a stale read cannot take it back.
     epochs: BTreeMap<String, u64>,
-    /// Who held the session of a UID at an epoch, where claims are bound to that one.
-    holders: BTreeMap<String, BTreeMap<u64, Holder>>,
+    /// Who held the session of a UID at an epoch, where claims are bound to that one, and whether it said that it goes on
+    /// answering while the API server is away.
+    holders: BTreeMap<String, BTreeMap<u64, (Holder, bool)>>,
     /// The longest lease seen under each UID.
     longest: BTreeMap<String, Duration>,
     /// The greatest version that a list or the watch brought: a later list that is older is a restored store.
@@ -274,12 +275,7 @@ impl View {
                 let longest = self.longest.entry(session.uid.clone()).or_default();
                 *longest = (*longest).max(session.lease);
                 if newer {
-                    let known =
-                        self.holders.get(&session.uid).is_some_and(|of| of.contains_key(&session.epoch));
-                    if let Some(holder) = session.holder.as_ref().filter(|_| !known) {
-                        let of = self.holders.entry(session.uid.clone()).or_default();
-                        of.insert(session.epoch, holder.clone());
-                    }
+                    self.note_holder(&session);
                     let heard = heard.or_else(|| self.sessions.get(&session.name).and_then(|old| old.heard));
                     self.sessions.insert(session.name.clone(), Seen { session, since: now, heard });
                 }
@@ -422,12 +418,30 @@ impl View {
         })
     }
 
-    /// Whether the very boot of the machine that held this session at an epoch holds it at a greater one: it was silent
-    /// before it wrote that.
-    pub fn has_begun_anew(&self, session: &Session, epoch: u64) -> bool {
-        session.epoch > epoch
-            && session.holder.is_some()
-            && self.holders.get(&session.uid).and_then(|of| of.get(&epoch)) == session.holder.as_ref()
+    fn note_holder(&mut self, session: &Session) {
+        let Some(holder) = &session.holder else { return };
+        let of = self.holders.entry(session.uid.clone()).or_default();
+        let (_, holds) = of.entry(session.epoch).or_insert_with(|| (holder.clone(), false));
+        *holds |= session.holds_on();
+    }
+
+    /// Whether the kernel of whoever held this epoch may answer on, cut off from the API server; `None`: nothing is known of
+    /// its session.
+    pub fn may_hold_on(&self, binding: (&str, &str, u64)) -> Option<bool> {
+        let (node, uid, epoch) = binding;
+        let session = self.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid)?;
+        let of_epoch = self.holders.get(uid).and_then(|of| of.get(&epoch));
+        // The very boot of the machine that held it was silent before it began a greater one.
+        let by = |(holder, _): &(Holder, bool)| session.holder.as_ref() == Some(holder);
+        if self.has_left(binding) || session.epoch > epoch && of_epoch.is_some_and(by) {
+            return Some(false);
+        }
+        Some(match (of_epoch, &session.holder) {
+            (Some((_, holds)), _) => *holds,
+            (None, None) => session.holds_on(),
+            // Of another, which held it before, it says nothing.
+            (None, Some(_)) => session.fencing != "strict",
+        })
     }
 
     /// Whether this epoch was ended by its own holder: it was silent before it wrote that.

@@ -216,14 +216,13 @@ impl Agent {
                     self.tell_assigned(*vip);
                 }
             }
-            Change::Lost { vip, why, to } => {
+            Change::Lost { vip, epoch, why, to } => {
                 let because = (*why).to_owned();
                 let loss = match to {
                     Some(to) => Loss::HandedOver { to: to.clone(), because },
                     None => Loss::NotWanted { because },
                 };
-                let epoch = self.machine.target().session.as_ref().map_or(0, |(_, epoch)| *epoch);
-                self.station.changes.lost(*vip, &services(vip), &loss, epoch);
+                self.station.changes.lost(*vip, &services(vip), &loss, *epoch);
             }
             Change::Holding { held } => {
                 warn!(
