@@ -379,7 +379,7 @@ impl Machine {
             return;
         }
         let created = claim.is_none();
-        if claim.as_ref().is_some_and(|claim| self.is_ours(claim) && !self.may_follow(now, claim)) {
+        if claim.as_ref().is_some_and(|claim| !self.may_follow(now, claim)) {
             return;
         }
         if claim.as_ref().is_some_and(|claim| self.may_be_held_on(claim)) && !self.is_unanswered(now, vip) {
@@ -394,6 +394,7 @@ impl Machine {
         let me = self.me.holder.node.clone();
         let why = self.why(claim.as_ref());
         let moved = claim.as_ref().is_none_or(|claim| claim.holder.as_ref() != Some(&me));
+        let counts = claim.as_ref().map_or(!self.settings.strict, |claim| moved || claim.transitions == 0);
         // Whoever has accepted to inherit it answers with the end of our epoch, also if this is written only then.
         let accepted = claim.as_ref().and_then(|claim| self.foreign_heir(now, claim));
         let named = || claim.as_ref().filter(|_| !moved).and_then(|claim| claim.preferred.clone());
@@ -409,7 +410,7 @@ impl Machine {
             heir: accepted,
             acquired: None,
             write: self.nonce(),
-            transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(moved),
+            transitions: claim.map_or(0, |claim| claim.transitions) + u64::from(counts),
             understood: true,
         });
         let purpose = Purpose::Take(Take { vip, session: (uid, epoch), why, creates: created, sent_at: now });
@@ -519,18 +520,20 @@ impl Machine {
 
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another
     /// node and deleted again while our watch lagged, and then that node answers until it hears of it. Our own
-    /// creation, once the watch brings it, shows what came before; a second write may follow then.
+    /// creation, once the watch brings it, shows what came before; a second write may follow then. What was created by
+    /// others and not confirmed so (no transition) proves as little as a claim that is absent.
     fn may_follow(&mut self, now: BootNs, claim: &Claim) -> bool {
         if !self.settings.strict {
             return true;
         }
-        match self.view.claim_deleted_at(claim.vip).map(|at| at + D_MAX).filter(|until| *until > now) {
-            Some(until) => {
-                self.wake(until);
-                false
-            }
-            None => self.view.has_watched(claim.version),
+        let foreign = claim.transitions == 0 && !self.holds_claim(claim);
+        let watched = self.view.watching_since.filter(|_| foreign);
+        let waits = self.view.claim_deleted_at(claim.vip).max(watched).map(|at| at + D_MAX);
+        if let Some(until) = waits.filter(|until| *until > now) {
+            self.wake(until);
+            return false;
         }
+        self.view.has_watched(claim.version) && (!foreign || watched.is_some())
     }
 
     pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {

@@ -146,7 +146,8 @@ impl Machine {
                 later |= !inherited && !same && !settled;
                 (inherited || !same && settled).then(|| Chore::Name(wanted.map(str::to_owned)))
             } else if claim.preferred.as_ref() == Some(me) && may_own(vip) {
-                let free = heir.is_none_or(|heir| is_heir || self.view.is_over(heir, now));
+                let proven = claim.transitions > 0 || !self.settings.strict;
+                let free = proven && heir.is_none_or(|heir| is_heir || self.view.is_over(heir, now));
                 let accepted = is_heir && self.heirs.contains(vip);
                 (free && !accepted && owner.0 != me).then_some(Chore::Accept)
             } else {

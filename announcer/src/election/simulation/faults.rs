@@ -66,7 +66,8 @@ impl World {
             }
             Fault::LoseWatch => {
                 // An agent that starts and cannot list for as long as its lease is fenced.
-                let long = if self.setting.unnoticed { long.min(3 * SECOND) } else { long };
+                let calm = (self.round_at + self.setting.faults_for).saturating_sub(self.now);
+                let long = long.min(if self.setting.unnoticed { 3 * SECOND } else { calm });
                 self.lose_watch(at, long);
             }
             Fault::DeleteLease | Fault::Annotate | Fault::Edit => self.by_hand(kind),
