@@ -550,9 +550,11 @@ impl Machine {
         }
         match probed {
             Probed::Unused => {
-                // A claim deleted meanwhile may have had an owner that answers only now.
-                if begun.is_some_and(|begun| !self.view.claim_deleted_since(vip, begun)) {
-                    self.probed.insert(vip, now);
+                // A claim deleted meanwhile may have had an owner that answers only now. What was asked before we were stopped
+                // says nothing, and is asked again.
+                let said = |begun: &BootNs| !self.view.claim_deleted_since(vip, *begun);
+                if let Some(begun) = begun.filter(said) {
+                    self.probed.insert(vip, begun);
                 }
             }
             Probed::InUse(mac) => {

@@ -1,7 +1,8 @@
 //! `--on-api-loss=hold` (`DESIGN` §5.8), played by hand: who goes on answering while the API server is away, and when not.
 
 use super::{
-    Answer, Change, Input, Probed, Target,
+    Answer, Change, Input, Probed, Request, Target,
+    lease::Record,
     scripted::{Cluster, at, vip},
 };
 use crate::vocabulary::Mac;
@@ -244,4 +245,26 @@ fn an_address_that_was_in_use_a_moment_ago_is_taken_at_once_when_it_is_handed_ov
     cluster.step("a", Input::Shutdown(true));
     cluster.run(200);
     assert_eq!(cluster.answering(), ["b"]);
+}
+
+/// Found by simulation: an agent was stopped for a minute while its probes were on their way, and then believed them.
+#[test]
+fn what_was_asked_before_a_pause_is_asked_again() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.node("b").held_back = true;
+    let mut fenced = cluster.session("a");
+    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "by hand".to_owned());
+    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
+        panic!("a conflict")
+    };
+    cluster.step("b", Input::Changed(fenced));
+    let probes = |cluster: &mut Cluster| {
+        let out = std::mem::take(&mut cluster.node("b").out);
+        out.iter().filter(|(_, request)| matches!(request, Request::Probe(_))).count()
+    };
+    assert_eq!(probes(&mut cluster), 1);
+    cluster.now += 6_000;
+    cluster.step("b", Input::Probed(vip(), Probed::Unused));
+    assert!(cluster.answering() == ["a"] && probes(&mut cluster) == 1);
 }

@@ -315,7 +315,7 @@ pub struct Machine {
     pub(super) chores_rest: BTreeMap<Vip, BootNs>,
     /// What is to be written when there is time.
     pub(super) chores: VecDeque<(Vip, Version, Chore)>,
-    /// VIPs whose probes were unanswered, and when.
+    /// VIPs whose probes were unanswered, and when they were begun.
     pub(super) probed: BTreeMap<Vip, BootNs>,
     /// Who answered for a VIP that we would take, and when it is asked for again. Forgotten as soon as somebody owns it.
     pub(super) in_use: BTreeMap<Vip, (Mac, BootNs)>,

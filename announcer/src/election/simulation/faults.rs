@@ -186,6 +186,8 @@ impl World {
 
     /// A virtual machine that stood still runs again, and so does its clock.
     pub fn thaw(&mut self, at: usize, span: u64) {
+        // Nobody has heard it meanwhile.
+        self.checks.rewired_at = Some(self.now);
         let host = &mut self.hosts[at];
         host.frozen = false;
         if host.up {
