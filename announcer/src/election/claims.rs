@@ -448,10 +448,11 @@ impl Machine {
         let Some(claim) = claim else { return Why::Free };
         match &claim.holder {
             Some(node) if node == me => return Why::Own,
-            Some(node) if claim.bindings().next().is_some_and(|binding| self.view.has_left(binding)) => {
-                return Why::HandedOver(node.clone());
+            Some(_) => {
+                let Some(last @ (node, ..)) = self.last_owner(claim) else { return Why::Free };
+                let left = self.view.has_left(last);
+                return if left { Why::HandedOver } else { Why::Failover }(node.to_owned());
             }
-            Some(node) => return Why::Failover(node.clone()),
             None => {}
         }
         let sessions = self.view.sessions.values().map(|seen| &seen.session);
@@ -465,6 +466,19 @@ impl Machine {
             }
             _ => Why::Free,
         }
+    }
+
+    /// Who owned a claim with a holder last: its heir, if that one's session was ended after its holder's.
+    fn last_owner<'a>(&self, claim: &'a Claim) -> Option<(&'a str, &'a str, u64)> {
+        let ended = |(node, uid, epoch): &(&str, &str, u64)| {
+            let session = self.view.session(node).map(|seen| &seen.session)?;
+            let ended = session.uid == *uid && session.epoch > *epoch && session.holder.is_none();
+            ended.then_some(session.version)
+        };
+        let mut bindings = claim.bindings();
+        let holder = bindings.next()?;
+        let heir = bindings.next().filter(|heir| !self.is_us(*heir) && ended(heir) > ended(&holder));
+        Some(heir.unwrap_or(holder))
     }
 
     /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
@@ -545,9 +559,6 @@ impl Machine {
         if begun.is_some() {
             self.outstanding.end(&name);
         }
-        if probed != Probed::Failed {
-            self.stuck_since = None;
-        }
         match probed {
             Probed::Unused => {
                 // A claim deleted meanwhile may have had an owner that answers only now. What was asked before we were stopped
@@ -581,7 +592,6 @@ impl Machine {
         }
         self.confirmed.insert(vip, sent_at);
         if self.target.held.insert(vip) {
-            self.stuck_since = None;
             self.changes.push_back(Change::Gained { vip, epoch: session.1, why });
         }
     }

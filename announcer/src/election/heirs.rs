@@ -4,7 +4,11 @@
 //! own. From then on the claim is the owner's as long as its epoch lasts, and then its heir's: nobody else may take it
 //! before the heir's epoch is over too, and only the heir takes itself off again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     choose::{LiveNode, heirs},
@@ -74,7 +78,7 @@ impl Machine {
         self.probed.remove(&vip);
         self.in_use.remove(&vip);
         if self.target.held.insert(vip) {
-            self.stuck_since = None;
+            self.inherited_at = now;
             self.changes.push_back(Change::Gained { vip, epoch, why: self.why(Some(&claim)) });
         }
     }
@@ -85,20 +89,24 @@ impl Machine {
         let inherited = |claim: &&Claim| {
             claim.heir.as_ref().is_some_and(|heir| heir.node == *me) && self.owns(claim, now)
         };
-        let untaken =
-            |claim: &&Claim| !self.target.held.contains(&claim.vip) && !self.in_use.contains_key(&claim.vip);
+        let untaken = |claim: &&Claim| {
+            claim.understood
+                && !self.target.held.contains(&claim.vip)
+                && !self.in_use.contains_key(&claim.vip)
+        };
         let may = self.is_live(now) && self.shutdown.is_none() && self.quiet_until <= now;
         let claims = self.view.claims.values().filter(|_| may);
-        let vips: Vec<Vip> = claims.filter(untaken).filter(inherited).map(|claim| claim.vip).collect();
-        if vips.is_empty() {
-            return self.stuck_since = None;
-        }
-        let until = *self.stuck_since.get_or_insert(now) + STUCK_AFTER;
-        if until > now {
-            return self.wake(until);
-        }
+        let vips: BTreeSet<Vip> = claims.filter(untaken).filter(inherited).map(|claim| claim.vip).collect();
+        self.untaken.retain(|vip, _| vips.contains(vip));
         for vip in vips {
-            self.release(now, vip, None, "it was inherited, and could not be taken");
+            let since = *self.untaken.entry(vip).or_insert(now);
+            // Of thousands, which are asked for one after the other, the last ones wait for long.
+            let until = since.max(self.inherited_at) + STUCK_AFTER;
+            if until > now {
+                self.wake(until);
+            } else {
+                self.release(now, vip, None, "it was inherited, and could not be taken");
+            }
         }
     }
 
@@ -130,7 +138,7 @@ impl Machine {
         let settled_at = self.electorate_since + HEIR_AFTER;
         let settled_at = at_last.map_or(settled_at, |at| at.min(settled_at));
         let may_own = |vip: &Vip| demand.vips.get(vip).is_some_and(|of| of.candidates.contains_key(me));
-        let (mut chores, mut later) = (Vec::new(), false);
+        let (mut chores, mut later, mut unnamed) = (Vec::new(), false, false);
         for (vip, claim) in self.view.claims.iter().filter(|(_, claim)| claim.understood) {
             let Some(owner) = self.view.owner(claim, now) else { continue };
             let heir = claim.heir.as_ref().map(Bound::binding);
@@ -144,6 +152,7 @@ impl Machine {
                 let same = claim.preferred.as_deref() == *wanted && !stale;
                 let settled = settled_at <= now || self.passing.contains_key(vip);
                 later |= !inherited && !same && !settled;
+                unnamed |= !same;
                 (inherited || !same && settled).then(|| Chore::Name(wanted.map(str::to_owned)))
             } else if claim.preferred.as_ref() == Some(me) && may_own(vip) {
                 let proven = claim.transitions > 0 || !self.settings.strict;
@@ -156,7 +165,7 @@ impl Machine {
             chores.extend(chore.map(|chore| (*vip, claim.version, chore)));
         }
         self.chores.extend(chores);
-        self.unnamed_since = later.then(|| self.unnamed_since.unwrap_or(now));
+        self.unnamed_since = unnamed.then(|| self.unnamed_since.unwrap_or(now));
         if later {
             self.wake(settled_at);
         }
@@ -242,6 +251,7 @@ impl Machine {
         let strict = self.settings.strict && old.holder.as_ref() == Some(me);
         let owner =
             self.view.owner(old, now).is_some() && self.view.owner(old, now) == self.view.owner(new, now);
-        owner && old.holder.is_some() && *new == same && !concerns(old) && !concerns(new) && !strict
+        let waits = strict || self.passing.contains_key(&old.vip);
+        owner && old.holder.is_some() && *new == same && !concerns(old) && !concerns(new) && !waits
     }
 }

@@ -306,8 +306,10 @@ pub struct Machine {
     pub(super) unnamed_since: Option<BootNs>,
     /// VIPs that are to be handed over to another node than their heir, since when.
     pub(super) passing: BTreeMap<Vip, BootNs>,
-    /// Since when we could take nothing of what we have inherited.
-    pub(super) stuck_since: Option<BootNs>,
+    /// What we have inherited and could not take yet, since when.
+    pub(super) untaken: BTreeMap<Vip, BootNs>,
+    /// When we last took something that we had inherited.
+    pub(super) inherited_at: BootNs,
     /// VIPs of others whose heir we are, by writes of this process under our epoch.
     pub(super) heirs: BTreeSet<Vip>,
     /// VIPs for which a chore was written, and when the next one may be: nodes that see things differently could go on for
@@ -380,7 +382,8 @@ impl Machine {
             electorate_since: BootNs::NONE,
             unnamed_since: None,
             passing: BTreeMap::new(),
-            stuck_since: None,
+            untaken: BTreeMap::new(),
+            inherited_at: BootNs::NONE,
             heirs: BTreeSet::new(),
             chores_rest: BTreeMap::new(),
             chores: VecDeque::new(),

@@ -437,6 +437,8 @@ impl View {
             return Some(false);
         }
         Some(match (of_epoch, &session.holder) {
+            // A fence leaves the words of the last version before, which may never have been seen.
+            (Some((_, holds)), None) => *holds || session.holds_on(),
             (Some((_, holds)), _) => *holds,
             (None, None) => session.holds_on(),
             // Of another, which held it before, it says nothing.

@@ -130,6 +130,12 @@ impl Agent {
             let sent = self.station.announce();
             self.metrics.gratuitous_sent(&sent);
             if leaving.is_some_and(|by| self.may_go(by)) {
+                if self.machine.is_busy() {
+                    warn!(
+                        node = self.node,
+                        "the API server did not answer in time: other nodes wait until the lease of this one is over"
+                    );
+                }
                 info!(node = self.node, held = self.machine.target().held.len(), "announcer stopped");
                 return Ok(());
             }
