@@ -337,7 +337,7 @@ fn an_heir_that_cannot_ask_leaves_what_it_inherits_to_others() {
 
 #[test]
 fn what_is_handed_over_to_another_than_its_heir_moves_once() {
-    let mut cluster = Cluster::settled(&["a", "b", "c"]);
+    let mut cluster = Cluster::holding(&["a", "b", "c"]);
     let (next, other) = if heir(&cluster) == "b" { ("b", "c") } else { ("c", "b") };
     let cordoned = Arc::new(demand(&["a", "b", "c"], &["a", next], 0));
     let before = cluster.store.log.len();
