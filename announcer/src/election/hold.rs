@@ -59,6 +59,9 @@ pub(super) struct Silence {
     word: BootNs,
     /// A request was lost since.
     lost: bool,
+    /// A renewal was, or what became of it could not be read: of another write nothing is read back, and a server that fails
+    /// it may be there.
+    renewal_lost: bool,
     /// Held at present.
     holding: bool,
     /// Not to be asked again before: the last round could not be sent.
@@ -89,7 +92,12 @@ impl Machine {
     /// Takes note of what this says of the API server itself.
     pub(super) fn listen(&mut self, now: BootNs, input: &Input) {
         match input {
-            Input::Answered(_, Answer::Lost) | Input::Unanswered => self.silence.lost = true,
+            Input::Answered(token, Answer::Lost) => {
+                let purpose = self.outstanding.purpose(*token);
+                self.silence.lost = true;
+                self.silence.renewal_lost |= matches!(purpose, Some(Purpose::Own | Purpose::OwnRead(_)));
+            }
+            Input::Unanswered => (self.silence.lost, self.silence.renewal_lost) = (true, true),
             Input::Answered(..)
             | Input::Listed(..)
             | Input::Changed(_)
@@ -100,7 +108,7 @@ impl Machine {
                     self.view.restart_timers(now);
                 }
                 self.silence.word = now;
-                self.silence.lost = false;
+                (self.silence.lost, self.silence.renewal_lost) = (false, false);
                 self.silence.rivals.clear();
             }
             _ => {}
@@ -121,7 +129,7 @@ impl Machine {
         let may = self.holds() && self.shutdown.is_none() && !self.target.held.is_empty();
         let ours = matches!(self.own, Own::Live(_)) || matches!(self.own, Own::Unknown) && !self.is_synced();
         // An agent that has just started has asked for a list, and heard nothing.
-        let silent = self.silence.lost || self.silence.word == BootNs::NONE;
+        let silent = self.silence.renewal_lost || self.silence.word == BootNs::NONE;
         if !may || !ours || self.target.session.is_none() || self.target.deadline <= now || !silent {
             return;
         }

@@ -1,8 +1,8 @@
 //! `--on-api-loss=hold` (`DESIGN` §5.8), played by hand: who goes on answering while the API server is away, and when not.
 
 use super::{
-    Answer, Change, Input, Probed, Request, Target,
-    lease::Record,
+    Answer, Challenged, Change, Input, Probed, Request, Target,
+    lease::{Claim, Record},
     scripted::{Cluster, at, vip},
 };
 use crate::vocabulary::Mac;
@@ -267,4 +267,45 @@ fn what_was_asked_before_a_pause_is_asked_again() {
     cluster.now += 6_000;
     cluster.step("b", Input::Probed(vip(), Probed::Unused));
     assert!(cluster.answering() == ["a"] && probes(&mut cluster) == 1);
+}
+
+/// Found by a test on real parts: a webhook failed every write; what was lost of a claim was taken for the silence of the API
+/// server.
+#[test]
+fn an_api_server_that_fails_writes_and_answers_reads_is_not_away() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    let claim = cluster.claim().expect("a claim");
+    cluster.node("a").held_back = true;
+    let edited = Claim { preferred: None, heir: None, write: "by hand".to_owned(), ..claim };
+    let Answer::Done(edited) = cluster.commit(&Request::Put(Record::Claim(edited))) else {
+        panic!("a conflict")
+    };
+    cluster.step("a", Input::Changed(edited));
+    let (begun, mut asked, mut answered, mut writes) = (cluster.now, None, 0, 0);
+    for _ in 0..600 {
+        cluster.run(50);
+        if cluster.answering() == ["a"] {
+            answered = cluster.now;
+        }
+        for (token, request) in std::mem::take(&mut cluster.node("a").out) {
+            match request {
+                Request::Challenge => asked = Some(cluster.now),
+                Request::Get(_) => {
+                    let there = cluster.commit(&request);
+                    cluster.answer("a", token, there);
+                }
+                _ => {
+                    writes += 1;
+                    cluster.answer("a", token, Answer::Lost);
+                }
+            }
+        }
+        if asked.is_some_and(|at| at + 1_000 <= cluster.now) {
+            asked = None;
+            let round = Challenged { asked: [vip()].into(), ..Challenged::default() };
+            cluster.step("a", Input::Challenged(Some(round)));
+        }
+    }
+    assert!(answered <= begun + 13_500, "it is silent at its deadline, not {} ms later", answered - begun);
+    assert!(writes < 60, "{writes} writes do not make the server well");
 }

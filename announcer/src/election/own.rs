@@ -425,6 +425,10 @@ impl Machine {
             }
             Own::Claiming(_) if read_now => {
                 self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name.clone()));
+                if matches!(answer, Answer::Lost) {
+                    // As above.
+                    self.not_before.insert(name.clone(), now + RETRY);
+                }
             }
             Own::Claiming(_) | Own::Unknown => {}
         }

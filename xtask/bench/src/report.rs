@@ -56,6 +56,11 @@ impl Cell {
         Self { key, text: format!("{number:.digits$}"), value: json!(number) }
     }
 
+    /// A figure that this row has none of.
+    pub fn none(key: &'static str) -> Self {
+        Self { key, text: "–".to_owned(), value: Value::Null }
+    }
+
     /// The median of this cell.
     pub fn median(&self) -> f64 {
         self.value["median"].as_f64().or(self.value.as_f64()).unwrap_or(f64::NAN)

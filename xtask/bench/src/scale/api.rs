@@ -51,9 +51,9 @@ pub fn run(effort: Effort) -> Result<Section> {
         title: "Writes to the API server while nothing moves".to_owned(),
         notes: vec![
             "Counted by the API server itself (apiserver_request_total of Leases, less what it writes of its own accord). The nodes \
-             are elections without kernels, each with its own connections. Claimed: until every VIP had an owner, from the \
-             moment it was wanted; at rest: until the last write of any claim after that (its heir, and that one's consent). \
-             All of it runs on the same CPUs."
+             are elections without kernels, each with its own connections. The first ones claim the VIPs; the others join them, \
+             as a cluster grows. Claimed: until every VIP had an owner; at rest: until every node was there and the last write of \
+             any claim after that (its heir, and that one's consent). All of it runs on the same CPUs."
                 .to_owned(),
         ],
         columns: ["", "writes/s", "per node and second", "claimed after, s", "at rest after, s"]
@@ -85,24 +85,23 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
     let progress = Progress::start("scale: api", effort.nodes.len() * effort.vips.len());
     let background = writes_within(cluster, quiet).await?;
     let (mut rows, mut round) = (Vec::new(), 0);
-    for nodes in effort.nodes {
-        let namespace = format!("scale-{nodes}");
+    for vips in effort.vips {
+        let namespace = format!("scale-{vips}");
         cluster.kubectl(&["create", "namespace", &namespace])?;
-        let (demands, demanded) = watch::channel(Arc::new(demand(0, *nodes)));
+        let (demands, demanded) = watch::channel(Arc::new(demand(0, 0)));
         let (tell, mut told) = mpsc::unbounded_channel();
-        let mut members = JoinSet::new();
-        for number in 0..*nodes {
-            let clients = connect(Some(&cluster.kubeconfig())).await?;
-            let leases = Leases::new(clients.leases, &namespace);
-            members.spawn(members::live(number, leases, demanded.clone(), tell.clone()));
-        }
-        drop(demanded);
-        let mut held = BTreeMap::new();
-        for vips in effort.vips {
+        let (mut members, mut held) = (JoinSet::new(), BTreeMap::new());
+        for nodes in effort.nodes {
             progress.round(round);
             round += 1;
             let begun = Instant::now();
             demands.send_replace(Arc::new(demand(*vips, *nodes)));
+            let first = members.is_empty();
+            for number in members.len()..*nodes {
+                let clients = connect(Some(&cluster.kubeconfig())).await?;
+                let leases = Leases::new(clients.leases, &namespace);
+                members.spawn(members::live(number, leases, demanded.clone(), tell.clone()));
+            }
             let all = async {
                 while held.values().sum::<usize>() < *vips {
                     let (number, count) = told.recv().await.context("members")?;
@@ -111,34 +110,29 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
                 }
                 anyhow::Ok(())
             };
+            let label = format!("{nodes} nodes, {vips} VIPs");
             let Ok(done) = timeout(SETTLE, all).await else {
-                // A hundred elections on the CPUs of one machine are no hundred machines.
-                eprintln!(
-                    "scale: api: {nodes} nodes did not claim {vips} VIPs within {} s",
-                    SETTLE.as_secs()
-                );
+                eprintln!("scale: api: {label}: not claimed within {} s", SETTLE.as_secs());
                 break;
             };
             done?;
             let claimed = begun.elapsed().as_secs_f64();
-            let Ok(rest) = timeout(SETTLE, at_rest(cluster, &namespace, &progress)).await else {
-                eprintln!(
-                    "scale: api: {nodes} nodes with {vips} VIPs were not at rest after {} s",
-                    SETTLE.as_secs()
-                );
+            let Ok(rest) = timeout(SETTLE, at_rest(cluster, &namespace, *nodes, &progress)).await else {
+                // A hundred elections on the CPUs of one machine are no hundred machines.
+                eprintln!("scale: api: {label}: not at rest after {} s", SETTLE.as_secs());
                 break;
             };
             let rested = rest?.saturating_duration_since(begun).as_secs_f64();
             let writes = (writes_within(cluster, quiet).await? - background).max(0.0);
             eprintln!(
-                "scale: api: {nodes} nodes, {vips} VIPs: {writes:.2} writes/s, claimed after {claimed:.1} s, at rest after {rested:.1} s"
+                "scale: api: {label}: {writes:.2} writes/s, claimed after {claimed:.1} s, at rest after {rested:.1} s"
             );
             rows.push((
-                format!("{nodes} nodes, {vips} VIPs"),
+                label,
                 vec![
                     Cell::number("writes_per_s", writes, 2),
                     Cell::number("per_node_per_s", writes / *nodes as f64, 3),
-                    Cell::number("claimed_s", claimed, 1),
+                    if first { Cell::number("claimed_s", claimed, 1) } else { Cell::none("claimed_s") },
                     Cell::number("rest_s", rested, 1),
                 ],
             ));
@@ -149,23 +143,25 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Waits until no claim is written any more. When the last was seen to be.
-async fn at_rest(cluster: &Cluster, namespace: &str, progress: &Progress) -> Result<Instant> {
+/// Waits until every node has a session and no claim is written any more. When the last was seen to be.
+async fn at_rest(cluster: &Cluster, namespace: &str, nodes: usize, progress: &Progress) -> Result<Instant> {
     let client = connect(Some(&cluster.kubeconfig())).await?.leases;
     let leases = Api::<Lease>::namespaced(client, namespace);
     let claims = ListParams::default().labels("announcer.io/kind=claim").match_any();
+    let sessions = ListParams::default().labels("announcer.io/kind=session").match_any();
     let (mut newest, mut last) = (0, Instant::now());
     while last.elapsed() < REST {
         let listed = leases.list_metadata(&claims).await?.items;
         let versions =
             listed.iter().filter_map(|claim| claim.metadata.resource_version.as_ref()?.parse::<u64>().ok());
         let seen = versions.max().unwrap_or_default();
-        if seen != newest {
+        let live = leases.list_metadata(&sessions).await?.items.len();
+        if seen != newest || live < nodes {
             (newest, last) = (seen, Instant::now());
         }
         let heirs =
             listed.iter().filter(|claim| claim.annotations().contains_key("announcer.io/heir")).count();
-        progress.tell(&format!("{heirs} of {} claims have an heir", listed.len()));
+        progress.tell(&format!("{live} nodes; {heirs} of {} claims have an heir", listed.len()));
         sleep(Duration::from_secs(1)).await;
     }
     Ok(last)
