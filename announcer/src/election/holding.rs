@@ -253,12 +253,8 @@ fn what_was_asked_before_a_pause_is_asked_again() {
     let mut cluster = Cluster::holding(&["a", "b"]);
     cluster.node("a").cut = true;
     cluster.node("b").held_back = true;
-    let mut fenced = cluster.session("a");
-    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "by hand".to_owned());
-    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
-        panic!("a conflict")
-    };
-    cluster.step("b", Input::Changed(fenced));
+    let fenced = cluster.fence("a");
+    cluster.step("b", fenced);
     let probes = |cluster: &mut Cluster| {
         let out = std::mem::take(&mut cluster.node("b").out);
         out.iter().filter(|(_, request)| matches!(request, Request::Probe(_))).count()
@@ -277,10 +273,8 @@ fn an_api_server_that_fails_writes_and_answers_reads_is_not_away() {
     let claim = cluster.claim().expect("a claim");
     cluster.node("a").held_back = true;
     let edited = Claim { preferred: None, heir: None, write: "by hand".to_owned(), ..claim };
-    let Answer::Done(edited) = cluster.commit(&Request::Put(Record::Claim(edited))) else {
-        panic!("a conflict")
-    };
-    cluster.step("a", Input::Changed(edited));
+    let edited = cluster.put(Record::Claim(edited));
+    cluster.step("a", edited);
     let (begun, mut asked, mut answered, mut writes) = (cluster.now, None, 0, 0);
     for _ in 0..600 {
         cluster.run(50);

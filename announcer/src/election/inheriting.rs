@@ -68,12 +68,8 @@ fn an_agent_started_again_inherits_by_a_write_of_its_own() {
     cluster.node("b").held_back = true;
     cluster.list("b");
     cluster.crash("a");
-    let mut fenced = cluster.session("a");
-    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "by hand".to_owned());
-    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
-        panic!("a conflict")
-    };
-    cluster.step("b", Input::Changed(fenced));
+    let fenced = cluster.fence("a");
+    cluster.step("b", fenced);
     assert!(cluster.answering().is_empty(), "its predecessor may have declined, and the write be on its way");
     cluster.node("b").held_back = false;
     cluster.run(1_000);
@@ -88,21 +84,15 @@ fn who_has_declined_inherits_only_by_a_write_of_its_own() {
     cluster.node("b").held_back = true;
     let claim = cluster.claim().expect("a claim");
     let unwanted = Claim { preferred: None, write: "by hand".to_owned(), ..claim };
-    let Answer::Done(unwanted) = cluster.commit(&Request::Put(Record::Claim(unwanted))) else {
-        panic!("a conflict")
-    };
+    let unwanted = cluster.put(Record::Claim(unwanted));
     cluster.node("b").out.clear();
-    cluster.step("b", Input::Changed(unwanted));
+    cluster.step("b", unwanted);
     let (token, decline) = cluster.next_request("b");
     assert!(put_claim(&[(token, decline.clone())]).is_some_and(|claim| claim.heir.is_none()));
     cluster.answer("b", token, Answer::Lost);
-    let mut fenced = cluster.session("a");
-    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "by hand".to_owned());
+    let fenced = cluster.fence("a");
     cluster.crash("a");
-    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
-        panic!("a conflict")
-    };
-    cluster.step("b", Input::Changed(fenced));
+    cluster.step("b", fenced);
     assert!(cluster.answering().is_empty());
     assert!(matches!(cluster.commit(&decline), Answer::Done(_)), "late");
     cluster.node("b").held_back = false;
@@ -261,19 +251,13 @@ fn what_is_due_when_a_chore_ends_is_done_at_once() {
     let claim = cluster.claim().expect("a claim");
     cluster.node("b").held_back = true;
     let asked = Claim { heir: None, write: "by hand".to_owned(), ..claim };
-    let Answer::Done(asked) = cluster.commit(&Request::Put(Record::Claim(asked))) else {
-        panic!("a conflict")
-    };
-    cluster.step("b", Input::Changed(asked));
+    let asked = cluster.put(Record::Claim(asked));
+    cluster.step("b", asked);
     let (token, accept) = cluster.next_request("b");
-    let mut fenced = cluster.session("a");
-    (fenced.holder, fenced.epoch, fenced.renewal) = (None, fenced.epoch + 1, "by hand".to_owned());
+    let fenced = cluster.fence("a");
     cluster.crash("a");
-    let Answer::Done(fenced) = cluster.commit(&Request::Put(Record::Session(fenced))) else {
-        panic!("a conflict")
-    };
     let accepted = cluster.commit(&accept);
-    cluster.step("b", Input::Changed(fenced));
+    cluster.step("b", fenced);
     assert!(cluster.answering().is_empty(), "its consent is not known to be written");
     cluster.answer("b", token, accepted);
     assert_eq!(cluster.answering(), ["b"], "at once");
@@ -396,10 +380,8 @@ fn what_a_session_says_is_said_of_its_own_epoch_alone() {
         renewal: "1".to_owned(),
         ..session
     };
-    let Answer::Done(other) = cluster.commit(&Request::Put(Record::Session(other))) else {
-        panic!("a conflict")
-    };
-    cluster.step("b", Input::Changed(other));
+    let other = cluster.put(Record::Session(other));
+    cluster.step("b", other);
     assert_eq!(cluster.answering(), ["a"], "it holds on, and is to be asked for");
     assert!(cluster.node("b").out.iter().any(|(_, request)| matches!(request, Request::Probe(_))));
 }

@@ -265,6 +265,21 @@ impl Cluster {
         self.store.perform(self.now, request)
     }
 
+    /// Somebody writes this; what the watch will bring of it.
+    pub fn put(&mut self, record: Record) -> Input {
+        match self.commit(&Request::Put(record)) {
+            Answer::Done(record) => Input::Changed(record),
+            other => panic!("not written: {other:?}"),
+        }
+    }
+
+    /// Somebody fences this node.
+    pub fn fence(&mut self, name: &str) -> Input {
+        let session = self.session(name);
+        let renewal = "by hand".to_owned();
+        self.put(Record::Session(Session { holder: None, epoch: session.epoch + 1, renewal, ..session }))
+    }
+
     pub fn answer(&mut self, name: &str, token: Token, answer: Answer) {
         self.step(name, Input::Answered(token, answer));
     }
