@@ -128,9 +128,9 @@ fn larger_worlds_break_nothing() {
     holds(&world(7, Budget { writes: 2, deleted_claims: 1, ..NOTHING }));
     holds(&World { observers: 2, ..world(6, Budget { writes: 2, ..NOTHING }) });
     holds(&World { observers: 2, ..world(6, Budget { writes: 2, releases: 1, heirs: 2, ..NOTHING }) });
-    holds(&world(6, Budget { writes: 3, releases: 1, returns: 1, kills: 1, heirs: 1, ..NOTHING }));
-    holds(&world(6, Budget { writes: 4, releases: 1, returns: 1, heirs: 1, ..NOTHING }));
-    holds(&world(6, Budget { writes: 3, kills: 1, heirs: 1, leaves: 1, ..NOTHING }));
+    holds(&world(5, Budget { writes: 2, releases: 1, returns: 1, kills: 1, heirs: 1, ..NOTHING }));
+    holds(&world(5, Budget { writes: 3, releases: 1, returns: 1, heirs: 1, ..NOTHING }));
+    holds(&world(5, Budget { writes: 3, kills: 1, heirs: 1, leaves: 1, ..NOTHING }));
 }
 
 // === without one of them ===
