@@ -484,8 +484,10 @@ impl Machine {
     /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
     /// enough, or whose probes nobody answered, or after the longest lease there can be.
     fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
-        // Whoever held it may hold on, cut off from the API server, and for longer than any lease.
-        let may_be_held_on = !self.settings.strict && self.view.claim_deleted_at(vip).is_some();
+        // Whoever held it may hold on, cut off from the API server, and for longer than any lease: it is so if the claim was
+        // seen to be deleted, or if somebody was heard.
+        let lost = self.view.claim_deleted_at(vip).is_some() || self.in_use.contains_key(&vip);
+        let may_be_held_on = !self.settings.strict && lost;
         if self.view.never_claimed(vip, now) && !may_be_held_on {
             return true;
         }

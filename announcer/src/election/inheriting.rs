@@ -130,6 +130,19 @@ fn a_claim_that_was_lost_is_not_taken_while_its_owner_is_heard() {
     assert_eq!(cluster.answering(), ["a"]);
 }
 
+/// Found by simulation: as above, and nobody had seen the claim go.
+#[test]
+fn who_begins_after_a_claim_was_lost_does_not_take_it_while_its_owner_is_heard() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.run(5_000);
+    cluster.store.delete(cluster.now, &claim_name(vip()));
+    cluster.crash("b");
+    cluster.start("b", "boot2", Target::default());
+    cluster.run(150_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
 /// Found by simulation: as above, and the claim that stood in the new history was one of our own.
 #[test]
 fn after_a_restored_store_nothing_is_taken_from_whoever_is_heard() {

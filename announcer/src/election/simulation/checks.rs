@@ -1,7 +1,7 @@
 //! What must hold: never two kernels for one VIP; each VIP answered before long; nothing moves without a cause;
 //! few writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     host::{MS, SECOND, Speaks},
@@ -22,8 +22,8 @@ pub struct Checks {
     pub edited_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
     doubled: BTreeMap<Vip, u64>,
-    /// Who holds on to what another, which it did not hear, has taken.
-    deaf: BTreeSet<(Vip, usize)>,
+    /// Who holds on to what another, which it did not hear, has taken, and when that one last answered too.
+    deaf: BTreeMap<(Vip, usize), u64>,
     /// Who answers, since all is well.
     settled: BTreeMap<Vip, usize>,
     /// Writes when the quiet hours began.
@@ -89,7 +89,7 @@ impl World {
                 || edited
                 || !self.setting.strict && self.setting.faults.contains(&Fault::DeleteLease);
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
-            let brief = weak && self.now - since <= DOUBLE_ALLOWED;
+            let brief = weak && self.now - since <= DOUBLE_ALLOWED.max(self.asks_for());
             if !brief && !self.may_hold(vip, &by) {
                 let names: Vec<&str> = by.iter().map(|h| self.hosts[*h].machine_id.as_str()).collect();
                 self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
@@ -100,24 +100,35 @@ impl World {
     /// Whether one of these holds on without a lease, and none of the others was heard by it, or not for long enough to
     /// be asked and given way to.
     fn may_hold(&mut self, vip: Vip, by: &[usize]) -> bool {
-        let asks_for = if self.setting.faults.contains(&Fault::Scale) || self.setting.policy.others > 0 {
-            120
-        } else {
-            30
-        };
-        let lately = |at: &u64| self.now - at < asks_for * SECOND;
-        let wire_is_new = self.checks.rewired_at.as_ref().is_some_and(lately);
+        let lately = |at: u64| self.now - at < self.asks_for();
+        let wire_is_new = self.checks.rewired_at.is_some_and(lately);
         let holds_on = |one: &&usize| self.hosts[**one].by_hold;
         let deaf =
             |one: &&usize| by.iter().all(|other| one == &other || !self.hear_each_other(vip, **one, *other));
         let deaf: Vec<usize> = by.iter().filter(holds_on).filter(deaf).copied().collect();
         // Whoever did not hear it may have handed the VIP over to one that does, and that asks nobody.
-        let new = self.checks.doubled.get(&vip).is_none_or(lately);
-        let mut holding = by.iter().filter(holds_on);
-        let allowed = !deaf.is_empty()
-            || holding.any(|one| wire_is_new || new && self.checks.deaf.contains(&(vip, *one)));
-        self.checks.deaf.extend(deaf.into_iter().map(|one| (vip, one)));
+        let since = self.checks.doubled.get(&vip).copied().unwrap_or(self.now);
+        let was_deaf =
+            |one: &usize| self.checks.deaf.get(&(vip, *one)).is_some_and(|at| lately(since.max(*at)));
+        let allowed = !deaf.is_empty() || by.iter().filter(holds_on).any(|one| wire_is_new || was_deaf(one));
+        self.checks.deaf.extend(deaf.into_iter().map(|one| ((vip, one), self.now)));
         allowed
+    }
+
+    /// How long it takes until one that holds on has asked, and has given way.
+    fn asks_for(&self) -> u64 {
+        let large = self.setting.faults.contains(&Fault::Scale) || self.setting.policy.others > 0;
+        if large { 120 * SECOND } else { 30 * SECOND }
+    }
+
+    /// A host has taken these, be it for a moment: whoever holds on to them and is not heard by it is deaf to it.
+    pub fn note_deaf(&mut self, host: usize, changes: &[Change]) {
+        for change in changes {
+            let Change::Gained { vip, .. } = change else { continue };
+            let holds_on = |one: &usize| self.hosts[*one].by_hold && !self.hear_each_other(*vip, *one, host);
+            let deaf: Vec<usize> = self.answering(*vip).into_iter().filter(holds_on).collect();
+            self.checks.deaf.extend(deaf.into_iter().map(|one| ((*vip, one), self.now)));
+        }
     }
 
     /// Twice a second: who answers.
@@ -127,7 +138,7 @@ impl World {
         let often = if self.now > quiet_from + 200 * SECOND { 5 * SECOND } else { 500 * MS };
         self.later(often, 0, Event::Sample);
         let hosts = &self.hosts;
-        self.checks.deaf.retain(|(_, one)| hosts[*one].by_hold);
+        self.checks.deaf.retain(|(_, one), _| hosts[*one].by_hold);
         let vips: Vec<Vip> = self.demand.vips.keys().copied().collect();
         for vip in &vips {
             let by = self.answering(*vip);

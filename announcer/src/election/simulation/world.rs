@@ -257,6 +257,7 @@ impl World {
             self.say(|w| format!("{} step {said} => {changes:?}", w.hosts[at].machine_id));
         }
         self.checks.changed(self.now, at, &changes);
+        self.note_deaf(at, &changes);
         if self.hosts[at].agent.as_mut().is_some_and(Agent::has_nothing_to_do) {
             return self.turn(at);
         }
