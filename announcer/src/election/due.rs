@@ -8,7 +8,8 @@ use super::{
 };
 use crate::vocabulary::{BootNs, Vip};
 
-/// Claims are gone through so soon after one of those that could be taken was, by somebody whose turn it could be.
+/// Claims are gone through so soon after one of those that could be taken was, by somebody whose turn it could be, or a node
+/// has joined.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// Fewer VIPs than this are gone through in no time.
 const MANY: usize = 256;
@@ -71,6 +72,16 @@ impl Machine {
             }
             _ => false,
         }
+    }
+
+    /// Whether this brings another node that had nothing. Nobody waits for it: when a hundred join, thousands of claims are
+    /// not gone through a hundred times by each.
+    pub(super) fn joins(&self, input: &Input) -> bool {
+        let Input::Changed(Record::Session(new)) = input else { return false };
+        let other = new.holder.as_ref().is_some_and(|holder| holder.node != self.me.holder.node);
+        let before = self.view.sessions.get(&new.name).map(|seen| &seen.session);
+        let had_none = before.is_none_or(|old| old.holder.is_none() && old.uid == new.uid);
+        other && had_none && !self.view.claims.is_empty()
     }
 
     /// The VIP whose claim this brings.

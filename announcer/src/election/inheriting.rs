@@ -455,3 +455,22 @@ fn a_fence_tells_what_the_version_before_it_said() {
     view.changed(at(1), Record::Session(fenced));
     assert_eq!(view.may_hold_on(binding), Some(true));
 }
+
+#[test]
+fn a_node_that_joins_is_no_reason_to_go_through_thousands_of_claims_at_once() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let joined = super::lease::Session {
+        name: super::lease::session_name("c"),
+        uid: String::new(),
+        version: super::lease::Version(0),
+        holder: Some(super::scripted::holder("c", "boot1")),
+        ..cluster.session("b")
+    };
+    let joined = cluster.put(Record::Session(joined));
+    let now = cluster.now;
+    let machine = &mut cluster.node("a").machine;
+    (machine.claims_due, machine.claims_due_at) = (false, None);
+    machine.step(at(now), joined);
+    assert!(!machine.claims_due);
+    assert!(machine.claims_due_at.is_some_and(|due| due > at(now) && due <= at(now + 1_000)));
+}

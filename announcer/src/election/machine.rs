@@ -424,8 +424,9 @@ impl Machine {
             touched.note(&input, mere);
             self.listen(now, &input);
             let (said, known) = (self.says_of_claim(&input), mere || self.is_known(now, &input));
+            let joins = self.joins(&input);
             self.observe(now, input);
-            if said.is_some_and(|vip| self.has_settled(now, vip)) {
+            if joins || said.is_some_and(|vip| self.has_settled(now, vip)) {
                 let later = now + SETTLED_WITHIN;
                 self.claims_due_at = Some(self.claims_due_at.map_or(later, |at| at.min(later)));
             } else {
