@@ -62,7 +62,8 @@ fn a_process_that_is_stopped_goes_silent_with_its_lease() {
     });
     assert!(silent_at < stopped + Duration::from_secs(1), "silent within its lease");
     answer.signal(Signal::CONT);
-    assert!(answered(&lab, VIP4), "nobody else can have taken it: it goes on");
+    let goes_on = (0..10).any(|_| answered(&lab, VIP4));
+    assert!(goes_on, "nobody else can have taken it: it goes on as soon as it runs");
 }
 
 #[test]
