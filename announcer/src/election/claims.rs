@@ -78,9 +78,7 @@ impl Machine {
         let live = self.live_nodes(now);
         self.rank_anew(now, &demand, &live);
         let heard = self.view.sessions.values().map(|seen| seen.heard_until()).filter(|until| *until > now);
-        if let Some(until) = heard.min() {
-            self.wake(until);
-        }
+        self.unheard_at = heard.min();
         self.watch_readiness(now, &demand, &live);
         let (claims, due) = self.claim_states(&demand, now);
         let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);

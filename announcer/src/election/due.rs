@@ -11,6 +11,8 @@ use crate::vocabulary::{BootNs, Vip};
 /// Claims are gone through so soon after one of those that could be taken was, by somebody whose turn it could be, or a node
 /// has joined.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(1);
+/// A node that has joined waits so much longer for each VIP: nothing depends on it, and a hundred may join.
+const JOINED_PER_VIP: Duration = Duration::from_millis(2);
 /// Fewer VIPs than this are gone through in no time.
 const MANY: usize = 256;
 /// How long claims are left alone after they were gone through: several times as long as that took.
@@ -40,12 +42,11 @@ impl Machine {
     /// Thousands of claims are gone through only if something may have changed for one of them, and not for each of a thousand
     /// changes: what takes long is not begun again at once.
     pub(super) fn go_through_claims(&mut self, now: BootNs, at_once: bool) {
+        self.find_unheard(now);
         let due = self.claims_due || self.claims_due_at.is_some_and(|at| at <= now);
         if at_once || due && self.claims_rest_until <= now {
             self.claims_due = false;
-            let vips = self.demand.as_ref().map_or(0, |demand| demand.vips.len());
-            let rest = if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) };
-            self.claims_rest_until = now + REST_PER_VIP * rest;
+            self.claims_rest_until = now + REST_PER_VIP * self.many();
             let others = self.wake_at.take();
             self.find_emptied();
             self.drive_claims(now);
@@ -57,6 +58,30 @@ impl Machine {
         } else if let Some(at) = self.claims_due_at {
             self.wake(at.max(self.claims_rest_until));
         }
+    }
+
+    /// How many VIPs there are, if they are many.
+    fn many(&self) -> u32 {
+        let vips = self.demand.as_ref().map_or(0, |demand| demand.vips.len());
+        if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) }
+    }
+
+    /// Whether a node that was heard when the claims were last gone through is not any more. Most are heard again in time.
+    pub(super) fn find_unheard(&mut self, now: BootNs) {
+        let Some(at) = self.unheard_at else { return };
+        if at <= now {
+            let until = || self.view.sessions.values().map(|seen| seen.heard_until());
+            self.claims_due |= until().any(|until| until >= at && until <= now);
+            self.unheard_at = until().filter(|until| *until > now).min();
+        }
+        if let Some(at) = self.unheard_at {
+            self.wake(at);
+        }
+    }
+
+    /// When claims are to be gone through because of what can wait.
+    pub(super) fn settles_at(&self, now: BootNs, joins: bool) -> BootNs {
+        now + SETTLED_WITHIN + if joins { JOINED_PER_VIP * self.many() } else { Duration::ZERO }
     }
 
     /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.

@@ -474,3 +474,20 @@ fn a_node_that_joins_is_no_reason_to_go_through_thousands_of_claims_at_once() {
     assert!(!machine.claims_due);
     assert!(machine.claims_due_at.is_some_and(|due| due > at(now) && due <= at(now + 1_000)));
 }
+
+#[test]
+fn a_peer_that_is_heard_in_time_is_no_reason_to_go_through_thousands_of_claims() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.run(20_000);
+    let now = cluster.now;
+    let machine = &mut cluster.node("a").machine;
+    let due = machine.unheard_at.expect("somebody is heard");
+    assert!(due > at(now), "{due:?}");
+    let last = machine.view().sessions.values().map(|seen| seen.heard_until()).max().expect("b");
+    machine.claims_due = false;
+    machine.unheard_at = Some(at(now - 1));
+    machine.find_unheard(at(now));
+    assert!(!machine.claims_due && machine.unheard_at.is_some_and(|due| due > at(now)));
+    machine.find_unheard(last);
+    assert!(machine.claims_due, "nobody has been heard since");
+}

@@ -13,7 +13,7 @@ use std::{
 use super::{
     choose::{Failback, LiveNode},
     claims::{Offer, Open},
-    due::{SETTLED_WITHIN, Touched},
+    due::Touched,
     heirs::Chore,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},
@@ -342,6 +342,8 @@ pub struct Machine {
     pub(super) claims_due_at: Option<BootNs>,
     /// Not before.
     pub(super) claims_rest_until: BootNs,
+    /// When the next node that was heard, by then, would not be any more.
+    pub(super) unheard_at: Option<BootNs>,
 }
 
 impl Machine {
@@ -401,6 +403,7 @@ impl Machine {
             claims_due: true,
             claims_due_at: None,
             claims_rest_until: BootNs::NONE,
+            unheard_at: None,
         }
     }
 
@@ -427,7 +430,7 @@ impl Machine {
             let joins = self.joins(&input);
             self.observe(now, input);
             if joins || said.is_some_and(|vip| self.has_settled(now, vip)) {
-                let later = now + SETTLED_WITHIN;
+                let later = self.settles_at(now, joins);
                 self.claims_due_at = Some(self.claims_due_at.map_or(later, |at| at.min(later)));
             } else {
                 self.claims_due |= !known;
