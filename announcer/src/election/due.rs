@@ -66,17 +66,26 @@ impl Machine {
         if vips < MANY { 0 } else { u32::try_from(vips).unwrap_or(u32::MAX) }
     }
 
-    /// Whether a node that was heard when the claims were last gone through is not any more. Most are heard again in time.
+    /// Whether a node that was heard when the claims were last gone through is not any more: nothing is to be handed over to
+    /// it. Most are heard again in time.
     pub(super) fn find_unheard(&mut self, now: BootNs) {
         let Some(at) = self.unheard_at else { return };
         if at <= now {
             let until = || self.view.sessions.values().map(|seen| seen.heard_until());
-            self.claims_due |= until().any(|until| until >= at && until <= now);
+            let unheard = until().any(|until| until >= at && until <= now);
             self.unheard_at = until().filter(|until| *until > now).min();
+            if unheard {
+                self.claims_wait(self.settles_at(now, true));
+            }
         }
         if let Some(at) = self.unheard_at {
             self.wake(at);
         }
+    }
+
+    /// Claims are gone through by then.
+    pub(super) fn claims_wait(&mut self, later: BootNs) {
+        self.claims_due_at = Some(self.claims_due_at.map_or(later, |at| at.min(later)));
     }
 
     /// When claims are to be gone through because of what can wait.
@@ -89,23 +98,26 @@ impl Machine {
         match input {
             Input::Tick | Input::Spoke | Input::Unanswered => true,
             Input::Changed(Record::Session(new)) => {
-                self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+                let old = self.view.sessions.get(&new.name);
+                old.is_some_and(|old| old.heard_until() > now && old.is_renewed_by(new))
             }
             Input::Answered(token, Answer::Done(Record::Session(new))) => {
                 matches!(self.outstanding.purpose(*token), Some(Purpose::Own))
-                    && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new, now))
+                    && self.view.sessions.get(&new.name).is_some_and(|old| old.is_renewed_by(new))
             }
             _ => false,
         }
     }
 
-    /// Whether this brings another node that had nothing. Nobody waits for it: when a hundred join, thousands of claims are
-    /// not gone through a hundred times by each.
+    /// Whether this brings another node that had nothing, or was not heard for a while. Nobody waits for it: when a hundred
+    /// join, thousands of claims are not gone through a hundred times by each.
     pub(super) fn joins(&self, input: &Input) -> bool {
         let Input::Changed(Record::Session(new)) = input else { return false };
         let other = new.holder.as_ref().is_some_and(|holder| holder.node != self.me.holder.node);
-        let before = self.view.sessions.get(&new.name).map(|seen| &seen.session);
-        let had_none = before.is_none_or(|old| old.holder.is_none() && old.uid == new.uid);
+        let had_none = self.view.sessions.get(&new.name).is_none_or(|seen| {
+            let old = &seen.session;
+            old.holder.is_none() && old.uid == new.uid || seen.is_renewed_by(new)
+        });
         other && had_none && !self.view.claims.is_empty()
     }
 

@@ -188,7 +188,7 @@ impl Machine {
         let (vip, name, me) = (claim.vip, claim_name(claim.vip), self.me.holder.node.clone());
         let rest = self.chores_rest.get(&vip).max(self.not_before.get(&name)).copied();
         if let Some(at) = rest.filter(|at| *at > now) {
-            self.claims_due_at = Some(self.claims_due_at.map_or(at, |earlier| earlier.min(at)));
+            self.claims_wait(at);
             return self.wake(at);
         }
         let write = self.nonce();

@@ -427,11 +427,10 @@ impl Machine {
             touched.note(&input, mere);
             self.listen(now, &input);
             let (said, known) = (self.says_of_claim(&input), mere || self.is_known(now, &input));
-            let joins = self.joins(&input);
+            let joins = !mere && self.joins(&input);
             self.observe(now, input);
             if joins || said.is_some_and(|vip| self.has_settled(now, vip)) {
-                let later = self.settles_at(now, joins);
-                self.claims_due_at = Some(self.claims_due_at.map_or(later, |at| at.min(later)));
+                self.claims_wait(self.settles_at(now, joins));
             } else {
                 self.claims_due |= !known;
             }

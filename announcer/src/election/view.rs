@@ -23,10 +23,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether a newer version says nothing new of a node that was heard before, but that it lives.
-    pub fn is_renewed_by(&self, new: &Session, now: BootNs) -> bool {
+    /// Whether a newer version says nothing new of its node, but that it lives.
+    pub fn is_renewed_by(&self, new: &Session) -> bool {
         let renewed = Session { version: new.version, renewal: new.renewal.clone(), ..self.session.clone() };
-        self.heard_until() > now && self.session.version < new.version && renewed == *new
+        self.session.version < new.version && renewed == *new
     }
 
     /// Until when its node counts as heard: nothing is handed over to one that may be dead, though not yet fenced.
@@ -250,11 +250,12 @@ impl View {
         }
     }
 
-    /// Whether a claim is bound to the session that its holder has, or a session is the one that was there before.
+    /// Whether a claim is bound to the session that its holder has, or a session is the one that was there before, or the
+    /// first of its node.
     fn has_session_of(&self, record: &Record) -> bool {
         let uid = |name: &str| self.sessions.get(name).map(|seen| seen.session.uid.as_str());
         match record {
-            Record::Session(session) => uid(&session.name) == Some(&session.uid),
+            Record::Session(session) => uid(&session.name).is_none_or(|uid| uid == session.uid),
             Record::Claim(claim) => {
                 claim.bindings().all(|(node, session, _)| uid(&session_name(node)) == Some(session))
             }
@@ -385,10 +386,12 @@ impl View {
     /// Whether nobody's kernel can answer by this binding any more.
     pub fn is_over(&self, binding: (&str, &str, u64), now: BootNs) -> bool {
         let (node, uid, epoch) = binding;
+        // Asked of thousands of claims: most of their epochs have never been greater.
+        let greater = self.epochs.get(uid).is_some_and(|greatest| *greatest > epoch);
         // What its session says now is true, also if a hand has lowered it: its node, too, knows no better.
-        let session = self.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid);
-        let greatest = session.map(|session| session.epoch).or_else(|| self.epochs.get(uid).copied());
-        greatest.is_some_and(|seen| seen > epoch) || self.over_at(binding).is_some_and(|at| at <= now)
+        let session = || self.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid);
+        greater && session().is_none_or(|session| session.epoch > epoch)
+            || self.over_at(binding).is_some_and(|at| at <= now)
     }
 
     /// When what is bound to a session that is gone is over, while another session stands under that name.
