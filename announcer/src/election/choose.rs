@@ -86,7 +86,12 @@ pub enum Verdict {
 
 /// The hash that breaks ties, as in MetalLB: `sha256(node + "#" + ip)`, least first, the IP in RFC 5952 text.
 pub fn tie_break(node: &str, vip: Vip) -> [u8; 32] {
-    Sha256::digest(format!("{node}#{vip}")).into()
+    tie_break_of(node, &vip.to_string())
+}
+
+/// The same for anything else that nodes take turns at.
+pub(super) fn tie_break_of(node: &str, what: &str) -> [u8; 32] {
+    Sha256::digest(format!("{node}#{what}")).into()
 }
 
 /// The verdict for every VIP in demand, walked in ascending order of the 16-byte form, counting valid claims and

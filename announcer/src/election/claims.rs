@@ -568,6 +568,8 @@ impl Machine {
                     self.probed.insert(vip, begun);
                 }
             }
+            // It was asked ahead of a fence, and its owner is there.
+            Probed::InUse(_) if self.is_anothers(now, vip) => drop(self.probed.remove(&vip)),
             Probed::InUse(mac) => {
                 self.probed.remove(&vip);
                 let before = self.in_use.insert(vip, (mac, now + PROBE_AGAIN));
@@ -579,6 +581,11 @@ impl Machine {
                 self.not_before.insert(claim_name(vip), now + PROBE_FAILED);
             }
         }
+    }
+
+    fn is_anothers(&self, now: BootNs, vip: Vip) -> bool {
+        let owner = self.view.claims.get(&vip).and_then(|claim| self.view.owner(claim, now));
+        owner.is_some_and(|owner| !self.is_us(owner))
     }
 
     /// Our own compare-and-swap succeeded: the entry is added iff the session is still the one it is bound to.

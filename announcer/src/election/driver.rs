@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{
-    lease::{Record, Version},
+    lease::{KIND_LABEL, Record, Version},
     machine::{Answer, Input, Request},
 };
 
@@ -75,9 +75,10 @@ impl Leases {
         let name = match &request {
             Request::Get(name) => name.clone(),
             Request::Put(record) | Request::Delete(record) => record.name(),
+            Request::Survey => "all sessions".to_owned(),
             Request::Probe(_) | Request::Challenge => return Answer::Lost,
         };
-        let is_write = !matches!(request, Request::Get(_));
+        let is_write = !matches!(request, Request::Get(_) | Request::Survey);
         let limit = if is_write { self.patience.limit() } else { REQUEST_TIMEOUT };
         let begun = Instant::now();
         match timeout(limit, self.send(&name, request)).await {
@@ -113,6 +114,12 @@ impl Leases {
         let read = |lease: &Lease| Record::read(lease).map_or(Answer::NotFound, Answer::Done);
         Ok(match request {
             Request::Get(_) => record_of(self.bare.get(name).await?).map_or(Answer::NotFound, Answer::Done),
+            Request::Survey => {
+                let sessions = ListParams::default().labels(&format!("{KIND_LABEL}=session"));
+                Answer::Surveyed(
+                    self.bare.list(&sessions).await?.items.into_iter().filter_map(record_of).collect(),
+                )
+            }
             Request::Put(record) => {
                 let lease = record.to_lease(jiff::Timestamp::now());
                 let params = PostParams::default();

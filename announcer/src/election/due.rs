@@ -50,6 +50,7 @@ impl Machine {
             let others = self.wake_at.take();
             self.find_emptied();
             self.drive_claims(now);
+            self.find_watched(now);
             self.sweep(now);
             self.claims_due_at = std::mem::replace(&mut self.wake_at, others);
         }
@@ -96,7 +97,8 @@ impl Machine {
     /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.
     pub(super) fn is_mere_renewal(&self, now: BootNs, input: &Input) -> bool {
         match input {
-            Input::Tick | Input::Spoke | Input::Unanswered => true,
+            Input::Tick | Input::Spoke | Input::Unanswered | Input::Silent(_) => true,
+            Input::Answered(_, Answer::Surveyed(_)) => true,
             Input::Changed(Record::Session(new)) => {
                 let old = self.view.sessions.get(&new.name);
                 old.is_some_and(|old| old.heard_until() > now && old.is_renewed_by(new))

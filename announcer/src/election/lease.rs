@@ -69,8 +69,10 @@ pub struct Session {
     pub on_api_loss: String,
     /// How the node may be fenced.
     pub fencing: String,
-    /// Peers it suspects.
-    pub suspects: String,
+    /// Peers that do not answer it on the wire.
+    pub suspects: BTreeSet<Suspicion>,
+    /// The last epoch that was ended before its lease was over: whoever takes what was bound to it asks the wire first.
+    pub early: Option<u64>,
     /// Whether [`PROTOCOL`] matches.
     pub understood: bool,
 }
@@ -84,6 +86,19 @@ pub struct Bound {
     pub session_uid: String,
     /// Epoch of that session.
     pub session_epoch: u64,
+}
+
+/// "This peer does not answer me on this link."
+#[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub struct Suspicion {
+    /// UID of the peer's session.
+    pub uid: String,
+    /// The epoch of that session.
+    pub epoch: u64,
+    /// The link, by name.
+    pub link: String,
+    /// How often this was written, from 1 on.
+    pub round: u32,
 }
 
 /// "This node owns this VIP."
@@ -190,6 +205,23 @@ impl Bound {
     }
 }
 
+impl Suspicion {
+    /// `<session UID>/<epoch>/<link>/<round>`. What a hand has spoilt suspects nobody.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let mut next = || parts.next().filter(|part| !part.is_empty());
+        let (uid, epoch, link, round) = (next()?, next()?, next()?, next()?);
+        let (epoch, round) = (epoch.parse().ok()?, round.parse().ok()?);
+        Some(Self { uid: uid.to_owned(), epoch, link: link.to_owned(), round })
+    }
+}
+
+impl fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.uid, self.epoch, self.link, self.round)
+    }
+}
+
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.node, self.session_uid, self.session_epoch)
@@ -248,7 +280,8 @@ impl Record {
                 agent: annotation("version"),
                 on_api_loss: annotation("on-api-loss"),
                 fencing: annotation("fencing"),
-                suspects: annotation("suspects"),
+                suspects: annotation("suspects").split(',').filter_map(Suspicion::parse).collect(),
+                early: annotation("early").parse().ok(),
                 understood,
             }));
         }
@@ -316,7 +349,8 @@ impl Record {
                     ("version", s.agent.clone()),
                     ("on-api-loss", s.on_api_loss.clone()),
                     ("fencing", s.fencing.clone()),
-                    ("suspects", s.suspects.clone()),
+                    ("suspects", s.suspects.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+                    ("early", s.early.map(|epoch| epoch.to_string()).unwrap_or_default()),
                 ],
             ),
             Self::Claim(c) => (
@@ -407,7 +441,13 @@ mod tests {
             agent: "0.1.0".into(),
             on_api_loss: "fence".into(),
             fencing: "strict".into(),
-            suspects: String::new(),
+            suspects: BTreeSet::from([Suspicion {
+                uid: "v".into(),
+                epoch: 4,
+                link: "eth0".into(),
+                round: 2,
+            }]),
+            early: Some(1),
             understood: true,
         };
         let record = Record::Session(session);

@@ -19,6 +19,7 @@ use super::{
     lease::{Claim, Holder, Record, Session, Version},
     outstanding::Outstanding,
     own::Own,
+    suspicion::{SilentPeers, Suspicions},
     times::Times,
     view::View,
 };
@@ -43,7 +44,7 @@ pub struct Identity {
 pub struct Settings {
     /// When an owned VIP goes back to a better node.
     pub failback: Failback,
-    /// `--fencing=strict`: an absent claim is waited for, never probed.
+    /// `--fencing=strict`: we are not fenced before our lease is over, and an absent claim is waited for, never probed.
     pub strict: bool,
     /// What becomes of what we hold while the API server is away; [`OnApiLoss::Fence`] wherever `strict` is.
     pub on_api_loss: OnApiLoss,
@@ -69,6 +70,8 @@ pub enum Input {
     Demand(Arc<Demand>),
     /// Names of the announcing links with carrier.
     Links(BTreeSet<String>),
+    /// All peers that do not answer on the wire.
+    Silent(SilentPeers),
     /// A complete list of our Leases, by a quorum read, at this version.
     Listed(Version, Vec<Record>),
     /// A Lease was added or modified (watch).
@@ -113,6 +116,8 @@ pub struct Token(pub u64);
 pub enum Request {
     /// Quorum read of a Lease by name.
     Get(String),
+    /// Quorum read of all sessions.
+    Survey,
     /// Create, if the record's version is 0, else replace exactly that version.
     Put(Record),
     /// Delete exactly this version.
@@ -129,6 +134,8 @@ pub enum Request {
 pub enum Answer {
     /// The object as the server has it now (after a delete: as it was).
     Done(Record),
+    /// All sessions.
+    Surveyed(Vec<Record>),
     /// 404.
     NotFound,
     /// 409: another version is there.
@@ -150,6 +157,20 @@ pub enum Why {
     HandedOver(String),
     /// Its claim named us already, and our kernel had no entry.
     Own,
+}
+
+/// Why a session was fenced.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Grounds {
+    /// It was silent for so long, its whole lease.
+    Lease(Duration),
+    /// Its kernel did not answer on the wire.
+    Wire {
+        /// On this link.
+        link: String,
+        /// As so many nodes agree, all that are there.
+        agreed: usize,
+    },
 }
 
 /// Something an operator wants to read, at most one per change.
@@ -181,8 +202,8 @@ pub enum Change {
         epoch: u64,
         /// How many claims that voided.
         claims: usize,
-        /// How long it had been silent.
-        silence: Duration,
+        /// Why.
+        grounds: Grounds,
     },
     /// We own a VIP.
     Gained {
@@ -236,8 +257,10 @@ pub(super) enum Purpose {
     OwnRead(Version),
     /// Reading what a refused write collided with; this version was in view.
     Look(Version),
-    /// Fencing of this session, in view at this silence.
-    Fence(Duration),
+    /// Fencing of this session.
+    Fence(Grounds),
+    /// Reading all sessions.
+    Survey,
     /// Taking a claim.
     Take(Take),
     /// Reading a claim of ours that the watch has not confirmed, in view at this version, since then.
@@ -276,6 +299,7 @@ pub struct Machine {
     pub(super) remembered: u64,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) links: BTreeSet<String>,
+    pub(super) suspicions: Suspicions,
     pub(super) shutdown: Option<bool>,
     /// The foreign holder of our name that was last reported.
     pub(super) name_taken: Option<Holder>,
@@ -369,6 +393,7 @@ impl Machine {
             held_on_until: None,
             demand: None,
             links: BTreeSet::new(),
+            suspicions: Suspicions::default(),
             shutdown: None,
             name_taken: None,
             quiet_until: BootNs::NONE,
@@ -436,13 +461,16 @@ impl Machine {
             }
         }
         if self.synced {
+            self.suspect(now);
             self.drive_session(now);
         }
         self.drive_hold(now);
         if self.synced {
+            self.note_doubts(now);
             self.drop_lost_entries(&touched);
             self.go_through_claims(now, live != self.is_live(now));
             self.watch_peers(now);
+            self.agree(now);
             self.take_waiting(now);
             self.do_chores(now);
             self.bound_deadline(now);
@@ -503,6 +531,7 @@ impl Machine {
                 self.demand = Some(demand);
             }
             Input::Links(links) => self.links = links,
+            Input::Silent(silent) => self.suspicions.silent = silent,
             Input::Listed(version, records) => {
                 self.synced = true;
                 for record in &records {
@@ -557,6 +586,7 @@ impl Machine {
                 self.view.missing(now, &name, *asked)
             }
             (Answer::Done(record), _) => self.view.seen(now, record),
+            (Answer::Surveyed(sessions), _) => self.surveyed(now, sessions),
             (Answer::NotFound | Answer::Conflict, _) => {
                 // A watch that lags would let us collide again and again: read what is there.
                 let asked = self.view.version_of(&name).unwrap_or_default();
@@ -572,13 +602,13 @@ impl Machine {
             Purpose::Take(take) if done => self.taken(take),
             Purpose::Confirm(vip, _, sent) if done => self.confirm(vip, sent),
             Purpose::Chore(vip, session) if done => self.accepted(now, vip, &session),
-            Purpose::Fence(silence) if done => {
+            Purpose::Fence(grounds) if done => {
                 let fenced = self.view.sessions.get(&name).map(|seen| &seen.session);
                 let (epoch, uid) = fenced.map_or((0, ""), |session| (session.epoch, &session.uid));
                 let of_it = |claim: &&Claim| claim.holder.is_some() && claim.session_uid == uid;
                 let claims = self.view.claims.values().filter(of_it).count();
                 let node = name.trim_start_matches("session-").to_owned();
-                self.changes.push_back(Change::FencedPeer { node, epoch, claims, silence });
+                self.changes.push_back(Change::FencedPeer { node, epoch, claims, grounds });
             }
             _ => {}
         }
@@ -642,7 +672,9 @@ impl Machine {
             agent: self.me.agent.clone(),
             on_api_loss: if self.holds() { OnApiLoss::Hold } else { OnApiLoss::Fence }.word().to_owned(),
             fencing: if self.settings.strict { "strict" } else { "early" }.to_owned(),
-            suspects: String::new(),
+            suspects: self.suspicions.published(),
+            // What was bound to it may still be to be taken.
+            early: self.view.session(&self.me.holder.node).and_then(|seen| seen.session.early),
             understood: true,
         }
     }

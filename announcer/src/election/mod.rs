@@ -24,6 +24,7 @@ mod scripted;
 mod sessions;
 #[cfg(test)]
 mod simulation;
+mod suspicion;
 mod times;
 mod view;
 
@@ -31,6 +32,9 @@ pub use choose::{ClaimState, Failback, LiveNode, Moves, Verdict, choose, strande
 pub use claims::CLAIMS_IN_FLIGHT;
 pub use driver::{Leases, REQUEST_TIMEOUT};
 pub use hold::{Challenged, OnApiLoss, Rival};
-pub use machine::{Answer, Change, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why};
+pub use machine::{
+    Answer, Change, Grounds, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why,
+};
+pub use suspicion::{SilentPeers, WATCHED_PEERS, Watched, Witness};
 pub use times::Times;
 pub use view::View;

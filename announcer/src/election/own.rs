@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    lease::{EPOCH_END, Record, Session, Version, session_name},
+    lease::{EPOCH_END, Record, Session, Suspicion, Version, session_name},
     machine::{Answer, Change, Machine, Purpose, Request, Token},
     times::D_MAX,
     view::View,
@@ -49,6 +49,8 @@ pub(super) struct Live {
     renew_at: BootNs,
     /// The links that the last write published, so that a change is published at once.
     published: BTreeSet<String>,
+    /// The suspicions, likewise.
+    accused: BTreeSet<Suspicion>,
     /// The last answer was lost: read before writing again.
     unsure: bool,
     /// The newest attempt that was proven.
@@ -195,6 +197,7 @@ impl Machine {
             attempts,
             renew_at,
             published: session.links.clone(),
+            accused: session.suspects.clone(),
             unsure: false,
             proven,
             failed: 0,
@@ -319,7 +322,7 @@ impl Machine {
         self.fall_silent();
         let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);
         let (left, renewal) = (Some(session.epoch), self.nonce());
-        let ended = Session { holder: None, epoch, left, renewal, ..session };
+        let ended = Session { holder: None, epoch, left, renewal, suspects: BTreeSet::new(), ..session };
         self.request(now, name, Purpose::Leave, Request::Put(Record::Session(ended)));
     }
 
@@ -364,7 +367,8 @@ impl Machine {
 
     fn renew(&mut self, now: BootNs) {
         let Own::Live(live) = &self.own else { return };
-        let due = live.renew_at <= now || live.published != self.links;
+        let suspects = self.suspicions.published();
+        let due = live.renew_at <= now || live.published != self.links || live.accused != suspects;
         if !due {
             let at = live.renew_at;
             return self.wake(at);
@@ -390,6 +394,7 @@ impl Machine {
         if let Own::Live(live) = &mut self.own {
             live.attempts.push(Attempt { renewal, sent_at: now, answer_for, token });
             live.published.clone_from(&self.links);
+            live.accused = suspects;
             live.renew_at = renew_at;
         }
     }

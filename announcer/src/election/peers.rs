@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     lease::{Record, Session, Version},
-    machine::{Machine, Purpose, Request},
+    machine::{Grounds, Machine, Purpose, Request},
     times::{D_MAX, SESSION_KEPT},
     view::{Seen, View},
 };
@@ -45,12 +45,20 @@ impl Machine {
             if !self.is_our_turn(now, View::silent_at(&seen), &name) {
                 continue;
             }
-            let silence = now.until(seen.since);
-            let epoch = self.view.greatest_epoch(&seen.session.uid).max(seen.session.epoch).saturating_add(1);
-            let fenced = Session { holder: None, epoch, renewal: self.nonce(), ..seen.session };
-            self.request(now, name, Purpose::Fence(silence), Request::Put(Record::Session(fenced)));
+            let grounds = Grounds::Lease(now.until(seen.since));
+            self.fence(now, seen.session, grounds, false);
         }
         self.fence_absent(now);
+    }
+
+    /// Ends the epoch of exactly this version of a session.
+    pub(super) fn fence(&mut self, now: BootNs, session: Session, grounds: Grounds, early: bool) {
+        let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);
+        let early = early.then_some(session.epoch);
+        let (renewal, suspects) = (self.nonce(), BTreeSet::new());
+        let fenced = Session { holder: None, epoch, renewal, suspects, early, ..session };
+        let name = fenced.name.clone();
+        self.request(now, name, Purpose::Fence(grounds), Request::Put(Record::Session(fenced)));
     }
 
     /// Fenced is who has a greater epoch than the claims bound to it; any other session without a holder was emptied by hand.
@@ -76,7 +84,9 @@ impl Machine {
             fenced.holder = None;
             fenced.lease = D_MAX;
             fenced.links = BTreeSet::new();
-            self.request(now, name, Purpose::Fence(D_MAX), Request::Put(Record::Session(fenced)));
+            (fenced.suspects, fenced.early) = (BTreeSet::new(), None);
+            let grounds = Grounds::Lease(D_MAX);
+            self.request(now, name, Purpose::Fence(grounds), Request::Put(Record::Session(fenced)));
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Seen {
     pub session: Session,
     /// o: when this very (UID, resourceVersion) was first received.
     pub since: BootNs,
+    /// When its own node was seen to write it; `None`: it was there when we came.
+    pub said: Option<BootNs>,
     /// When it was last seen to change: a list tells what is there, not when it was written.
     pub heard: Option<BootNs>,
 }
@@ -277,8 +279,15 @@ impl View {
                 *longest = (*longest).max(session.lease);
                 if newer {
                     self.note_holder(&session);
-                    let heard = heard.or_else(|| self.sessions.get(&session.name).and_then(|old| old.heard));
-                    self.sessions.insert(session.name.clone(), Seen { session, since: now, heard });
+                    let old = self.sessions.get(&session.name);
+                    let heard = heard.or_else(|| old.and_then(|old| old.heard));
+                    // A hand that edits it says nothing for its node.
+                    let said = match old {
+                        Some(old) if old.session.renewal == session.renewal => old.said,
+                        Some(_) => Some(now),
+                        None => heard,
+                    };
+                    self.sessions.insert(session.name.clone(), Seen { session, since: now, said, heard });
                 }
             }
             Record::Claim(claim) => {
@@ -438,6 +447,9 @@ impl View {
         let by = |(holder, _): &(Holder, bool)| session.holder.as_ref() == Some(holder);
         if self.has_left(binding) || session.epoch > epoch && of_epoch.is_some_and(by) {
             return Some(false);
+        }
+        if session.early == Some(epoch) {
+            return Some(true);
         }
         Some(match (of_epoch, &session.holder) {
             // A fence leaves the words of the last version before, which may never have been seen.

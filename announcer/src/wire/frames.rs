@@ -19,6 +19,7 @@ pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub(super) const NEXT_HEADER_ICMPV6: u8 = 58;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const OPTION_SOURCE_LINK_LAYER: u8 = 1;
 pub(super) const OPTION_TARGET_LINK_LAYER: u8 = 2;
 
 const NO_MAC: Mac = Mac([0; 6]);
@@ -61,21 +62,34 @@ pub fn probe(vip: Vip, mac: Mac) -> Bytes {
     }
 }
 
+/// What a client asks: who has `ip`? `to` one host, or to all of `link`. In IPv4 from 0.0.0.0, which changes nobody's cache;
+/// in IPv6 from the link's own address, so that the answer comes to us alone (without one: as a probe, to all).
+pub fn question(ip: Vip, link: &Link, to: Option<Mac>) -> Bytes {
+    match (ip.ip(), link.ipv6_source) {
+        (IpAddr::V4(address), _) => {
+            let to = to.unwrap_or(BROADCAST);
+            arp(to, ArpOperation::Request, link.mac, Ipv4Addr::UNSPECIFIED, NO_MAC, address)
+        }
+        (IpAddr::V6(address), Some(source)) => solicitation(link.mac, source, address, to),
+        (IpAddr::V6(address), None) => dad_solicitation(link.mac, address),
+    }
+}
+
 /// RFC 5227 §2.3 ARP Announcement: a broadcast request from and for `vip`. Linux clients take it at once, also
 /// within a second of the last change.
 pub fn gratuitous_request(mac: Mac, vip: Ipv4Addr) -> Bytes {
-    arp(ArpOperation::Request, mac, vip, NO_MAC, vip)
+    arp(BROADCAST, ArpOperation::Request, mac, vip, NO_MAC, vip)
 }
 
 /// The reply form. `mac` is the target hardware address too: with the usual all-ones Linux ignores it for a second
 /// after any change (`arp_is_garp` in `net/ipv4/arp.c`).
 pub fn gratuitous_reply(mac: Mac, vip: Ipv4Addr) -> Bytes {
-    arp(ArpOperation::Reply, mac, vip, mac, vip)
+    arp(BROADCAST, ArpOperation::Reply, mac, vip, mac, vip)
 }
 
 /// RFC 5227 §2.1.1 ARP Probe: sender address 0.0.0.0, target hardware address zero.
 pub fn arp_probe(mac: Mac, vip: Ipv4Addr) -> Bytes {
-    arp(ArpOperation::Request, mac, Ipv4Addr::UNSPECIFIED, NO_MAC, vip)
+    arp(BROADCAST, ArpOperation::Request, mac, Ipv4Addr::UNSPECIFIED, NO_MAC, vip)
 }
 
 /// RFC 4861 §7.2.6: Override, not Solicited, to all nodes, with the target link-layer option.
@@ -89,7 +103,7 @@ pub fn unsolicited_na(mac: Mac, vip: Ipv6Addr, source: Ipv6Addr) -> Bytes {
     message.put_u8(OPTION_TARGET_LINK_LAYER);
     message.put_u8(1);
     message.put_slice(&mac.0);
-    icmpv6(mac, source, ALL_NODES, message)
+    icmpv6(multicast_mac(ALL_NODES), mac, source, ALL_NODES, message)
 }
 
 /// RFC 4862 §5.4.2: from `::` to the solicited-node group, without a source link-layer option.
@@ -100,7 +114,24 @@ pub fn dad_solicitation(mac: Mac, vip: Ipv6Addr) -> Bytes {
     message.put_u16(0);
     message.put_u32(0);
     message.put_slice(&vip.octets());
-    icmpv6(mac, Ipv6Addr::UNSPECIFIED, solicited_node(vip), message)
+    let group = solicited_node(vip);
+    icmpv6(multicast_mac(group), mac, Ipv6Addr::UNSPECIFIED, group, message)
+}
+
+/// RFC 4861 §7.2.2, with the source link-layer option; to one host as when it is asked whether it is still there (§7.3).
+fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr, to: Option<Mac>) -> Bytes {
+    let mut message = BytesMut::with_capacity(32);
+    message.put_u8(NEIGHBOUR_SOLICITATION);
+    message.put_u8(0);
+    message.put_u16(0);
+    message.put_u32(0);
+    message.put_slice(&target.octets());
+    message.put_u8(OPTION_SOURCE_LINK_LAYER);
+    message.put_u8(1);
+    message.put_slice(&mac.0);
+    let group = solicited_node(target);
+    let (destination, to) = to.map_or((group, multicast_mac(group)), |to| (target, to));
+    icmpv6(to, mac, source, destination, message)
 }
 
 /// The group `ff02::1:ffXX:XXXX` to which questions for `address` are sent (RFC 4291 §2.7.1). Addresses that end in
@@ -116,9 +147,9 @@ fn multicast_mac(group: Ipv6Addr) -> Mac {
     Mac([0x33, 0x33, a, b, c, d])
 }
 
-fn arp(operation: ArpOperation, sender: Mac, spa: Ipv4Addr, target: Mac, tpa: Ipv4Addr) -> Bytes {
+fn arp(to: Mac, operation: ArpOperation, sender: Mac, spa: Ipv4Addr, target: Mac, tpa: Ipv4Addr) -> Bytes {
     let mut frame = BytesMut::with_capacity(ARP_BYTES);
-    ethernet(&mut frame, BROADCAST, sender, ETHERTYPE_ARP);
+    ethernet(&mut frame, to, sender, ETHERTYPE_ARP);
     frame.put_u16(1); // hardware type Ethernet
     frame.put_u16(0x0800); // protocol type IPv4
     frame.put_u8(6);
@@ -131,11 +162,11 @@ fn arp(operation: ArpOperation, sender: Mac, spa: Ipv4Addr, target: Mac, tpa: Ip
     frame.freeze()
 }
 
-fn icmpv6(mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, mut message: BytesMut) -> Bytes {
+fn icmpv6(to: Mac, mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, mut message: BytesMut) -> Bytes {
     let sum = checksum(source, destination, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut frame = BytesMut::with_capacity(14 + 40 + message.len());
-    ethernet(&mut frame, multicast_mac(destination), mac, ETHERTYPE_IPV6);
+    ethernet(&mut frame, to, mac, ETHERTYPE_IPV6);
     frame.put_u32(6 << 28); // version; no traffic class, no flow label
     frame.put_u16(message.len() as u16);
     frame.put_u8(NEXT_HEADER_ICMPV6);

@@ -1,9 +1,10 @@
 //! Frames that userspace sends: gratuitous ARP, unsolicited NA, probes; links and their changes (netlink).
 //!
-//! Pure: [`frames`], [`announcements`], [`select`], and the fold in [`links`]. The rim: [`sender`], [`probe`],
+//! Pure: [`frames`], [`announcements`], [`select`], and the fold in [`links`]. The rim: [`sender`], [`probe`], [`detector`],
 //! [`links::LinkWatch`], [`groups`].
 
 pub mod announcements;
+pub mod detector;
 pub mod frames;
 pub mod groups;
 pub mod links;

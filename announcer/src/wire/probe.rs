@@ -1,7 +1,7 @@
 //! Asking the wire whether anybody uses a VIP, without touching anybody's cache: RFC 5227 §2.1, RFC 4862 §5.4.
 
-mod ear;
-mod filter;
+pub(super) mod ear;
+pub(super) mod filter;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

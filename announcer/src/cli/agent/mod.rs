@@ -6,7 +6,7 @@ mod run;
 mod state;
 mod turn;
 
-use std::{error::Error as _, net::SocketAddr, path::PathBuf};
+use std::{error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::builder::NonEmptyStringValueParser;
 use tracing::level_filters::LevelFilter;
@@ -51,9 +51,21 @@ pub(crate) struct Args {
     #[arg(long, env = "ANNOUNCER_FAILBACK", value_enum, default_value_t = Failback::Preferred)]
     failback: Failback,
 
-    /// `strict`: an address without a claim is waited for (60 s) instead of probed on the wire.
+    /// When this node may be replaced. `early`: as soon as all other nodes on its link find that its kernel does not answer on
+    /// the wire; should the wire be split, both halves may then answer until this agent hears of it (at most 0.9 of a lease).
+    /// `strict`: when its lease has run out, never before; and an address without a claim is waited for, 60 s.
     #[arg(long, env = "ANNOUNCER_FENCING", value_enum, default_value_t = Fencing::Early)]
     fencing: Fencing,
+
+    /// How often each other node that owns an address is asked for it on the wire, as a client would ask. Its kernel answers,
+    /// in well under a millisecond.
+    #[arg(long, env = "ANNOUNCER_PROBE_INTERVAL", value_name = "TIME", default_value = "100ms", value_parser = probe_interval)]
+    probe_interval: Duration,
+
+    /// How many questions in a row a node may leave unanswered before it is suspected. After the first they come four times as
+    /// often, so a node that dies is found after 1 + MISSES/4 intervals at the latest: 0.175 s with the defaults.
+    #[arg(long, env = "ANNOUNCER_PROBE_MISSES", value_name = "MISSES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    probe_misses: u32,
 
     /// What happens to this node's addresses while the API server is away for longer than the lease. `hold` goes on
     /// answering, as long as probes show that nobody else does; `--fencing=strict` means `fence`.
@@ -107,12 +119,12 @@ pub(crate) struct Args {
     boot_id_file: PathBuf,
 }
 
-/// How a silent node may be fenced.
+/// How this node may be fenced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Fencing {
-    /// What nobody claims and nobody answers for may be taken at once.
+    /// Once nobody hears its kernel; what nobody claims and nobody answers for may be taken at once.
     Early,
-    /// Nothing is taken before every lease that might cover it has run out.
+    /// Not before its lease has run out; nothing is taken before every lease that might cover it has.
     Strict,
 }
 
@@ -125,6 +137,18 @@ enum OnShutdown {
     Keep,
     /// Another node takes over at once.
     Release,
+}
+
+/// `100ms`, `0.5s`: from 10 ms to 10 s.
+fn probe_interval(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').ok_or("a time has a unit: 100ms, 0.5s")?, 1.0),
+    };
+    let seconds = number.trim().parse::<f64>().map_err(|error| error.to_string())? * unit;
+    let interval = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_millis(10)..=Duration::from_secs(10);
+    allowed.contains(&interval).then_some(interval).ok_or_else(|| "it must be from 10ms to 10s".to_owned())
 }
 
 fn pattern(text: &str) -> Result<String, String> {

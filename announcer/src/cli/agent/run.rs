@@ -1,6 +1,7 @@
 //! How the agent starts: everything that can be wrong is found before anything is changed.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -32,7 +33,11 @@ use crate::{
         metrics::Metrics,
     },
     vocabulary::{BootNs, Link},
-    wire::{links::LinkWatch, select::Excludes},
+    wire::{
+        detector::{Detection, Pace},
+        links::LinkWatch,
+        select::Excludes,
+    },
 };
 
 /// How long an agent waits for another one on its node to end, as in a rolling update.
@@ -66,6 +71,8 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
     changes.started(rustix::system::uname().release().to_str().unwrap_or("unknown"));
 
     let sender = station::sender()?;
+    let pace = Pace { interval: args.probe_interval, misses: args.probe_misses };
+    let detection = Detection::start(pace).context("cannot ask other nodes on the wire")?;
     let link_watch = LinkWatch::start().await.context("cannot follow the links of this node")?;
     let counts = SharedCounts::default();
     let shared = counts.clone();
@@ -117,6 +124,8 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         counts,
         health,
         outcomes,
+        detection,
+        bystanders: BTreeSet::new(),
         station,
         snapshot: None,
         demand: None,

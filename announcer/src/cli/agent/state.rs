@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::turn::Agent;
 use crate::{
     datapath::DatapathError,
-    election::{Change, Input},
+    election::{Change, Grounds, Input},
     kube::Snapshot,
     policy::{self, Demand},
     report::{
@@ -25,6 +25,9 @@ use crate::{
         select::{can_announce, select},
     },
 };
+
+/// How many other nodes are asked for when a peer does not answer.
+const BYSTANDERS: usize = 4;
 
 /// What was last said of things that last, so that each is said once.
 #[derive(Debug, Default)]
@@ -53,6 +56,7 @@ impl Agent {
         }
         self.said.clashes = clashes.into_keys().collect();
 
+        self.bystanders = bystanders(&snapshot, &self.node);
         let demand = Arc::new(policy::demand(&snapshot, &self.options));
         self.tell_unannounced(&demand);
         self.snapshot = Some(snapshot);
@@ -194,8 +198,18 @@ impl Agent {
                     "another boot or machine holds this node's name: waiting until its lease has run out"
                 );
             }
-            Change::FencedPeer { node, epoch, claims, silence } => {
-                let reason = format!("silent for {:.1} s, its whole lease", silence.as_secs_f64());
+            Change::FencedPeer { node, epoch, claims, grounds } => {
+                let reason = match grounds {
+                    Grounds::Lease(silence) => {
+                        format!("silent for {:.1} s, its whole lease", silence.as_secs_f64())
+                    }
+                    Grounds::Wire { link, agreed: 1 } => {
+                        format!("it does not answer on {link}, where the gateway does")
+                    }
+                    Grounds::Wire { link, agreed } => {
+                        format!("it does not answer on {link}, as all {agreed} other nodes there agree")
+                    }
+                };
                 self.station.changes.fenced_other(node, *epoch, *claims, &reason);
             }
             Change::Gained { vip, epoch, why } => {
@@ -237,4 +251,11 @@ impl Agent {
             }
         }
     }
+}
+
+/// Addresses of a few other nodes, of those that follow upon this one by name.
+fn bystanders(snapshot: &Snapshot, node: &str) -> BTreeSet<Vip> {
+    let after = snapshot.nodes.values().filter(|other| *other.name > *node);
+    let before = snapshot.nodes.values().filter(|other| *other.name < *node);
+    after.chain(before).take(BYSTANDERS).flat_map(|other| other.internal_addresses.iter().copied()).collect()
 }

@@ -25,7 +25,9 @@ use crate::{
         station::{Station, ticker},
     },
     datapath::DatapathError,
-    election::{Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, Token},
+    election::{
+        Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, SilentPeers, Token, Witness,
+    },
     kube::{Node, Snapshot},
     policy::{Demand, Interfaces, Options},
     report::{
@@ -35,6 +37,7 @@ use crate::{
     vocabulary::{BootNs, Link, LinkId, Mac, Vip},
     wire::{
         self,
+        detector::{Detection, Peer, Silent, Watching},
         links::LinkView,
         probe::{Plan, probe},
         select::{Excludes, select},
@@ -50,7 +53,7 @@ const BATCH: usize = 256;
 /// How long a leaving node may take to hand over: a Pod is killed 10 s after SIGTERM.
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
-const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(50), wait: Duration::from_millis(100) };
+const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(20), wait: Duration::from_millis(40) };
 
 /// Kernel counters by VIP and interface, as the metrics server gets them.
 pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
@@ -78,6 +81,9 @@ pub(super) struct Agent {
     pub(super) counts: SharedCounts,
     pub(super) health: Arc<Health>,
     pub(super) outcomes: mpsc::UnboundedSender<Outcome>,
+    pub(super) detection: Detection,
+    /// Addresses of other nodes, which show that we are not cut off.
+    pub(super) bystanders: BTreeSet<Vip>,
     pub(super) station: Station,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) demand: Option<Arc<Demand>>,
@@ -103,6 +109,7 @@ impl Agent {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
+        let mut silent = self.detection.silent();
         let mut leaving: Option<Instant> = None;
         loop {
             let due = self.next_due();
@@ -111,6 +118,10 @@ impl Agent {
                 _ = terminate.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
                 _ = interrupt.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
                 1.. = outcomes.recv_many(&mut came_back, BATCH) => self.came_back(std::mem::take(&mut came_back))?,
+                Ok(()) = silent.changed() => {
+                    let silent = self.silent_peers(&silent.borrow_and_update());
+                    self.turn(Input::Silent(silent))?;
+                }
                 Some(inputs) = leases.next() => self.turn_all(inputs)?,
                 Ok(()) = links.changed() => {
                     let view = links.borrow_and_update().clone();
@@ -162,6 +173,7 @@ impl Agent {
         requests.append(&mut self.machine.step_all(BootNs::now(), inputs));
         self.follow()?;
         self.hush();
+        self.watch_peers();
         let changes: Vec<_> = self.machine.take_changes().collect();
         for change in changes {
             self.tell(&change);
@@ -286,6 +298,30 @@ impl Agent {
             };
             let _ = outcomes.send(Outcome::Challenged(round));
         });
+    }
+
+    /// Tells the detector whom to ask, and where.
+    fn watch_peers(&self) {
+        let carrying = self.station.carrying().into_iter().filter(|(_, link)| link.carrier);
+        let links: BTreeMap<LinkId, Link> = carrying.collect();
+        let id = |name: &str| links.values().find(|link| link.name == name).map(|link| link.id);
+        let watched = self.machine.watched().iter().filter_map(|((node, link), watched)| {
+            Some(((id(link)?, node.clone()), Peer { vip: watched.vip, doubted: watched.doubted }))
+        });
+        let peers = watched.collect();
+        self.detection.watch(Watching { links, peers, nodes: self.bystanders.clone() });
+    }
+
+    /// What the detector says, in the election's words.
+    fn silent_peers(&self, silent: &Silent) -> SilentPeers {
+        let said = |((link, node), witness): (&(LinkId, String), &wire::detector::Witness)| {
+            let witness = match witness {
+                wire::detector::Witness::Peer => Witness::Peer,
+                wire::detector::Witness::Gateway => Witness::Gateway,
+            };
+            ((node.clone(), self.station.name(*link)), witness)
+        };
+        silent.iter().map(said).collect()
     }
 
     /// The links on which this node would announce a VIP.

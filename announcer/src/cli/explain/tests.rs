@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,8 @@ fn session(node: &str, epoch: u64, live: bool, links: &[&str], at: Option<Timest
         agent: "0.1.0".into(),
         on_api_loss: "fence".into(),
         fencing: "early".into(),
-        suspects: String::new(),
+        suspects: BTreeSet::new(),
+        early: None,
         understood: true,
     };
     (Record::Session(session), at)

@@ -5,7 +5,7 @@ use crate::election::{Answer, Input, Request, lease::Record};
 pub fn record(record: &Record) -> String {
     match record {
         Record::Session(s) => format!(
-            "{}[{} v{} {} e{} D{} r{}]",
+            "{}[{} v{} {} e{} D{} r{}{}]",
             s.name,
             s.uid,
             s.version.0,
@@ -13,6 +13,7 @@ pub fn record(record: &Record) -> String {
             s.epoch,
             s.lease.as_secs(),
             s.renewal.rsplit('-').next().unwrap_or_default(),
+            s.suspects.iter().map(|of| format!(" suspects {of}")).collect::<String>(),
         ),
         Record::Claim(c) => format!(
             "{}[v{} {} {} e{}{}{}]",
@@ -30,6 +31,7 @@ pub fn record(record: &Record) -> String {
 pub fn request(request: &Request) -> String {
     match request {
         Request::Get(name) => format!("Get {name}"),
+        Request::Survey => "Survey".to_owned(),
         Request::Put(to) => format!("Put {}", record(to)),
         Request::Delete(to) => format!("Delete {}", record(to)),
         Request::Probe(vip) => format!("Probe {vip}"),
@@ -40,6 +42,7 @@ pub fn request(request: &Request) -> String {
 pub fn answer(answer: &Answer) -> String {
     match answer {
         Answer::Done(done) => format!("Done {}", record(done)),
+        Answer::Surveyed(all) => format!("Surveyed {:?}", all.iter().map(record).collect::<Vec<_>>()),
         other => format!("{other:?}"),
     }
 }

@@ -34,9 +34,9 @@ impl Speaks {
     pub fn translate(self, record: &mut Record, sends: bool) {
         match (self, record) {
             (Self::Earlier, Record::Session(session)) if sends => {
-                for annotation in [&mut session.on_api_loss, &mut session.fencing, &mut session.suspects] {
-                    annotation.clear();
-                }
+                session.on_api_loss.clear();
+                session.fencing.clear();
+                session.suspects.clear();
             }
             (Self::Another, Record::Session(session)) => session.understood ^= true,
             (Self::Another, Record::Claim(claim)) => claim.understood ^= true,

@@ -40,6 +40,13 @@ impl Store {
     pub fn perform(&mut self, now: u64, request: &Request) -> Answer {
         match request {
             Request::Get(name) => self.objects.get(name).cloned().map_or(Answer::NotFound, Answer::Done),
+            Request::Survey => Answer::Surveyed(
+                self.objects
+                    .values()
+                    .filter(|record| matches!(record, Record::Session(_)))
+                    .cloned()
+                    .collect(),
+            ),
             Request::Put(record) => {
                 let there = self.objects.get(&record.name());
                 if record.version() == Version(0) {

@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// Longer than any ARP or Neighbour Discovery frame of interest; the rest of a frame is cut off.
-const FRAME_BYTES: usize = 256;
+pub(in crate::wire) const FRAME_BYTES: usize = 256;
 
 /// A foreign host's word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
+pub(in crate::wire) enum Heard {
     /// It uses the VIP: it answered, or announced it, or asked for another address from it.
     Answer(Mac),
     /// It asks as we do.
@@ -75,7 +75,7 @@ impl Ear {
 
 /// What `frame` says, if anything, and of which VIP. The filter has looked already; this one can be tested, and is asked
 /// again.
-pub(super) fn understand(frame: &[u8]) -> Option<(Vip, Heard)> {
+pub(in crate::wire) fn understand(frame: &[u8]) -> Option<(Vip, Heard)> {
     match u16::from_be_bytes(at(frame, offset::ETHERTYPE)?) {
         ETHERTYPE_ARP => {
             let mac = Mac(at(frame, offset::ARP_SENDER_MAC)?);

@@ -36,23 +36,36 @@ struct Instruction {
 type Condition = (u32, u32, u32);
 
 /// How many VIPs fit into one program: the kernel takes 4 096 instructions, and IPv6 needs 42 for each.
-pub(super) const VIPS: usize = 64;
+pub(in crate::wire) const VIPS: usize = 64;
 
 /// Frames that say something of these VIPs, [`VIPS`] at most: ARP from one, a probe for it; an NA for it, a DAD solicitation
 /// for it.
 pub(super) fn about(vips: &[Vip]) -> Vec<SockFilter> {
+    assembled(program(vips.iter().copied().flat_map(alternatives)))
+}
+
+/// Frames in which somebody uses one of these addresses, [`VIPS`] at most: ARP from it, an NA for it.
+pub(in crate::wire) fn said_by(addresses: &[Vip]) -> Vec<SockFilter> {
+    let uses = |address: &Vip| {
+        let [uses, _asks] = alternatives(*address);
+        uses
+    };
+    assembled(program(addresses.iter().map(uses)))
+}
+
+fn assembled(program: Vec<Instruction>) -> Vec<SockFilter> {
     let assembled = |Instruction { code, if_equal, if_not, operand }| {
         SockFilter::new(code as u16, if_equal, if_not, operand)
     };
-    program(vips).into_iter().map(assembled).collect()
+    program.into_iter().map(assembled).collect()
 }
 
-fn program(vips: &[Vip]) -> Vec<Instruction> {
+fn program(alternatives: impl Iterator<Item = Vec<Condition>>) -> Vec<Instruction> {
     // What a switch port mirrors to us, or a VLAN we have no device for, is not said on this link.
     let packet_type = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
     let mut program =
         vec![load(libc::BPF_W, packet_type), jump(libc::PACKET_OTHERHOST.into(), 0, 1), give(0)];
-    for conditions in vips.iter().copied().flat_map(alternatives) {
+    for conditions in alternatives {
         let mut left = conditions.len();
         for (width, at, value) in conditions {
             left -= 1;

@@ -117,7 +117,8 @@ impl World {
             agent: "bench".to_owned(),
             on_api_loss: "hold".to_owned(),
             fencing: "early".to_owned(),
-            suspects: String::new(),
+            suspects: BTreeSet::new(),
+            early: None,
             understood: true,
         });
         let sessions: Vec<Session> = sessions.collect();

@@ -1,0 +1,126 @@
+//! The rim of the detector: sockets, netlink, and the one task that asks and listens, beside the agent's loop.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tracing::warn;
+
+use super::{Detector, Pace, Silent, Watching, ears::Ears, gateways::gateways};
+use crate::{
+    vocabulary::{Link, LinkId},
+    wire::{
+        frames,
+        sender::{Sender, Transmit as _},
+    },
+};
+
+/// How often routes are looked at, beside when links change.
+const ROUTES: Duration = Duration::from_secs(30);
+const ROUTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nobody is watched: look again then.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Watches peers for as long as it lives.
+#[derive(Debug)]
+pub struct Detection {
+    watching: watch::Sender<Watching>,
+    silent: watch::Receiver<Silent>,
+    _task: JoinSet<()>,
+}
+
+impl Detection {
+    /// Starts it, watching nobody. Needs CAP_NET_RAW and a tokio runtime, and uses the network namespace of the threads of
+    /// that.
+    pub fn start(pace: Pace) -> io::Result<Self> {
+        let (watching, watched) = watch::channel(Watching::default());
+        let (tell, silent) = watch::channel(Silent::new());
+        let (netlink, routes, _) = rtnetlink::new_connection()?;
+        let mut task = JoinSet::new();
+        task.spawn(netlink);
+        task.spawn(run(Detector::new(pace), watched, tell, Sender::new()?, routes));
+        Ok(Self { watching, silent, _task: task })
+    }
+
+    /// Watches these from now on.
+    pub fn watch(&self, watching: Watching) {
+        self.watching.send_if_modified(|now| {
+            let news = *now != watching;
+            if news {
+                *now = watching;
+            }
+            news
+        });
+    }
+
+    /// Who has stopped answering, and every change of that.
+    pub fn silent(&self) -> watch::Receiver<Silent> {
+        self.silent.clone()
+    }
+}
+
+async fn run(
+    mut detector: Detector,
+    mut watched: watch::Receiver<Watching>,
+    tell: watch::Sender<Silent>,
+    sender: Sender,
+    netlink: rtnetlink::Handle,
+) {
+    let mut ears = Ears::default();
+    let mut links: BTreeMap<LinkId, Link> = BTreeMap::new();
+    let mut routes = interval(ROUTES);
+    routes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = detector.next_due().unwrap_or_else(|| Instant::now() + IDLE);
+        let (mut look, mut asks) = (false, false);
+        tokio::select! {
+            changed = watched.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let watching = watched.borrow_and_update().clone();
+                look = !watching.links.keys().eq(links.keys());
+                detector.watch(&watching, Instant::now());
+                links = watching.links;
+                // Who is doubted is asked now.
+                asks = true;
+            }
+            () = ears.ready() => {}
+            () = sleep_until(due.into()) => asks = true,
+            _ = routes.tick() => look = true,
+        }
+        if look {
+            match timeout(ROUTES_TIMEOUT, gateways(&netlink)).await {
+                Ok(Ok(found)) => detector.set_gateways(found),
+                Ok(Err(error)) => warn!(%error, "cannot list routes: the gateway is no witness"),
+                Err(_) => warn!("listing routes took more than 5 s: the gateway is no witness"),
+            }
+        }
+        // Whoever was late, or stopped, hears first what has come meanwhile.
+        ears.drain(|link, ip, mac| detector.heard(link, ip, mac, Instant::now()));
+        let questions = if asks { detector.poll(Instant::now()) } else { Vec::new() };
+        ears.follow(&detector.listens_to());
+        for question in questions {
+            let Some(link) = links.get(&question.link) else { continue };
+            let frame = frames::question(question.ip, link, question.to);
+            if sender.send(question.link, &frame).is_err() {
+                detector.unsent(&question);
+            }
+        }
+        let silent = detector.silent();
+        tell.send_if_modified(|told| {
+            let news = told != silent;
+            if news {
+                told.clone_from(silent);
+            }
+            news
+        });
+    }
+}
