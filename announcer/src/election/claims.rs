@@ -500,7 +500,9 @@ impl Machine {
 
     /// Whether nobody answered for a VIP just now; if that is not known, it is asked.
     pub(super) fn is_unanswered(&mut self, now: BootNs, vip: Vip) -> bool {
-        let unanswered = |at: &BootNs| *at + PROBE_VALID > now && !self.view.claim_deleted_since(vip, *at);
+        let since = self.asked_since(vip);
+        let unanswered =
+            |at: &BootNs| *at + PROBE_VALID > now && *at >= since && !self.view.claim_deleted_since(vip, *at);
         if self.probed.get(&vip).is_some_and(unanswered) {
             return true;
         }

@@ -205,6 +205,20 @@ pub enum Change {
         /// Why.
         grounds: Grounds,
     },
+    /// A peer does not answer us on the wire.
+    Suspected {
+        /// Which node.
+        node: String,
+        /// On this link.
+        link: String,
+    },
+    /// It answers again, or our suspicion came to nothing.
+    Cleared {
+        /// Which node.
+        node: String,
+        /// On this link.
+        link: String,
+    },
     /// We own a VIP.
     Gained {
         /// Which.

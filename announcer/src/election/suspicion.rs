@@ -11,8 +11,8 @@ use std::{
 
 use super::{
     choose::tie_break_of,
-    lease::{Record, Session, Suspicion, session_name},
-    machine::{Grounds, Machine, Purpose, Request},
+    lease::{Claim, Record, Session, Suspicion, session_name},
+    machine::{Change, Grounds, Machine, Purpose, Request},
     own::Own,
     view::Seen,
 };
@@ -31,6 +31,12 @@ const SURVEY_AGAIN: Duration = Duration::from_millis(200);
 /// Each node watches no more peers than this, and in a larger cluster so many watch each peer.
 pub const WATCHED_PEERS: usize = 8;
 
+/// A peer is watched by so many of its addresses: one that it does not answer for is no reason to take all.
+const WATCHED_VIPS: usize = 3;
+/// A node that was not heard by the API server for half of its lease may have a silent kernel for that alone; one that is back
+/// has so long until its silence counts.
+const BACK: Duration = Duration::from_secs(1);
+
 const SURVEY: &str = "all sessions";
 /// Published by nodes that may be fenced so.
 const EARLY: &str = "early";
@@ -48,10 +54,10 @@ pub enum Witness {
 pub type SilentPeers = BTreeMap<(String, String), Witness>;
 
 /// A peer to be asked on one of our links.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Watched {
-    /// What it owns there.
-    pub vip: Vip,
+    /// Some of what it owns there, what it has been asked for before first.
+    pub vips: Vec<Vip>,
     /// Others suspect it.
     pub doubted: bool,
 }
@@ -63,6 +69,8 @@ pub(super) struct Suspicions {
     pub(super) silent: SilentPeers,
     /// Under which session and epoch, on which link: the round, and when it began.
     ours: BTreeMap<Accused, (u32, BootNs)>,
+    /// Since when we have suspected a session's epoch, also if it was ended meanwhile.
+    since: BTreeMap<(String, u64), BootNs>,
     /// By others: node and link.
     doubted: BTreeSet<(String, String)>,
     /// Since when all agree on somebody.
@@ -106,15 +114,32 @@ impl Machine {
 
     /// Turns what the wire tells into suspicions of sessions and epochs, which our next write publishes.
     pub(super) fn suspect(&mut self, now: BootNs) {
-        if self.suspicions.silent.is_empty() && self.suspicions.ours.is_empty() {
+        let quiet = self.suspicions.silent.is_empty() && self.suspicions.ours.is_empty();
+        if quiet && self.suspicions.since.is_empty() {
             return;
         }
         let able = self.is_live(now) && self.shutdown.is_none() && self.quiet_until <= now;
-        let silent = self.suspicions.silent.keys().filter(|_| able);
-        let accused: BTreeSet<Accused> = silent.filter_map(|(node, link)| self.accuse(node, link)).collect();
-        self.suspicions.ours.retain(|one, _| accused.contains(one));
+        let silent: Vec<(String, String)> = self.suspicions.silent.keys().filter(|_| able).cloned().collect();
+        let mut accused = BTreeSet::new();
+        for (node, link) in silent {
+            accused.extend(self.accuse(now, &node, &link));
+        }
+        let over: Vec<Accused> =
+            self.suspicions.ours.keys().filter(|one| !accused.contains(one)).cloned().collect();
+        for one in over {
+            self.suspicions.ours.remove(&one);
+            let session = self.view.session(&one.node).map(|seen| &seen.session);
+            if session.is_some_and(|session| session.uid == one.uid && session.epoch == one.epoch) {
+                self.changes.push_back(Change::Cleared { node: one.node, link: one.link });
+            }
+        }
+        let sessions = || self.view.sessions.values().map(|seen| &seen.session);
+        let ended = |uid: &str, epoch| sessions().any(|s| s.uid == uid && s.early == Some(epoch));
+        let goes_on = |uid: &str, epoch| accused.iter().any(|one| one.uid == uid && one.epoch == epoch);
+        self.suspicions.since.retain(|(uid, epoch), _| ended(uid, *epoch) || goes_on(uid, *epoch));
         for one in accused {
-            let node = one.node.clone();
+            let (node, session) = (one.node.clone(), (one.uid.clone(), one.epoch));
+            let link = one.link.clone();
             let (round, begun) = self.suspicions.ours.entry(one).or_insert((0, now));
             let first = *round == 0;
             if first || *round <= ROUNDS && *begun + ROUND <= now {
@@ -125,14 +150,26 @@ impl Machine {
                 self.wake(next);
             }
             if first {
+                self.suspicions.since.entry(session).or_insert(now);
+                self.changes.push_back(Change::Suspected { node: node.clone(), link });
                 self.ask_ahead(now, &node);
             }
         }
     }
 
     /// Only who lets itself be fenced early, and announces on that link, is suspected there.
-    fn accuse(&self, node: &str, link: &str) -> Option<Accused> {
-        let session = &self.view.session(node)?.session;
+    fn accuse(&mut self, now: BootNs, node: &str, link: &str) -> Option<Accused> {
+        let seen = self.view.session(node)?;
+        let back = seen.back + BACK;
+        // One that was there when we came may be as old as its lease; the others know, and have to agree.
+        if seen.heard.unwrap_or(seen.since) + seen.session.lease / 2 <= now {
+            return None;
+        }
+        if back > now {
+            self.wake(back);
+            return None;
+        }
+        let session = &seen.session;
         let holder = session.holder.as_ref()?;
         let may = session.understood
             && session.fencing == EARLY
@@ -155,8 +192,23 @@ impl Machine {
         };
         let vips: Vec<Vip> = self.heirs.iter().filter(of_it).copied().collect();
         for vip in vips {
+            // What was asked before says nothing of this owner.
+            self.probed.remove(&vip);
             self.is_unanswered(now, vip);
         }
+    }
+
+    /// Since when silence about a VIP is that of whoever had it last: before we suspected an owner that was fenced early,
+    /// another may have had it, which is silent for good.
+    pub(super) fn asked_since(&self, vip: Vip) -> BootNs {
+        let bindings = self.view.claims.get(&vip).into_iter().flat_map(Claim::bindings);
+        let since = bindings.filter_map(|(node, uid, epoch)| {
+            let seen = self.view.session(node)?;
+            let early = seen.session.uid == uid && seen.session.early == Some(epoch);
+            let suspected = self.suspicions.since.get(&(uid.to_owned(), epoch)).copied();
+            early.then(|| suspected.unwrap_or(seen.since))
+        });
+        since.max().unwrap_or_default()
     }
 
     /// Fences whom all agree on, when it is our turn, after a quorum read that shows that they still do.
@@ -223,8 +275,8 @@ impl Machine {
                 }
             };
             let gateway = || {
-                let by = |one: &&Accused| self.suspicions.silent.get(&(one.node.clone(), one.link.clone()));
-                accused.values().all(|one| by(&one) == Some(&Witness::Gateway))
+                let by = |one: &Accused| self.suspicions.silent.get(&(one.node.clone(), one.link.clone()));
+                accused.values().all(|one| by(one) == Some(&Witness::Gateway))
             };
             let few = 2 * accused.len() < live.len() || 2 * accused.len() == live.len() && gateway();
             let read = |name: &String| within.is_none_or(|read| read.contains(name));
@@ -272,39 +324,39 @@ impl Machine {
         let me = &self.me.holder.node;
         let may = |session: &&Session| session.understood && session.fencing == EARLY;
         let sessions = self.view.sessions.values().map(|seen| &seen.session).filter(may);
-        let holders = sessions.filter_map(|session| Some((&session.holder.as_ref()?.node, &session.links)));
-        let live: BTreeMap<&String, &BTreeSet<String>> = holders.filter(|(node, _)| *node != me).collect();
+        let holders =
+            sessions.filter_map(|session| Some((session.holder.as_ref()?.node.as_str(), &session.links)));
+        let live: BTreeMap<&str, &BTreeSet<String>> = holders.filter(|(node, _)| node != me).collect();
         let ring = ring(me, live.keys().copied());
         let doubted = &self.suspicions.doubted;
         let is_doubted = |node: &str, link: &str| doubted.iter().any(|(n, l)| n == node && l == link);
-        let mut watched = BTreeMap::new();
-        let mut complete: BTreeSet<&str> = BTreeSet::new();
+        let before = &self.suspicions.watched;
+        let owned = |vip: &Vip| Some(self.view.owner(self.view.claims.get(vip)?, now)?.0);
+        let mut watched: BTreeMap<(String, String), Watched> = BTreeMap::new();
+        // What is asked for stays the same as long as it can: of something new it is not known whether it ever was answered.
+        for (key, of) in before.iter().filter(|((node, link), _)| {
+            live.get(node.as_str()).is_some_and(|links| links.contains(link) && self.links.contains(link))
+        }) {
+            let kept = of.vips.iter().filter(|vip| owned(vip) == Some(&key.0)).copied();
+            watched.insert(key.clone(), Watched { vips: kept.collect(), doubted: false });
+        }
         for (vip, claim) in &self.view.claims {
-            let Some((owner, ..)) = self.view.owner(claim, now).filter(|(node, ..)| !complete.contains(node))
-            else {
-                continue;
-            };
-            let Some((node, links)) = live.get_key_value(&owner.to_owned()) else { continue };
+            let Some((owner, ..)) = self.view.owner(claim, now) else { continue };
+            let Some(links) = live.get(owner) else { continue };
             let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
-            let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(*node)) else { continue };
+            let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(owner)) else { continue };
             let shared = links.iter().filter(|link| self.links.contains(*link));
-            let mut all = true;
-            for link in shared {
-                let doubted = is_doubted(node, link);
-                if !ring.contains(*node) && !doubted {
-                    continue;
+            for link in shared.filter(|link| candidate.interfaces.select(link)) {
+                let of = watched.entry((owner.to_owned(), link.clone())).or_default();
+                if of.vips.len() < WATCHED_VIPS && !of.vips.contains(vip) {
+                    of.vips.push(*vip);
                 }
-                let key = ((*node).clone(), link.clone());
-                if candidate.interfaces.select(link) {
-                    watched.entry(key).or_insert(Watched { vip: *vip, doubted });
-                } else {
-                    all &= watched.contains_key(&key);
-                }
-            }
-            if all {
-                complete.insert(node);
             }
         }
+        for ((node, link), of) in &mut watched {
+            of.doubted = is_doubted(node, link);
+        }
+        watched.retain(|(node, _), of| !of.vips.is_empty() && (of.doubted || ring.contains(node.as_str())));
         self.suspicions.watched = watched;
     }
 }
@@ -318,12 +370,12 @@ fn suspects(seen: &Seen, accused: &Accused, now: BootNs) -> bool {
 }
 
 /// All others, or if they are too many those that follow upon us, by hash.
-fn ring<'a>(me: &str, others: impl Iterator<Item = &'a String>) -> BTreeSet<&'a String> {
-    let others: Vec<&String> = others.collect();
+fn ring<'a>(me: &str, others: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let others: Vec<&str> = others.collect();
     if others.len() <= WATCHED_PEERS {
         return others.into_iter().collect();
     }
-    let mut hashed: Vec<([u8; 32], &String)> =
+    let mut hashed: Vec<([u8; 32], &str)> =
         others.into_iter().map(|node| (tie_break_of(node, ""), node)).collect();
     hashed.sort_unstable();
     let mine = tie_break_of(me, "");

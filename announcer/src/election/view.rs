@@ -20,6 +20,8 @@ pub struct Seen {
     pub since: BootNs,
     /// When its own node was seen to write it; `None`: it was there when we came.
     pub said: Option<BootNs>,
+    /// Since when its node has been heard without a pause of half a lease, under this session and epoch.
+    pub back: BootNs,
     /// When it was last seen to change: a list tells what is there, not when it was written.
     pub heard: Option<BootNs>,
 }
@@ -287,7 +289,13 @@ impl View {
                         Some(_) => Some(now),
                         None => heard,
                     };
-                    self.sessions.insert(session.name.clone(), Seen { session, since: now, said, heard });
+                    let goes_on = |old: &&Seen| {
+                        let before = (&old.session.holder, &old.session.uid, old.session.epoch);
+                        old.heard_until() > now && before == (&session.holder, &session.uid, session.epoch)
+                    };
+                    let back = old.filter(goes_on).map_or(now, |old| old.back);
+                    self.sessions
+                        .insert(session.name.clone(), Seen { session, since: now, said, back, heard });
                 }
             }
             Record::Claim(claim) => {

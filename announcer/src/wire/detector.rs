@@ -16,7 +16,8 @@ pub use run::Detection;
 
 use crate::vocabulary::{Link, LinkId, Mac, Vip};
 
-/// A peer that has never answered on a link, and that nobody suspects, is asked there in one round of so many.
+/// A peer that has never answered on a link, and that nobody suspects, is asked there in so many rounds, for it may be about to
+/// answer, and then in one of so many.
 const STRANGER: u64 = 10;
 
 /// How often peers are asked, and how many questions in a row go unanswered before one is silent.
@@ -29,10 +30,10 @@ pub struct Pace {
 }
 
 /// A peer on one link.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
-    /// What it owns there.
-    pub vip: Vip,
+    /// Some of what it owns there: it is asked for the first, and for the others when it does not answer.
+    pub vips: Vec<Vip>,
     /// Others suspect it: it is asked at once, and its silence counts although it has never answered us.
     pub doubted: bool,
 }
@@ -87,7 +88,7 @@ pub struct Detector {
 }
 
 /// What is known of a peer on a link.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     peer: Peer,
     /// Who answered last.
@@ -98,6 +99,8 @@ struct Asked {
     asked: Option<Instant>,
     /// In which round that was, or the last one before.
     round: Option<u64>,
+    /// How often it was asked.
+    tries: u32,
     /// Questions in a row that were not.
     misses: u32,
     /// When the first of them was asked.
@@ -139,15 +142,19 @@ impl Detector {
     pub fn watch(&mut self, watching: &Watching, now: Instant) {
         let mut before = std::mem::take(&mut self.peers);
         for (key, peer) in &watching.peers {
-            let mut asked = before.remove(key).unwrap_or_else(|| Asked::new(*peer));
-            if asked.peer.vip != peer.vip {
-                // It owns something else by now: what was not answered may be another's.
+            let mut asked = before.remove(key).unwrap_or_else(|| Asked::new(peer.clone()));
+            if asked.peer.vips != peer.vips {
+                // What was not answered may be another's by now.
                 asked.clear();
+            }
+            if !peer.vips.iter().any(|vip| asked.peer.vips.contains(vip)) {
+                // It may own this by name alone, and its kernel not answer for it yet.
+                (asked.heard, asked.tries) = (None, 0);
             }
             if !peer.doubted || !asked.peer.doubted {
                 asked.cleared = false;
             }
-            asked.peer = *peer;
+            asked.peer.clone_from(peer);
             self.peers.insert(key.clone(), asked);
         }
         self.nodes.clone_from(&watching.nodes);
@@ -164,7 +171,7 @@ impl Detector {
 
     /// Somebody uses an address on a link. All that has arrived is to be told before [`Self::poll`].
     pub fn heard(&mut self, link: LinkId, ip: Vip, mac: Mac, now: Instant) {
-        let of = |(on, _): &(LinkId, String), asked: &Asked| *on == link && asked.peer.vip == ip;
+        let of = |(on, _): &(LinkId, String), asked: &Asked| *on == link && asked.peer.vips.contains(&ip);
         for (key, asked) in self.peers.iter_mut().filter(|(key, asked)| of(key, asked)) {
             asked.clear();
             asked.mac = Some(mac);
@@ -180,7 +187,7 @@ impl Detector {
     /// A question could not be sent: nobody can have answered it.
     pub fn unsent(&mut self, question: &Question) {
         let of = |(link, _): &(LinkId, String), asked: &Asked| {
-            *link == question.link && asked.peer.vip == question.ip
+            *link == question.link && asked.peer.vips.contains(&question.ip)
         };
         for (_, asked) in self.peers.iter_mut().filter(|(key, asked)| of(key, asked)) {
             asked.asked = None;
@@ -199,14 +206,18 @@ impl Detector {
         let (mut questions, mut in_doubt) = (Vec::new(), BTreeSet::new());
         for ((link, _), asked) in &mut self.peers {
             asked.count(now, pace);
-            let rested = asked.counts() || asked.round.is_none_or(|last| last + STRANGER <= this);
+            let tried = u64::from(asked.tries) >= STRANGER;
+            let rested = asked.counts() || !tried || asked.round.is_none_or(|last| last + STRANGER <= this);
             let due = asked.is_urgent(pace) || round && rested;
             if asked.asked.is_none() && due {
                 (asked.asked, asked.round) = (Some(now), Some(this));
+                asked.tries = asked.tries.saturating_add(1);
                 // The last one is for all: whoever has the address by now answers, whatever became of its MAC.
                 let to = asked.mac.filter(|_| asked.misses + 1 < pace.misses);
-                questions.push(Question { link: *link, ip: asked.peer.vip, to });
-                if asked.is_in_doubt() {
+                let doubt = asked.is_in_doubt();
+                let vips = asked.peer.vips.iter().take(if doubt { usize::MAX } else { 1 });
+                questions.extend(vips.map(|vip| Question { link: *link, ip: *vip, to }));
+                if doubt {
                     in_doubt.insert(*link);
                 }
             }
@@ -228,7 +239,7 @@ impl Detector {
             self.links.iter().map(|link| (*link, BTreeSet::new())).collect();
         let mut in_doubt = BTreeSet::new();
         for ((link, _), asked) in &self.peers {
-            all.entry(*link).or_default().insert(asked.peer.vip);
+            all.entry(*link).or_default().extend(&asked.peer.vips);
             if asked.is_in_doubt() {
                 in_doubt.insert(*link);
             }
@@ -286,6 +297,7 @@ impl Asked {
             heard: None,
             asked: None,
             round: None,
+            tries: 0,
             misses: 0,
             since: None,
             cleared: false,

@@ -212,6 +212,19 @@ impl Agent {
                 };
                 self.station.changes.fenced_other(node, *epoch, *claims, &reason);
             }
+            Change::Suspected { node, link } => {
+                let (other, interface) = (node, link);
+                warn!(
+                    node = self.node,
+                    other,
+                    interface,
+                    "another node does not answer on the wire: asking all others whether they hear it"
+                );
+            }
+            Change::Cleared { node, link } => {
+                let (other, interface) = (node, link);
+                info!(node = self.node, other, interface, "another node answers again, or its lease decides");
+            }
             Change::Gained { vip, epoch, why } => {
                 let why = match why {
                     crate::election::Why::Free => Gain::Free,

@@ -306,7 +306,7 @@ impl Agent {
         let links: BTreeMap<LinkId, Link> = carrying.collect();
         let id = |name: &str| links.values().find(|link| link.name == name).map(|link| link.id);
         let watched = self.machine.watched().iter().filter_map(|((node, link), watched)| {
-            Some(((id(link)?, node.clone()), Peer { vip: watched.vip, doubted: watched.doubted }))
+            Some(((id(link)?, node.clone()), Peer { vips: watched.vips.clone(), doubted: watched.doubted }))
         });
         let peers = watched.collect();
         self.detection.watch(Watching { links, peers, nodes: self.bystanders.clone() });

@@ -38,6 +38,7 @@ pub struct Figures {
     pub events: u64,
     pub gains: u64,
     pub fences: u64,
+    pub early: u64,
     pub adopted: u64,
     pub doubles: u64,
 }
@@ -50,6 +51,7 @@ impl Figures {
         self.events += world.events();
         self.gains += world.checks.gains;
         self.fences += world.checks.fences;
+        self.early += world.checks.fenced_early;
         self.adopted += world.checks.adopted;
         self.doubles += world.checks.doubles;
     }
@@ -57,11 +59,11 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, hours, rough, events, gains, fences, adopted, doubles } = self;
+        let Self { seeds, hours, rough, events, gains, fences, early, adopted, doubles } = self;
         write!(
             f,
             "{seeds} seeds, {hours:.1} simulated cluster-hours ({rough:.1} under faults), {events} events, {gains} VIPs gained, {fences} nodes \
-             fenced, {adopted} adoptions, {doubles} answers doubled where that is allowed"
+             fenced ({early} early), {adopted} adoptions, {doubles} answers doubled where that is allowed"
         )
     }
 }

@@ -1,14 +1,17 @@
 //! What must hold: never two kernels for one VIP; each VIP answered before long; nothing moves without a cause;
 //! few writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     host::{MS, SECOND, Speaks},
     setting::Fault,
     world::{Event, World},
 };
-use crate::{election::Change, vocabulary::Vip};
+use crate::{
+    election::{Change, Request, lease::Record},
+    vocabulary::Vip,
+};
 
 #[derive(Debug, Default)]
 pub struct Checks {
@@ -16,6 +19,8 @@ pub struct Checks {
     pub restored_at: Option<u64>,
     /// When an outage that nobody may notice ends: the next one is not soon.
     pub outage_over: u64,
+    /// UID and epoch of sessions that were ended before their lease was over.
+    pub early: BTreeSet<(String, u64)>,
     /// When links or the segment last changed.
     pub rewired_at: Option<u64>,
     /// When a Lease was last edited by hand.
@@ -31,6 +36,7 @@ pub struct Checks {
     /// How often a VIP came to a node.
     pub gains: u64,
     pub fences: u64,
+    pub fenced_early: u64,
     pub doubles: u64,
     pub adopted: u64,
     /// Time under faults.
@@ -97,12 +103,27 @@ impl World {
         }
     }
 
-    /// Whether one of these holds on without a lease, and none of the others was heard by it, or not for long enough to
+    /// A write was made: who lets itself be fenced only strictly is never fenced early.
+    pub fn committed(&mut self, request: &Request, before: Option<&Record>) {
+        let (Request::Put(Record::Session(new)), Some(Record::Session(old))) = (request, before) else {
+            return;
+        };
+        let Some(epoch) = new.early.filter(|epoch| new.holder.is_none() && *epoch == old.epoch) else {
+            return;
+        };
+        if old.fencing != "early" {
+            self.checks.broken = Some(format!("{} was fenced early, though it is {}", old.name, old.fencing));
+        }
+        self.checks.fenced_early += 1;
+        self.checks.early.insert((new.uid.clone(), epoch));
+    }
+
+    /// Whether one of these holds on without a lease, or was fenced early, and none of the others was heard by it, or not for long enough to
     /// be asked and given way to.
     fn may_hold(&mut self, vip: Vip, by: &[usize]) -> bool {
         let lately = |at: u64| self.now - at < self.asks_for();
         let wire_is_new = self.checks.rewired_at.is_some_and(lately);
-        let holds_on = |one: &&usize| self.hosts[**one].by_hold;
+        let holds_on = |one: &&usize| self.hosts[**one].by_hold || self.is_fenced_early(**one);
         let deaf =
             |one: &&usize| by.iter().all(|other| one == &other || !self.hear_each_other(vip, **one, *other));
         let deaf: Vec<usize> = by.iter().filter(holds_on).filter(deaf).copied().collect();
@@ -125,7 +146,10 @@ impl World {
     pub fn note_deaf(&mut self, host: usize, changes: &[Change]) {
         for change in changes {
             let Change::Gained { vip, .. } = change else { continue };
-            let holds_on = |one: &usize| self.hosts[*one].by_hold && !self.hear_each_other(*vip, *one, host);
+            let holds_on = |one: &usize| {
+                (self.hosts[*one].by_hold || self.is_fenced_early(*one))
+                    && !self.hear_each_other(*vip, *one, host)
+            };
             let deaf: Vec<usize> = self.answering(*vip).into_iter().filter(holds_on).collect();
             self.checks.deaf.extend(deaf.into_iter().map(|one| ((*vip, one), self.now)));
         }
@@ -138,7 +162,11 @@ impl World {
         let often = if self.now > quiet_from + 200 * SECOND { 5 * SECOND } else { 500 * MS };
         self.later(often, 0, Event::Sample);
         let hosts = &self.hosts;
-        self.checks.deaf.retain(|(_, one), _| hosts[*one].by_hold);
+        let early = &self.checks.early;
+        let is_early = |one: usize| hosts[one].kernel.session().is_some_and(|of| early.contains(of));
+        let kept: BTreeSet<usize> =
+            (0..hosts.len()).filter(|one| hosts[*one].by_hold || is_early(*one)).collect();
+        self.checks.deaf.retain(|(_, one), _| kept.contains(one));
         let vips: Vec<Vip> = self.demand.vips.keys().copied().collect();
         for vip in &vips {
             let by = self.answering(*vip);

@@ -119,6 +119,15 @@ impl World {
                 self.checks.rewired_at = Some(self.now);
                 self.hosts[at].segment = self.rng.below(2);
             }
+            Fault::Deaf => {
+                self.checks.rewired_at = Some(self.now);
+                let other = usize::try_from(self.rng.below(self.hosts.len() as u64)).unwrap_or_default();
+                let pair = (at.min(other), at.max(other));
+                if at != other && !self.deaf.remove(&pair) {
+                    self.deaf.insert(pair);
+                }
+            }
+            Fault::Noise => self.weather.misheard = self.rng.pick(&[0, 100, 700]).unwrap_or_default(),
             Fault::Rights => self.hosts[at].refused = !self.hosts[at].refused,
             Fault::Freeze => {
                 if self.hosts[at].up && !self.hosts[at].frozen {
@@ -243,6 +252,7 @@ impl World {
         self.say(|_| "all faults end".to_owned());
         self.checks.rewired_at = Some(self.now);
         self.weather = Weather { late_by: SECOND, lag: SECOND, ..Weather::default() };
+        self.deaf.clear();
         let mut dead = 0;
         for host in 0..self.hosts.len() {
             (self.hosts[host].cut, self.hosts[host].refused, self.hosts[host].segment) = (false, false, 0);

@@ -1,14 +1,14 @@
 //! One machine: its clock, its kernel, its links, and the agent that may run on it.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use super::{kernel::Kernel, kernel::Write, rng::Rng};
 use crate::{
     election::{
-        Identity, Input, Machine, Request, Settings, Token,
+        Identity, Input, Machine, Request, Settings, SilentPeers, Token,
         lease::{Holder, Record},
     },
     policy::Demand,
@@ -88,6 +88,9 @@ pub struct Agent {
     /// Counts wake-ups, so that only the last one set counts.
     pub tick: u64,
     pub watch: Watch,
+    /// Questions in a row that peers have not answered; none for those who never did.
+    pub ears: BTreeMap<(String, String), (Vec<Vip>, u32)>,
+    pub silent: SilentPeers,
     pub going: bool,
 }
 
@@ -186,6 +189,8 @@ impl Host {
             waiting: BTreeSet::new(),
             tick: 0,
             watch: Watch::default(),
+            ears: BTreeMap::new(),
+            silent: SilentPeers::new(),
             going: false,
         });
     }

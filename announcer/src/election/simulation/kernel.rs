@@ -36,6 +36,11 @@ impl Kernel {
         self.entries.keys().copied().filter(move |vip| self.answers(*vip, now))
     }
 
+    /// The UID and epoch that it answers by.
+    pub fn session(&self) -> Option<&(String, u64)> {
+        self.session.as_ref()
+    }
+
     /// What a new agent finds.
     pub fn inherited(&self) -> Target {
         let of_session =

@@ -7,6 +7,7 @@ mod brief;
 mod campaign;
 mod checks;
 mod faults;
+mod hearing;
 mod host;
 pub(super) mod kernel;
 mod network;

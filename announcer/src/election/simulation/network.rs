@@ -64,7 +64,16 @@ impl World {
         let answer = if self.hosts[host].refused || self.rng.per_mille(self.weather.refused) {
             Answer::Refused
         } else {
-            self.store.perform(self.now, request)
+            let old = if let Request::Put(record) = request {
+                self.store.objects.get(&record.name()).cloned()
+            } else {
+                None
+            };
+            let answer = self.store.perform(self.now, request);
+            if matches!(answer, Answer::Done(_)) {
+                self.committed(request, old.as_ref());
+            }
+            answer
         };
         self.say(|w| {
             format!("{} request {} arrives: {}", w.hosts[host].machine_id, token.0, brief::answer(&answer))

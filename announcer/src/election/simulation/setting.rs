@@ -41,12 +41,16 @@ pub enum Fault {
     Edit,
     /// The segment splits, or heals.
     Wire,
+    /// Two machines do not hear each other, one way at least, or do again.
+    Deaf,
+    /// Questions or answers get lost on every wire.
+    Noise,
     Rights,
     /// A hypervisor's pause, shorter than the margin.
     Freeze,
 }
 
-pub const FAULTS: [Fault; 25] = [
+pub const FAULTS: [Fault; 27] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Strike,
@@ -70,6 +74,8 @@ pub const FAULTS: [Fault; 25] = [
     Fault::Wipe,
     Fault::Edit,
     Fault::Wire,
+    Fault::Deaf,
+    Fault::Noise,
     Fault::Rights,
     Fault::Freeze,
 ];
@@ -88,6 +94,8 @@ pub struct Weather {
     pub refused: u64,
     pub twice: u64,
     pub strikes_ppm: u64,
+    /// Answers of peers that are lost.
+    pub misheard: u64,
     pub api_down: bool,
 }
 

@@ -42,6 +42,8 @@ pub enum Event {
     Kill,
     Fault,
     Sample,
+    /// Agents ask their peers on the wire.
+    Listen,
     Calm,
     ApiBack,
     /// The quiet hours are over.
@@ -66,6 +68,8 @@ pub struct World {
     pub store: Store,
     pub snapshot: Option<Store>,
     pub hosts: Vec<Host>,
+    /// Pairs of machines between which frames are lost, at least one way.
+    pub deaf: BTreeSet<(usize, usize)>,
     pub demand: Arc<Demand>,
     pub checks: Checks,
     pub trace: Option<VecDeque<String>>,
@@ -90,6 +94,7 @@ impl World {
             store: Store::default(),
             snapshot: None,
             hosts,
+            deaf: BTreeSet::new(),
             trace: traced.then(VecDeque::new),
         };
         for host in 0..world.hosts.len() {
@@ -100,6 +105,7 @@ impl World {
         world.later(first * SECOND, 0, Event::Fault);
         world.later(world.setting.faults_for, 0, Event::Calm);
         world.later(SECOND, 0, Event::Sample);
+        world.later(SECOND, 0, Event::Listen);
         world
     }
 
@@ -163,6 +169,7 @@ impl World {
             Event::Fault => return self.fault(),
             Event::Calm => return self.calm_down(),
             Event::Sample => return self.sample(),
+            Event::Listen => return self.listen(),
             Event::ApiBack => {
                 self.weather.api_down = false;
                 return self.say(|_| "the API server is back".to_owned());
@@ -335,31 +342,6 @@ impl World {
             let round = Some(Challenged { asked, answered }).filter(|round| !round.asked.is_empty());
             self.deliver(host, Input::Challenged(round));
         }
-    }
-
-    /// Who answers when this machine asks for a VIP. A machine's MAC is as great as its number.
-    fn heard_for(&self, vip: Vip, asker: usize) -> Option<usize> {
-        (0..self.hosts.len()).find(|other| {
-            *other != asker
-                && self.hear_each_other(vip, asker, *other)
-                && self.hosts[*other].answers(vip, self.now)
-        })
-    }
-
-    /// Where this machine would announce a VIP now.
-    fn links_for(&self, vip: Vip, host: usize) -> impl Iterator<Item = &String> {
-        let host = &self.hosts[host];
-        let candidate = self.demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&host.node));
-        let named = self.setting.policy.named.contains(&vip);
-        host.links.iter().filter(move |link| {
-            candidate.map_or(!named || *link == "eth1", |candidate| candidate.interfaces.select(link))
-        })
-    }
-
-    /// Whether what one machine answers for a VIP reaches the other.
-    pub fn hear_each_other(&self, vip: Vip, one: usize, other: usize) -> bool {
-        self.hosts[one].segment == self.hosts[other].segment
-            && self.links_for(vip, one).any(|link| self.links_for(vip, other).any(|there| there == link))
     }
 
     pub fn version(&self) -> Version {

@@ -205,15 +205,15 @@ fn who_is_suspected_by_others_is_asked_by_everybody() {
     let mut cluster = Cluster::early(&["a", "b", "c"]);
     let watched = |cluster: &Cluster| {
         let key = ("a".to_owned(), "eth0".to_owned());
-        cluster.nodes["c"].machine.watched().get(&key).copied()
+        cluster.nodes["c"].machine.watched().get(&key).cloned()
     };
-    assert_eq!(watched(&cluster), Some(Watched { vip: vip(), doubted: false }));
+    assert_eq!(watched(&cluster), Some(Watched { vips: vec![vip()], doubted: false }));
     silent(&mut cluster, &["b"], "a", Witness::Gateway);
     cluster.run(100);
-    assert_eq!(watched(&cluster), Some(Watched { vip: vip(), doubted: true }));
+    assert_eq!(watched(&cluster), Some(Watched { vips: vec![vip()], doubted: true }));
     heard(&mut cluster, "b");
     cluster.run(100);
-    assert_eq!(watched(&cluster), Some(Watched { vip: vip(), doubted: false }));
+    assert_eq!(watched(&cluster), Some(Watched { vips: vec![vip()], doubted: false }));
 }
 
 #[test]
@@ -235,13 +235,13 @@ fn a_false_alarm_of_all_moves_nothing_once_it_is_over_in_time() {
 fn in_a_large_cluster_each_node_watches_a_few_and_each_is_watched_by_as_many() {
     for size in 2..60_usize {
         let names: Vec<String> = (0..size).map(|n| format!("node-{n}")).collect();
-        let mut watchers: BTreeMap<&String, usize> = BTreeMap::new();
+        let mut watchers: BTreeMap<&str, usize> = BTreeMap::new();
         for me in &names {
-            let watched = ring(me, names.iter().filter(|name| *name != me));
+            let watched = ring(me, names.iter().map(String::as_str).filter(|name| name != me));
             assert_eq!(watched.len(), WATCHED_PEERS.min(size - 1));
             watched.into_iter().for_each(|name| *watchers.entry(name).or_default() += 1);
         }
-        assert!(names.iter().all(|name| watchers[name] == WATCHED_PEERS.min(size - 1)), "{size}");
+        assert!(names.iter().all(|name| watchers[name.as_str()] == WATCHED_PEERS.min(size - 1)), "{size}");
     }
 }
 
@@ -292,4 +292,39 @@ fn a_node_that_shuts_down_suspects_nobody() {
     let (_, last) = cluster.next_request("b");
     assert!(scripted::written(&last).suspects.is_empty());
     assert!(cluster.target("b").deadline > at(cluster.now));
+}
+
+#[test]
+fn an_agent_that_has_just_been_started_again_has_a_voice_within_a_second() {
+    let mut cluster = Cluster::early(&["a", "b", "c"]);
+    let left = cluster.crash("c");
+    cluster.start("c", "boot1", left);
+    dies(&mut cluster, "a");
+    silent(&mut cluster, &["b", "c"], "a", Witness::Peer);
+    cluster.run(500);
+    assert!(!is_fenced(&cluster, "a"));
+    cluster.run(700);
+    assert!(is_fenced(&cluster, "a"));
+}
+
+#[test]
+fn a_kernel_that_is_silent_because_the_api_server_was_away_is_no_dead_node() {
+    let mut cluster = Cluster::early(&["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        cluster.node(name).cut = true;
+    }
+    cluster.run(20_000);
+    assert!(cluster.answering().is_empty());
+    silent(&mut cluster, &["b", "c"], "a", Witness::Gateway);
+    // One after the other is back; the detectors ask again only after a while.
+    for name in ["b", "c", "a"] {
+        cluster.node(name).cut = false;
+        cluster.run(700);
+    }
+    for name in ["b", "c"] {
+        heard(&mut cluster, name);
+    }
+    cluster.run(20_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    assert!(!is_fenced(&cluster, "a"));
 }

@@ -43,7 +43,8 @@ fn link() -> Link {
 impl Wire {
     /// Peers that own addresses with these last bytes; the gateway and another node are there.
     fn with(peers: &[u8]) -> Self {
-        let peer = |last: &u8| ((LINK, format!("node-{last}")), Peer { vip: ip(*last), doubted: false });
+        let peer =
+            |last: &u8| ((LINK, format!("node-{last}")), Peer { vips: vec![ip(*last)], doubted: false });
         let watching = Watching {
             links: [(LINK, link())].into(),
             peers: peers.iter().map(peer).collect(),
@@ -192,7 +193,7 @@ fn who_has_never_answered_is_not_silent_unless_others_say_so() {
     let mut wire = Wire::with(&[1, 2]);
     wire.answering.remove(&1);
     assert_eq!(wire.until_silent(5_000), 5_000);
-    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vip: ip(1), doubted: true });
+    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vips: vec![ip(1)], doubted: true });
     let now = wire.now();
     wire.detector.watch(&wire.watching, now);
     wire.asked.clear();
@@ -212,7 +213,7 @@ fn who_has_never_answered_is_not_silent_unless_others_say_so() {
 fn who_is_doubted_by_others_and_answers_us_is_asked_at_once_and_is_not_silent() {
     let mut wire = Wire::with(&[1, 2]);
     wire.run(310);
-    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vip: ip(1), doubted: true });
+    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vips: vec![ip(1)], doubted: true });
     let now = wire.now();
     wire.detector.watch(&wire.watching, now);
     let asked = wire.detector.poll(now);
@@ -257,10 +258,45 @@ fn an_address_that_moved_to_another_peer_is_not_held_against_the_one_before() {
     wire.run(300);
     wire.answering.remove(&1);
     wire.run(140);
-    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vip: ip(3), doubted: false });
+    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vips: vec![ip(3)], doubted: false });
     wire.answering.insert(3);
     let now = wire.now();
     wire.detector.watch(&wire.watching, now);
     wire.run(1_000);
     assert!(wire.silent().is_empty());
+}
+
+#[test]
+fn a_peer_that_answers_for_another_of_its_addresses_lives() {
+    let mut wire = Wire::with(&[1, 2]);
+    wire.watching
+        .peers
+        .insert((LINK, "node-1".to_owned()), Peer { vips: vec![ip(1), ip(3), ip(4)], doubted: false });
+    let now = wire.now();
+    wire.detector.watch(&wire.watching, now);
+    wire.answering.insert(4);
+    wire.run(300);
+    assert!(wire.asked.iter().all(|(_, last, _)| *last <= 2), "in peace it is asked for the first");
+    wire.answering.remove(&1);
+    wire.run(2_000);
+    assert!(wire.silent().is_empty());
+    wire.answering.remove(&4);
+    wire.run(200);
+    assert_eq!(wire.silent().len(), 1);
+}
+
+#[test]
+fn a_peer_that_has_taken_over_by_name_is_silent_only_after_it_has_answered_once() {
+    let mut wire = Wire::with(&[1, 2]);
+    wire.run(300);
+    wire.watching.peers.insert((LINK, "node-1".to_owned()), Peer { vips: vec![ip(3)], doubted: false });
+    let now = wire.now();
+    wire.detector.watch(&wire.watching, now);
+    wire.run(3_000);
+    assert!(wire.silent().is_empty());
+    wire.answering.insert(3);
+    wire.run(1_100);
+    wire.answering.remove(&3);
+    wire.run(200);
+    assert_eq!(wire.silent().len(), 1);
 }

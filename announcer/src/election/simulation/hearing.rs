@@ -1,0 +1,112 @@
+//! The wire between machines: who hears whom, and what agents make of it.
+
+use super::{
+    host::{MS, SECOND},
+    world::{Event, World},
+};
+use crate::{
+    election::{Input, SilentPeers, Witness},
+    vocabulary::Vip,
+};
+
+/// How often peers are asked while things go wrong; in quiet hours nothing is to be found.
+const OFTEN: u64 = 250 * MS;
+const RARELY: u64 = 5 * SECOND;
+/// Questions in a row that a silent peer has missed.
+const MISSES: u32 = 2;
+
+impl World {
+    /// Who answers when this machine asks for a VIP. A machine's MAC is as great as its number.
+    pub fn heard_for(&self, vip: Vip, asker: usize) -> Option<usize> {
+        (0..self.hosts.len()).find(|other| {
+            *other != asker
+                && self.hear_each_other(vip, asker, *other)
+                && self.hosts[*other].answers(vip, self.now)
+        })
+    }
+
+    /// Where this machine would announce a VIP now.
+    pub fn links_for(&self, vip: Vip, host: usize) -> impl Iterator<Item = &String> {
+        let host = &self.hosts[host];
+        let candidate = self.demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&host.node));
+        let named = self.setting.policy.named.contains(&vip);
+        host.links.iter().filter(move |link| {
+            candidate.map_or(!named || *link == "eth1", |candidate| candidate.interfaces.select(link))
+        })
+    }
+
+    /// Whether what one machine answers for a VIP reaches the other.
+    pub fn hear_each_other(&self, vip: Vip, one: usize, other: usize) -> bool {
+        self.are_joined(one, other)
+            && self.links_for(vip, one).any(|link| self.links_for(vip, other).any(|there| there == link))
+    }
+
+    /// Whether frames go both ways: a question that is not heard, or an answer that is not, are one silence.
+    fn are_joined(&self, one: usize, other: usize) -> bool {
+        self.hosts[one].segment == self.hosts[other].segment
+            && !self.deaf.contains(&(one.min(other), one.max(other)))
+    }
+
+    /// Every agent asks the peers that it watches.
+    pub fn listen(&mut self) {
+        let quiet_from = self.round_at + self.setting.faults_for + self.setting.recovers_in;
+        self.later(if self.now > quiet_from { RARELY } else { OFTEN }, 0, Event::Listen);
+        for host in 0..self.hosts.len() {
+            if let Some(silent) = self.asks_peers(host) {
+                self.say(|w| format!("{} hears nothing of {silent:?}", w.hosts[host].machine_id));
+                self.deliver(host, Input::Silent(silent));
+            }
+        }
+    }
+
+    /// What this agent has learned, if that is news.
+    fn asks_peers(&mut self, at: usize) -> Option<SilentPeers> {
+        let host = &self.hosts[at];
+        let runs = host.up && !host.frozen;
+        let agent = host.agent.as_ref().filter(|agent| runs && !agent.paused)?;
+        let (watched, before) = (agent.machine.watched().clone(), agent.silent.clone());
+        let (mut ears, mut silent) = (agent.ears.clone(), SilentPeers::new());
+        ears.retain(|key, _| watched.contains_key(key));
+        let noise = self.weather.misheard;
+        let misheard: Vec<bool> = watched.iter().map(|_| noise > 0 && self.rng.per_mille(noise)).collect();
+        for ((key, of), misheard) in watched.into_iter().zip(misheard) {
+            let (_, link) = &key;
+            let there = |other: usize| {
+                self.are_joined(at, other)
+                    && self.hosts[other].links.contains(link)
+                    && self.hosts[at].links.contains(link)
+            };
+            let others = || (0..self.hosts.len()).filter(|other| *other != at && there(*other));
+            let answers = |other: usize| of.vips.iter().any(|vip| self.hosts[other].answers(*vip, self.now));
+            let answered = others().any(answers);
+            // A machine's own address is answered for by whatever runs on it.
+            let peer = others().any(|other| self.hosts[other].up && !self.hosts[other].frozen);
+            let gateway = self.hosts[at].segment == 0 && self.hosts[at].links.contains(link);
+            let same = |(vips, _): &&(Vec<Vip>, u32)| of.vips.iter().any(|vip| vips.contains(vip));
+            let before = ears.get(&key).filter(same).map(|(_, misses)| *misses);
+            let misses = if answered && !misheard {
+                Some(0)
+            } else if of.doubted || before.is_some() {
+                Some(before.unwrap_or_default() + 1)
+            } else {
+                None
+            };
+            if let Some(misses) = misses {
+                ears.insert(key.clone(), (of.vips, misses));
+                let witness = if gateway { Some(Witness::Gateway) } else { peer.then_some(Witness::Peer) };
+                if let Some(witness) = witness.filter(|_| misses >= MISSES) {
+                    silent.insert(key, witness);
+                }
+            }
+        }
+        let agent = self.hosts[at].agent.as_mut()?;
+        agent.ears = ears;
+        agent.silent.clone_from(&silent);
+        (silent != before).then_some(silent)
+    }
+
+    /// Whether what this machine answers by was ended before its lease was over.
+    pub fn is_fenced_early(&self, host: usize) -> bool {
+        self.hosts[host].kernel.session().is_some_and(|session| self.checks.early.contains(session))
+    }
+}
