@@ -177,9 +177,9 @@ impl Station {
             .collect()
     }
 
-    /// After the view has changed from `before`, and the program is where it belongs: what is announced on a link that
-    /// has started anew is announced again at once, and its groups are joined again.
-    pub(super) fn restart_links(&mut self, before: &LinkView) {
+    /// After the view has changed from `before`, and the program is where it belongs: on links that have started anew the
+    /// groups are joined again. Which they are: what is owned there is to be announced again.
+    pub(super) fn restart_links(&mut self, before: &LinkView) -> BTreeSet<LinkId> {
         let carrying = self.kernel.datapath.attachments();
         for id in carrying.keys() {
             match (before.links.get(id), self.view.links.get(id)) {
@@ -191,9 +191,6 @@ impl Station {
             }
         }
         let started = self.view.started_since(before);
-        for link in started.iter().filter(|id| carrying.contains_key(id)) {
-            self.schedule.link_up(*link, Instant::now());
-        }
         for gone in before.links.keys().filter(|id| !self.view.links.contains_key(id)) {
             self.schedule.link_gone(*gone);
         }
@@ -201,6 +198,13 @@ impl Station {
             // Look again even if the same are wanted: a link that was made anew has none.
             self.groups.send_modify(|_| ());
         }
+        let carried = |link: &LinkId| self.kernel.datapath.attachments().contains_key(link);
+        started.into_iter().filter(carried).collect()
+    }
+
+    /// Announces again what is owned on these links.
+    pub(super) fn announce_on(&mut self, links: &BTreeSet<LinkId>) {
+        links.iter().for_each(|link| self.schedule.link_up(*link, Instant::now()));
     }
 
     /// Whether a link refused the program: whoever held its hook may be gone by now.

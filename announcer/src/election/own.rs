@@ -446,6 +446,19 @@ impl Machine {
         }
     }
 
+    /// Our session is read before anything else is done with it.
+    pub(super) fn read_own(&mut self, now: BootNs) {
+        if let Own::Live(live) = &mut self.own {
+            (live.unsure, live.renew_at) = (true, now);
+        }
+    }
+
+    /// Whether our session is ours by the API server's last word, or, while that is away, by what the wire says.
+    pub fn is_sure(&self, now: BootNs) -> bool {
+        let read = matches!(&self.own, Own::Live(live) if !live.unsure);
+        read || self.is_holding(now)
+    }
+
     /// Silent until a renewal sent from now on is proven.
     pub(super) fn doubt(&mut self, now: BootNs) {
         self.target.deadline = BootNs::NONE;

@@ -28,6 +28,33 @@ fn a_foreign_edit_of_the_session_does_not_fence() {
 }
 
 #[test]
+fn after_a_link_is_up_again_our_session_is_read_and_until_then_nothing_is_sure() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.run(3_000);
+    // Fenced meanwhile; the watch has not brought it.
+    cluster.node("a").held_back = true;
+    cluster.fence("a");
+    cluster.step("a", Input::LinkUp);
+    assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
+    let (token, read) = cluster.next_request("a");
+    assert_eq!(read, Request::Get("session-a".to_owned()));
+    let answer = cluster.commit(&read);
+    cluster.answer("a", token, answer);
+    assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
+    assert_eq!(cluster.target("a"), &Target::default());
+}
+
+#[test]
+fn a_session_that_was_read_after_a_link_is_up_again_is_sure_and_goes_on() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.step("a", Input::LinkUp);
+    assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
+    cluster.exchange();
+    assert!(cluster.nodes["a"].machine.is_sure(at(cluster.now)));
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
 fn foreign_edits_every_second_do_not_starve_renewals() {
     let mut cluster = Cluster::settled(&["a", "b"]);
     for _ in 0..60 {

@@ -133,6 +133,7 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         stale: true,
         log_lost: log.lost(),
         pauses: PauseWatch::new(),
+        restarted: BTreeSet::new(),
     };
     agent.run(links, snapshots, came_back).await
 }

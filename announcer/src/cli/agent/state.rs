@@ -91,7 +91,11 @@ impl Agent {
         self.stale = true;
         let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
-        self.station.restart_links(&before);
+        let started = self.station.restart_links(&before);
+        if !started.is_empty() {
+            self.restarted.extend(started);
+            self.turn(Input::LinkUp)?;
+        }
         self.follow()
     }
 

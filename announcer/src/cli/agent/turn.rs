@@ -94,6 +94,8 @@ pub(super) struct Agent {
     /// Log lines that nobody took.
     pub(super) log_lost: ErrorCounter,
     pub(super) pauses: PauseWatch,
+    /// Links that carry again: nothing is announced there before our session was read.
+    pub(super) restarted: BTreeSet<LinkId>,
 }
 
 impl Agent {
@@ -137,6 +139,9 @@ impl Agent {
                 }
                 _ = heartbeat.tick() => self.beat()?,
                 () = sleep_until(due.into()) => self.turn(Input::Tick)?,
+            }
+            if !self.restarted.is_empty() && self.machine.is_sure(BootNs::now()) {
+                self.station.announce_on(&std::mem::take(&mut self.restarted));
             }
             let sent = self.station.announce();
             self.metrics.gratuitous_sent(&sent);

@@ -138,7 +138,8 @@ async fn serve(
                 let now = links.borrow_and_update().clone();
                 let before = std::mem::replace(&mut station.view, now);
                 chosen.carry(station)?;
-                station.restart_links(&before);
+                let started = station.restart_links(&before);
+                station.announce_on(&started);
                 lease.renew(station, &mut chosen)?;
             }
             _ = proofs.tick() => {
