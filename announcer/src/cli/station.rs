@@ -276,15 +276,18 @@ impl Station {
         }
     }
 
-    /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)).
-    pub(super) fn defend(&mut self) {
+    /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)). Whether there were any.
+    pub(super) fn defend(&mut self) -> bool {
+        let mut any = false;
         for seen in self.kernel.drain_conflicts() {
             let name = self.name(seen.link);
             self.changes.conflict(seen.vip, &name, seen.mac, Instant::now());
             if self.kernel.datapath.entry_live(seen.vip, seen.link) {
                 self.schedule.defend(seen.vip, seen.link, Instant::now());
+                any = true;
             }
         }
+        any
     }
 
     /// Sends the announcements that are due, each only if entry, epoch and deadline still allow it; returns frames sent

@@ -54,7 +54,8 @@ impl Machine {
     /// Ends the epoch of exactly this version of a session.
     pub(super) fn fence(&mut self, now: BootNs, session: Session, grounds: Grounds, early: bool) {
         let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);
-        let early = early.then_some(session.epoch);
+        // What was bound to an earlier one may still be to be taken.
+        let early = if early { Some(session.epoch) } else { session.early };
         let (renewal, suspects) = (self.nonce(), BTreeSet::new());
         let fenced = Session { holder: None, epoch, renewal, suspects, early, ..session };
         let name = fenced.name.clone();

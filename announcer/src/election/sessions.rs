@@ -34,7 +34,7 @@ fn after_a_link_is_up_again_our_session_is_read_and_until_then_nothing_is_sure()
     // Fenced meanwhile; the watch has not brought it.
     cluster.node("a").held_back = true;
     cluster.fence("a");
-    cluster.step("a", Input::LinkUp);
+    cluster.step("a", Input::Recheck);
     assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
     let (token, read) = cluster.next_request("a");
     assert_eq!(read, Request::Get("session-a".to_owned()));
@@ -47,7 +47,7 @@ fn after_a_link_is_up_again_our_session_is_read_and_until_then_nothing_is_sure()
 #[test]
 fn a_session_that_was_read_after_a_link_is_up_again_is_sure_and_goes_on() {
     let mut cluster = Cluster::settled(&["a", "b"]);
-    cluster.step("a", Input::LinkUp);
+    cluster.step("a", Input::Recheck);
     assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
     cluster.exchange();
     assert!(cluster.nodes["a"].machine.is_sure(at(cluster.now)));

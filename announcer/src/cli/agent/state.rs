@@ -94,7 +94,7 @@ impl Agent {
         let started = self.station.restart_links(&before);
         if !started.is_empty() {
             self.restarted.extend(started);
-            self.turn(Input::LinkUp)?;
+            self.turn(Input::Recheck)?;
         }
         self.follow()
     }
@@ -124,9 +124,10 @@ impl Agent {
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.
     pub(super) fn beat(&mut self) -> Result<(), DatapathError> {
         let now = BootNs::now();
-        self.station.defend();
+        // It may be a successor: whether we were fenced is asked before the watch tells.
+        let contested = self.station.defend();
         self.publish(now)?;
-        self.turn(Input::Tick)?;
+        self.turn(if contested { Input::Recheck } else { Input::Tick })?;
         self.tell_cluster();
         Ok(())
     }
