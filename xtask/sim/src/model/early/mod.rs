@@ -24,6 +24,7 @@ fn world(ends: u8, budget: Budget) -> World {
         c_only_suspects: true,
         b_stops: false,
         by_version: false,
+        clients_at_once: false,
         ends,
         lease: 4,
         budget,
@@ -113,7 +114,7 @@ fn an_owner_that_its_peers_hear_is_not_fenced_early() {
 fn a_strict_owner_is_never_one_of_two() {
     let search = Search::TwoAnswers;
     holds(&World { search, strict: true, ..pair(6, Budget { cuts: 2, writes: 2, ..NOTHING }) });
-    holds(&World { search, strict: true, ..world(6, Budget { cuts: 2, writes: 2, ..NOTHING }) });
+    holds(&World { search, strict: true, ..world(5, Budget { cuts: 2, writes: 2, ..NOTHING }) });
 }
 
 #[test]
@@ -134,6 +135,17 @@ fn whoever_is_suspected_wrongly_two_do_not_answer() {
     holds(&World { rules, search, free: true, ..pair(4, Budget { cuts: 1, writes: 2, ..NOTHING }) });
 }
 
+/// The same with less: whoever begins to answer asks after that, and is silent again if it hears somebody.
+#[test]
+fn two_that_answer_clients_at_once_do_so_only_until_both_have_asked() {
+    let at_once = World { clients_at_once: true, ..pair(4, Budget { cuts: 2, writes: 2, ..NOTHING }) };
+    holds(&at_once);
+    holds(&World { heir: true, ..at_once });
+    let rules = Rules { heard_before: false, ..Rules::ALL };
+    let budget = Budget { cuts: 1, writes: 2, ..NOTHING };
+    holds(&World { rules, search: Search::WrongAnswers, free: true, budget, ..at_once });
+}
+
 // === larger worlds: cargo xtask sim --exhaustive ===
 
 #[test]
@@ -149,6 +161,12 @@ fn larger_worlds_with_a_wire_that_is_cut_break_nothing() {
     holds(&World { c_only_suspects: false, ..world(2, Budget { cuts: 2, writes: 1, ..NOTHING }) });
     holds(&world(2, Budget { cuts: 2, writes: 1, releases: 1, ..NOTHING }));
     holds(&World { b_stops: true, ..world(4, Budget { cuts: 2, writes: 1, ..NOTHING }) });
+    holds(&World { clients_at_once: true, ..world(3, Budget { cuts: 1, writes: 1, ..NOTHING }) });
+    holds(&World {
+        clients_at_once: true,
+        b_stops: true,
+        ..world(4, Budget { cuts: 2, writes: 1, ..NOTHING })
+    });
     holds(&long(6, Budget { cuts: 3, ..NOTHING }));
     holds(&World { prompt: false, by_version: true, ..long(5, Budget { cuts: 2, ..NOTHING }) });
     holds(&World { prompt: false, by_version: true, ..long(3, Budget { cuts: 2, writes: 1, ..NOTHING }) });
@@ -191,6 +209,8 @@ mutants! {
     }, TWO;
     a_successor_that_is_silent_while_it_asks_is_caught: on_while_probing,
         pair(3, Budget { writes: 1, ..NOTHING }), TWO;
+    a_successor_that_does_not_ask_again_is_caught: on_while_probing,
+        World { clients_at_once: true, ..pair(3, Budget { writes: 1, ..NOTHING }) }, TWO;
 }
 
 /// A limit, and not a rule left out: two rounds are counted from when a suspicion is first seen. Of a peer that stopped

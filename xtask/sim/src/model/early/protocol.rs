@@ -90,6 +90,9 @@ pub struct World {
     /// A suspicion names the version of the owner's session that was seen when it was asked, and counts for no other.
     /// Not in the protocol: it would do without anybody's clock.
     pub by_version: bool,
+    /// Clients are answered at once, and no more if somebody is heard then; a successor asks before that, too. No kernel
+    /// needs to tell peers from clients, and two may answer while one of them has not asked yet.
+    pub clients_at_once: bool,
     /// Time ends here.
     pub ends: u8,
     /// Leases in ticks.
@@ -195,6 +198,8 @@ struct Kernel {
     entry: Option<u8>,
     /// Clients are answered, not only peers.
     full: bool,
+    /// `a`'s agent has asked, since this kernel was silent, and heard nobody.
+    asked: bool,
     /// For each peer: it answered peers when `a`'s agent asked, and was not heard.
     blind: [bool; OBSERVERS],
     dead: bool,
@@ -237,6 +242,8 @@ struct Peer {
     blind: bool,
     /// Clients are answered.
     owns: bool,
+    /// It has asked since then, or need not.
+    asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -296,6 +303,7 @@ pub enum Action {
     PTurnsOn(usize),
     PProbes(usize),
     PPrograms(usize),
+    PAsksAgain(usize),
 }
 
 /// Those who ask each other.
@@ -323,6 +331,7 @@ impl Peer {
             probed: false,
             blind: false,
             owns: false,
+            asked: false,
         }
     }
 }
@@ -482,13 +491,18 @@ impl World {
                 }
             }
             Action::AAsks => {
-                if !state.a_is_on() || state.kernel.full {
+                if !state.a_is_on() || state.kernel.asked {
                     return false;
                 }
                 let on = [0, 1].map(|at: usize| state.peers[at].on && self.lives(state, at));
                 if (0..OBSERVERS).any(|at| on[at] && state.hear_each_other(A, at + 1)) {
-                    return false; // It asks again.
+                    if self.clients_at_once {
+                        state.kernel.entry = None;
+                        state.kernel.full = false;
+                    }
+                    return self.clients_at_once; // If not, it asks again.
                 }
+                state.kernel.asked = true;
                 state.kernel.full = true;
                 state.kernel.blind = on;
             }
@@ -499,7 +513,8 @@ impl World {
 
     /// A kernel that was silent is to answer.
     fn a_turns_on(&self, state: &mut State) {
-        state.kernel.full = !self.rules.owner_asks;
+        state.kernel.asked = !self.rules.owner_asks;
+        state.kernel.full = state.kernel.asked || self.clients_at_once;
         state.kernel.blind = [false; OBSERVERS];
     }
 
@@ -602,7 +617,7 @@ impl World {
             }
             Action::PTurnsOn(at) => {
                 let peer = &mut state.peers[at];
-                if !self.rules.on_while_probing || !peer.due || !peer.probes {
+                if !self.rules.on_while_probing || self.clients_at_once || !peer.due || !peer.probes {
                     return false;
                 }
                 peer.on = true;
@@ -611,7 +626,7 @@ impl World {
                 let on = state.a_is_on();
                 let heard = on && state.hear_each_other(A, at + 1);
                 let peer = &mut state.peers[at];
-                let ready = peer.on || !self.rules.on_while_probing;
+                let ready = peer.on || self.clients_at_once || !self.rules.on_while_probing;
                 if !peer.due || !peer.probes || heard || !ready || peer.probed {
                     return false; // It asks again.
                 }
@@ -623,8 +638,22 @@ impl World {
                 if !peer.due || peer.probes && !peer.probed {
                     return false;
                 }
+                peer.asked |= !peer.probes || !self.clients_at_once || !self.rules.on_while_probing;
                 peer.on = true;
                 peer.owns = true;
+            }
+            Action::PAsksAgain(at) => {
+                let on = state.a_is_on();
+                let heard = on && state.hear_each_other(A, at + 1);
+                let peer = &mut state.peers[at];
+                if !peer.owns || peer.asked {
+                    return false;
+                }
+                peer.asked = !heard;
+                peer.blind = on;
+                if heard {
+                    *peer = Peer { on: false, owns: false, probed: false, blind: false, ..*peer };
+                }
             }
             _ => return false,
         }
@@ -701,8 +730,12 @@ impl World {
         let there = state.session;
         if on {
             state.answered = state.kernel.epoch;
-        } else if now >= state.kernel.deadline {
-            state.kernel.deadline = 0;
+        } else {
+            let lapsed = now >= state.kernel.deadline;
+            let deadline = if lapsed { 0 } else { state.kernel.deadline };
+            // `a_turns_on` says what they are when it answers again.
+            let (full, asked, blind) = (false, false, [false; OBSERVERS]);
+            state.kernel = Kernel { deadline, full, asked, blind, ..state.kernel };
         }
         let renewed = self.by_version && there.version != before.session.version;
         if renewed || there.epoch != before.session.epoch {
@@ -802,6 +835,7 @@ impl World {
                     Action::PTurnsOn(at),
                     Action::PProbes(at),
                     Action::PPrograms(at),
+                    Action::PAsksAgain(at),
                 ]);
             }
             if self.observers == 2 {
@@ -829,7 +863,8 @@ impl World {
         if state.fenced_early.is_none_or(|at| state.now >= at + self.answers_for()) {
             return Some("two answer, longer than a lease after the fence");
         }
-        (!state.peers[at].blind && !state.kernel.blind[at])
+        let peer = &state.peers[at];
+        (peer.asked && state.kernel.asked && !peer.blind && !state.kernel.blind[at])
             .then_some("two answer, and no question between them was lost")
     }
 }
@@ -863,6 +898,7 @@ impl Model for World {
                 deadline: self.answers_for(),
                 entry: (!self.free).then_some(1),
                 full: !self.free,
+                asked: true,
                 blind: [false; OBSERVERS],
                 dead: false,
             },
@@ -907,7 +943,8 @@ impl Model for World {
                 | Action::PInherits(_)
                 | Action::PTurnsOn(_)
                 | Action::PProbes(_)
-                | Action::PPrograms(_) => self.p_acts(&mut to, action),
+                | Action::PPrograms(_)
+                | Action::PAsksAgain(_) => self.p_acts(&mut to, action),
                 _ => self.a_acts(&mut to, action),
             };
             if done {
