@@ -65,6 +65,7 @@ fn breaks(without: &str, world: &World, how: &str) {
 
 const TWO: &str = "two answer, and no question between them was lost";
 const TWO_STRICT: &str = "two answer, and a is strict";
+const TWO_FENCED: &str = "two answer, and a's agent has seen its fence";
 const HEARD: &str = "fenced early, and a peer has not lost it under that epoch, or heard it again long since";
 const NOT_SUSPECTED: &str = "fenced early, and a peer did not suspect it";
 const CUT_OFF: &str = "fenced early by a peer that was cut off itself";
@@ -201,6 +202,8 @@ mutants! {
         World { free: true, ..pair(3, Budget { writes: 1, ..NOTHING }) }, HEARD;
     an_owner_that_answers_again_without_asking_is_caught: owner_asks,
         pair(3, Budget { writes: 1, ..NOTHING }), TWO;
+    an_owner_that_has_seen_its_fence_and_answers_is_caught: silent_when_fenced,
+        pair(3, Budget { cuts: 1, ..NOTHING }), TWO_FENCED;
     an_entry_of_an_owner_that_does_not_ask_is_caught: owner_asks, World {
         free: true,
         search: Search::WrongAnswers,

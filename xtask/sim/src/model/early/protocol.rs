@@ -35,6 +35,8 @@ pub struct Rules {
     pub owner_asks: bool,
     /// And a successor's: it answers peers before it asks.
     pub on_while_probing: bool,
+    /// An agent that sees its fence makes its kernel silent.
+    pub silent_when_fenced: bool,
 }
 
 impl Rules {
@@ -51,6 +53,7 @@ impl Rules {
         heard_before: true,
         owner_asks: true,
         on_while_probing: true,
+        silent_when_fenced: true,
     };
 }
 
@@ -452,7 +455,9 @@ impl World {
             Action::AReadsSession => {
                 let Session { version, epoch, held, .. } = state.session;
                 if epoch > agent.known && !held {
-                    state.a_fenced();
+                    if self.rules.silent_when_fenced {
+                        state.a_fenced();
+                    }
                     state.agent.known = epoch;
                     state.agent.version = version;
                 }
