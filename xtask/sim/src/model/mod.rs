@@ -1,6 +1,7 @@
 //! Every interleaving of the protocol in small worlds (`DESIGN` §5): with all rules nothing goes wrong, and without any
 //! one of them two kernels answer. `reference/ownership-attacks.md` tells the stories.
 
+mod early;
 mod protocol;
 mod search;
 
