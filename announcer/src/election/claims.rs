@@ -24,6 +24,8 @@ pub const CLAIMS_IN_FLIGHT: usize = 16;
 
 /// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
 const UNREADY: Duration = Duration::from_secs(15);
+/// Whoever fences early has been unanswered for at least this long.
+const ANSWERED_LATE: Duration = Duration::from_millis(50);
 /// How many VIPs are asked for before they are taken.
 const PROBES_AHEAD: usize = 512;
 /// How long an unanswered probe speaks for an absent claim.
@@ -118,7 +120,10 @@ impl Machine {
             return;
         }
         let held = &self.target.held;
-        let gone = |vip: &&Vip| !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim));
+        let gone = |vip: &&Vip| {
+            !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim))
+                && !self.is_provisional(**vip)
+        };
         let lost: Vec<Vip> = if touched.all {
             held.iter().filter(gone).copied().collect()
         } else {
@@ -571,7 +576,7 @@ impl Machine {
                 }
             }
             // It was asked ahead of a fence, and its owner is there.
-            Probed::InUse(_) if self.is_anothers(now, vip) => drop(self.probed.remove(&vip)),
+            Probed::InUse(_) if self.is_anothers(now, vip) => self.is_answered_for(now, vip),
             Probed::InUse(mac) => {
                 self.probed.remove(&vip);
                 let before = self.in_use.insert(vip, (mac, now + PROBE_AGAIN));
@@ -591,7 +596,7 @@ impl Machine {
     }
 
     /// Our own compare-and-swap succeeded: the entry is added iff the session is still the one it is bound to.
-    pub(super) fn taken(&mut self, take: Take) {
+    pub(super) fn taken(&mut self, now: BootNs, take: Take) {
         let Take { vip, session, why, creates, sent_at } = take;
         self.probed.remove(&vip);
         let current = self.target.session.as_ref() == Some(&session);
@@ -600,6 +605,10 @@ impl Machine {
             return;
         }
         self.confirmed.insert(vip, sent_at);
+        if sent_at + ANSWERED_LATE <= now && !self.settings.strict {
+            // Nobody was answered meanwhile, and we may have been fenced for that.
+            self.read_own(now);
+        }
         if self.target.held.insert(vip) {
             self.changes.push_back(Change::Gained { vip, epoch: session.1, why });
         }

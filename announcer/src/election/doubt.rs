@@ -53,6 +53,9 @@ impl Machine {
         let reads = |purpose: &&Purpose| matches!(purpose, Purpose::Confirm(..));
         let mut in_flight = self.outstanding.purposes().filter(reads).count();
         for vip in held {
+            if self.is_provisional(vip) {
+                continue;
+            }
             let known = self.known_until(vip);
             if known + GIVE_AWAY_AFTER <= now {
                 self.target.held.remove(&vip);
@@ -85,7 +88,8 @@ impl Machine {
             self.target.deadline = self.earned;
             return;
         }
-        let known = self.target.held.iter().map(|vip| self.known_until(*vip)).min();
+        let by_claim = self.target.held.iter().filter(|vip| !self.is_provisional(**vip));
+        let known = by_claim.map(|vip| self.known_until(*vip)).min();
         self.target.deadline = known.map_or(self.earned, |known| self.earned.min(known + GONE_AFTER));
     }
 

@@ -22,6 +22,8 @@ pub enum OnApiLoss {
     /// Goes on answering, as long as probes show that nobody else does.
     #[default]
     Hold,
+    /// The same, and takes over from an owner that dies meanwhile, if it hears others, but not the owner, and nobody answers.
+    Takeover,
 }
 
 impl OnApiLoss {
@@ -30,6 +32,7 @@ impl OnApiLoss {
         match self {
             Self::Fence => "fence",
             Self::Hold => "hold",
+            Self::Takeover => "takeover",
         }
     }
 }
@@ -76,12 +79,17 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 impl Machine {
     /// Whether sessions of ours go on without the API server.
     pub(super) fn holds(&self) -> bool {
-        self.settings.on_api_loss == OnApiLoss::Hold && !self.settings.strict
+        self.settings.on_api_loss != OnApiLoss::Fence && !self.settings.strict
     }
 
     /// Whether we answer by holding on, not by a lease.
     pub(super) fn is_holding(&self, now: BootNs) -> bool {
         self.target.session.is_some() && self.earned <= now && self.target.deadline > now
+    }
+
+    /// Whether the API server did not even take a renewal.
+    pub(super) fn is_without_api(&self) -> bool {
+        self.silence.renewal_lost
     }
 
     /// Whether we have had word of the API server lately: whoever has not may not call another's silence its own.
@@ -126,7 +134,8 @@ impl Machine {
                 self.changes.push_back(Change::HeldOn);
             }
         }
-        let may = self.holds() && self.shutdown.is_none() && !self.target.held.is_empty();
+        let may =
+            self.holds() && self.shutdown.is_none() && (!self.target.held.is_empty() || self.takes_over());
         let ours = matches!(self.own, Own::Live(_)) || matches!(self.own, Own::Unknown) && !self.is_synced();
         // An agent that has just started has asked for a list, and heard nothing.
         let silent = self.silence.renewal_lost || self.silence.word == BootNs::NONE;
@@ -139,6 +148,11 @@ impl Machine {
             return self.wake(due);
         }
         let held = self.target.held.clone();
+        if held.is_empty() {
+            // There is nothing to ask for: what comes into the kernel is asked for before.
+            self.target.deadline = now + self.times.answer_for();
+            return self.wake(self.target.deadline - self.times.answer_for() / 2);
+        }
         self.request(now, ROUND.to_owned(), Purpose::Challenge(held, now), Request::Challenge);
     }
 
@@ -161,6 +175,9 @@ impl Machine {
                 match round.answered.get(&vip) {
                     None => continue,
                     Some(Rival::Lower) => "the API server is away, and another host answers for the address",
+                    Some(Rival::Higher) if self.is_provisional(vip) => {
+                        "the API server is away, and another host answers for the address"
+                    }
                     // One that holds on as we do gives way to the lower MAC as soon as it asks. Whoever still answers
                     // after that has a lease.
                     Some(Rival::Higher) => {

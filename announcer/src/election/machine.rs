@@ -20,6 +20,7 @@ use super::{
     outstanding::Outstanding,
     own::Own,
     suspicion::{SilentPeers, Suspicions},
+    takeover::Takeover,
     times::Times,
     view::View,
 };
@@ -159,6 +160,8 @@ pub enum Why {
     HandedOver(String),
     /// Its claim named us already, and our kernel had no entry.
     Own,
+    /// Its owner does not answer, and the API server is away: until claims settle it.
+    Provisional(String),
 }
 
 /// Why a session was fenced.
@@ -316,6 +319,7 @@ pub struct Machine {
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) links: BTreeSet<String>,
     pub(super) suspicions: Suspicions,
+    pub(super) takeover: Takeover,
     pub(super) shutdown: Option<bool>,
     /// The foreign holder of our name that was last reported.
     pub(super) name_taken: Option<Holder>,
@@ -410,6 +414,7 @@ impl Machine {
             demand: None,
             links: BTreeSet::new(),
             suspicions: Suspicions::default(),
+            takeover: Takeover::default(),
             shutdown: None,
             name_taken: None,
             quiet_until: BootNs::NONE,
@@ -482,6 +487,7 @@ impl Machine {
         }
         self.drive_hold(now);
         if self.synced {
+            self.drive_takeover(now);
             self.note_doubts(now);
             self.drop_lost_entries(&touched);
             self.go_through_claims(now, live != self.is_live(now));
@@ -616,7 +622,7 @@ impl Machine {
             }
         }
         match purpose {
-            Purpose::Take(take) if done => self.taken(take),
+            Purpose::Take(take) if done => self.taken(now, take),
             Purpose::Confirm(vip, _, sent) if done => self.confirm(vip, sent),
             Purpose::Chore(vip, session) if done => self.accepted(now, vip, &session),
             Purpose::Fence(grounds) if done => {
@@ -687,7 +693,9 @@ impl Machine {
             links: self.links.clone(),
             left: None,
             agent: self.me.agent.clone(),
-            on_api_loss: if self.holds() { OnApiLoss::Hold } else { OnApiLoss::Fence }.word().to_owned(),
+            on_api_loss: if self.holds() { self.settings.on_api_loss } else { OnApiLoss::Fence }
+                .word()
+                .to_owned(),
             fencing: if self.settings.strict { "strict" } else { "early" }.to_owned(),
             suspects: self.suspicions.published(),
             // What was bound to it may still be to be taken.

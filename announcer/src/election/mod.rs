@@ -25,6 +25,7 @@ mod sessions;
 #[cfg(test)]
 mod simulation;
 mod suspicion;
+mod takeover;
 mod times;
 mod view;
 

@@ -101,6 +101,7 @@ impl Machine {
         self.heirs.clear();
         self.chores.clear();
         self.passing.clear();
+        self.forget_provisional();
     }
 
     /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until
@@ -173,6 +174,10 @@ impl Machine {
     fn extend(&mut self, now: BootNs, deadline: BootNs) {
         if self.earned <= now && deadline > now {
             self.view.restart_timers(now);
+        }
+        if self.target.deadline <= now && deadline > now && !self.settings.strict {
+            // While the kernel was silent others may have found that, and fenced this very version.
+            self.read_own(now);
         }
         if self.target.deadline > self.earned {
             // Nothing was seen of the claims while rounds of probes spoke for us.

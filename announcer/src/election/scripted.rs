@@ -91,6 +91,11 @@ impl Cluster {
         Self { on_api_loss: OnApiLoss::Hold, ..Self::empty(names, false) }.settle()
     }
 
+    /// Nodes that take over while it is away.
+    pub fn taking_over(names: &[&'static str]) -> Self {
+        Self { on_api_loss: OnApiLoss::Takeover, ..Self::empty(names, false) }.settle()
+    }
+
     /// The same, with nodes that may be fenced early, and that fall silent while the API server is away.
     pub fn early(names: &[&'static str]) -> Self {
         Self::empty(names, false).settle()

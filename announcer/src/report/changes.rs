@@ -47,6 +47,11 @@ pub enum Gain {
     },
     /// It was ours before the agent was restarted, and the kernel never stopped answering.
     Adopted,
+    /// Its owner does not answer, and the API server is away.
+    Provisional {
+        /// The owner.
+        from: String,
+    },
 }
 
 /// Why an address left this node.
@@ -102,6 +107,12 @@ impl fmt::Display for Gain {
             Self::Failover { from } => write!(f, "leader elected: failover from {from}"),
             Self::HandedOver { from } => write!(f, "leader elected: handed over by {from}"),
             Self::Adopted => f.write_str("leader elected before the agent restarted"),
+            Self::Provisional { from } => {
+                write!(
+                    f,
+                    "taken over from {from}, which does not answer, while the API server is away; claims settle it"
+                )
+            }
         }
     }
 }

@@ -236,6 +236,7 @@ impl Agent {
                     crate::election::Why::Failover(from) => Gain::Failover { from: from.clone() },
                     crate::election::Why::HandedOver(from) => Gain::HandedOver { from: from.clone() },
                     crate::election::Why::Own => Gain::Adopted,
+                    crate::election::Why::Provisional(from) => Gain::Provisional { from: from.clone() },
                 };
                 let owned = self.station.kernel.owners().vips.get(vip).cloned().unwrap_or_default();
                 let names = owned

@@ -148,7 +148,9 @@ async fn serve(
                 }
                 station.prove();
             }
-            _ = conflicts.tick() => station.defend(),
+            _ = conflicts.tick() => {
+                station.defend();
+            }
             () = sleep_until(due.into()) => {}
         }
     }

@@ -123,7 +123,7 @@ impl World {
     fn may_hold(&mut self, vip: Vip, by: &[usize]) -> bool {
         let lately = |at: u64| self.now - at < self.asks_for();
         let wire_is_new = self.checks.rewired_at.is_some_and(lately);
-        let holds_on = |one: &&usize| self.hosts[**one].by_hold || self.is_fenced_early(**one);
+        let holds_on = |one: &&usize| self.may_answer_beside(**one, vip);
         let deaf =
             |one: &&usize| by.iter().all(|other| one == &other || !self.hear_each_other(vip, **one, *other));
         let deaf: Vec<usize> = by.iter().filter(holds_on).filter(deaf).copied().collect();
@@ -146,10 +146,8 @@ impl World {
     pub fn note_deaf(&mut self, host: usize, changes: &[Change]) {
         for change in changes {
             let Change::Gained { vip, .. } = change else { continue };
-            let holds_on = |one: &usize| {
-                (self.hosts[*one].by_hold || self.is_fenced_early(*one))
-                    && !self.hear_each_other(*vip, *one, host)
-            };
+            let holds_on =
+                |one: &usize| self.may_answer_beside(*one, *vip) && !self.hear_each_other(*vip, *one, host);
             let deaf: Vec<usize> = self.answering(*vip).into_iter().filter(holds_on).collect();
             self.checks.deaf.extend(deaf.into_iter().map(|one| ((*vip, one), self.now)));
         }
@@ -161,12 +159,10 @@ impl World {
         // Hours without an event need not be looked at twice a second: `check` sees every write.
         let often = if self.now > quiet_from + 200 * SECOND { 5 * SECOND } else { 500 * MS };
         self.later(often, 0, Event::Sample);
-        let hosts = &self.hosts;
-        let early = &self.checks.early;
-        let is_early = |one: usize| hosts[one].kernel.session().is_some_and(|of| early.contains(of));
-        let kept: BTreeSet<usize> =
-            (0..hosts.len()).filter(|one| hosts[*one].by_hold || is_early(*one)).collect();
-        self.checks.deaf.retain(|(_, one), _| kept.contains(one));
+        let deaf = self.checks.deaf.keys().copied();
+        let kept: BTreeSet<(Vip, usize)> =
+            deaf.filter(|(vip, one)| self.may_answer_beside(*one, *vip)).collect();
+        self.checks.deaf.retain(|key, _| kept.contains(key));
         let vips: Vec<Vip> = self.demand.vips.keys().copied().collect();
         for vip in &vips {
             let by = self.answering(*vip);

@@ -105,8 +105,16 @@ impl World {
         (silent != before).then_some(silent)
     }
 
+    /// Whether another may answer for this VIP beside this machine, if they do not hear each other: it holds on, or answers in
+    /// another's place, or was fenced early and has not seen it.
+    pub fn may_answer_beside(&self, host: usize, vip: Vip) -> bool {
+        let agent = self.hosts[host].agent.as_ref();
+        let provisional = agent.is_some_and(|agent| agent.machine.provisional().any(|of| of == vip));
+        self.hosts[host].by_hold || provisional || self.is_fenced_early(host)
+    }
+
     /// Whether what this machine answers by was ended before its lease was over.
-    pub fn is_fenced_early(&self, host: usize) -> bool {
+    fn is_fenced_early(&self, host: usize) -> bool {
         self.hosts[host].kernel.session().is_some_and(|session| self.checks.early.contains(session))
     }
 }

@@ -120,6 +120,8 @@ pub struct Setting {
     pub strict: bool,
     /// How many hold on while the API server is away, per thousand.
     pub hold: u64,
+    /// They take over, too.
+    pub takeover: bool,
     /// No client may notice anything.
     pub unnoticed: bool,
     pub hosts: u64,
@@ -147,6 +149,7 @@ impl Setting {
         faults.retain(|_| rng.per_mille(share));
         let strict = rng.per_mille(500);
         let hold = if strict { 0 } else { rng.pick(&[0, 500, 1_000, 1_000]).unwrap_or_default() };
+        let takeover = hold > 0 && rng.per_mille(400);
         let unnoticed_outage = unnoticed && hold == 1_000;
         if unnoticed_outage {
             faults.retain(|fault| *fault != Fault::Restart);
@@ -193,6 +196,7 @@ impl Setting {
         Self {
             strict,
             hold,
+            takeover,
             unnoticed,
             hosts: rng.range(2, 5),
             twin: !unnoticed && rng.per_mille(120),
@@ -229,7 +233,11 @@ impl Setting {
                 let settings = Settings {
                     failback: rng.pick(&failback).unwrap_or_default(),
                     strict,
-                    on_api_loss: if rng.per_mille(self.hold) { OnApiLoss::Hold } else { OnApiLoss::Fence },
+                    on_api_loss: match rng.per_mille(self.hold) {
+                        true if self.takeover => OnApiLoss::Takeover,
+                        true => OnApiLoss::Hold,
+                        false => OnApiLoss::Fence,
+                    },
                 };
                 let speaks = if n % 2 == 1 { self.versions } else { Speaks::This };
                 let mut host = Host::new(node, &format!("m{name}"), settings, drift_ppm);

@@ -1,0 +1,106 @@
+use super::*;
+use crate::election::{
+    Input, SilentPeers, Witness,
+    scripted::{Cluster, vip},
+};
+
+fn silent(cluster: &mut Cluster, by: &[&'static str], of: &str) {
+    let silent: SilentPeers = [((of.to_owned(), "eth0".to_owned()), Witness::Gateway)].into();
+    for name in by {
+        cluster.step(name, Input::Silent(silent.clone()));
+    }
+}
+
+fn cut(cluster: &mut Cluster, names: &[&'static str], cut: bool) {
+    names.iter().for_each(|name| cluster.node(name).cut = cut);
+}
+
+#[test]
+fn an_owner_that_dies_while_the_api_server_is_away_is_replaced_by_one_and_claims_settle_it() {
+    let mut cluster = Cluster::taking_over(&["a", "b", "c"]);
+    cluster.run(20_000);
+    cut(&mut cluster, &["a", "b", "c"], true);
+    cluster.run(60_000);
+    assert_eq!(cluster.answering(), ["a"], "it holds on");
+    cluster.crash("a");
+    silent(&mut cluster, &["b", "c"], "a");
+    cluster.run(2_000);
+    let taker = cluster.answering();
+    assert_eq!(taker.len(), 1);
+    let taken =
+        |change: &Change| matches!(change, Change::Gained { why: Why::Provisional(from), .. } if from == "a");
+    assert!(cluster.node(taker[0]).machine.take_changes().any(|change| taken(&change)));
+    cluster.run(60_000);
+    assert_eq!(cluster.answering(), taker, "for as long as it takes");
+    cut(&mut cluster, &["b", "c"], false);
+    for _ in 0..600 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), taker, "at {} ms", cluster.now);
+    }
+    let claim = cluster.claim().expect("a claim");
+    assert_eq!(claim.holder.as_deref(), Some(taker[0]));
+    assert_eq!(cluster.nodes[taker[0]].machine.provisional().count(), 0);
+}
+
+#[test]
+fn an_owner_that_is_heard_when_its_address_is_asked_for_keeps_it() {
+    let mut cluster = Cluster::taking_over(&["a", "b", "c"]);
+    cut(&mut cluster, &["a", "b", "c"], true);
+    cluster.run(30_000);
+    silent(&mut cluster, &["b", "c"], "a");
+    cluster.run(30_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
+fn a_provisional_taker_gives_way_as_soon_as_the_owner_is_heard_by_the_api_server() {
+    let mut cluster = Cluster::taking_over(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(30_000);
+    let left = cluster.crash("a");
+    silent(&mut cluster, &["b"], "a");
+    cluster.run(3_000);
+    assert_eq!(cluster.answering(), ["b"]);
+    // The owner's agent comes back to a kernel whose deadline has passed, and to the API server first.
+    cluster.run(20_000);
+    cluster.start("a", "boot1", left);
+    cluster.step("b", Input::Silent(SilentPeers::new()));
+    cut(&mut cluster, &["b"], false);
+    cluster.exchange();
+    assert_eq!(cluster.answering(), ["a"]);
+    cluster.run(30_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+#[test]
+fn who_holds_and_does_not_take_over_leaves_a_dead_owners_address_alone() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(30_000);
+    cluster.crash("a");
+    silent(&mut cluster, &["b"], "a");
+    cluster.run(30_000);
+    assert!(cluster.answering().is_empty());
+}
+
+#[test]
+fn who_hears_nobody_takes_nothing() {
+    let mut cluster = Cluster::taking_over(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(30_000);
+    cluster.crash("a");
+    // The detector of a node without a witness names nobody.
+    cluster.step("b", Input::Silent(SilentPeers::new()));
+    cluster.run(30_000);
+    assert!(cluster.answering().is_empty());
+}
+
+#[test]
+fn while_the_api_server_answers_nothing_is_taken_provisionally() {
+    let mut cluster = Cluster::taking_over(&["a", "b", "c"]);
+    silent(&mut cluster, &["b"], "a");
+    cluster.run(5_000);
+    assert_eq!(cluster.nodes["b"].machine.provisional().count(), 0);
+    assert!(cluster.target("b").held.is_empty());
+    assert!(cluster.target("a").held.contains(&vip()));
+}
