@@ -6,6 +6,7 @@ mod field;
 mod keepalived;
 mod pace;
 mod plot;
+mod rollout;
 mod scenario;
 mod steady;
 mod table;
@@ -48,12 +49,25 @@ pub fn run(effort: Effort) -> Result<Section> {
     let keepalived = Keepalived::default();
     let mut all = Vec::new();
     for scenario in Scenario::ALL {
-        scenario.set_up(&field)?;
-        all.push(repeat(scenario.name(), effort.runs, || scenario.run(&field, &keepalived)));
+        let mut is_set_up = false;
+        all.push(repeat(scenario.name(), effort.runs, || {
+            if !is_set_up {
+                scenario.set_up(&field)?;
+                is_set_up = true;
+            }
+            scenario.run(&field, &keepalived)
+        }));
         if scenario == Scenario::Keepalived {
             keepalived.end();
         }
     }
+    drop(keepalived);
+    drop(field);
+    let mut whole = None;
+    all.push(repeat(rollout::NAME, effort.runs, || {
+        let cluster = whole.take().map_or_else(rollout::start, Ok)?;
+        rollout::run(whole.insert(cluster))
+    }));
     Ok(table::section(&all))
 }
 

@@ -21,7 +21,8 @@ const NOTES: [&str; 3] = [
      shorter is sure to be seen. A run that did not come to its end within its time is a failed one, and in no other figure.",
     "Node crash: the node's port leaves the switch, so nobody sees a carrier change, and all its processes are killed. Carrier \
      lost: of a link of its own for announcing; the API server is reached by another. Planned handover: `kubectl cordon`. Agent \
-     killed: kill -9, and another after a second. Agent upgraded: SIGTERM, and another a second after its end. keepalived: two \
+     killed: kill -9, and another after a second. Agent upgraded: SIGTERM, and another a second after its end. DaemonSet rolled out: `kubectl rollout restart`, two nodes with kubelets, one \
+     after the other. keepalived: two \
      nodes, VRRP version 3, an advert every 100 ms. Every run begins when each agent has a live session and the VIP an heir.",
 ];
 
