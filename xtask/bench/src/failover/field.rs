@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -39,6 +39,8 @@ metadata: {name: failover, namespace: metallb}
 pub struct Field {
     /// By node. Ended before their cluster: fields drop in order.
     agents: RefCell<BTreeMap<usize, Agent>>,
+    /// Nodes without power.
+    dark: RefCell<BTreeSet<usize>>,
     pub cluster: Cluster,
     kubeconfig: String,
     program: String,
@@ -61,6 +63,7 @@ impl Field {
         let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
         let field = Self {
             agents: RefCell::default(),
+            dark: RefCell::default(),
             kubeconfig: kubeconfig.display().to_string(),
             program,
             cluster,
@@ -131,6 +134,7 @@ impl Field {
 
     /// The node loses power, and with it whatever runs there.
     pub fn crash(&self, node: usize) -> Result<()> {
+        self.dark.borrow_mut().insert(node);
         self.node(node).crash()?;
         drop(self.agents.borrow_mut().remove(&node));
         Ok(())
@@ -138,10 +142,10 @@ impl Field {
 
     /// Boots all nodes that have crashed.
     pub fn boot(&self) -> Result<()> {
-        for node in self.cluster.nodes() {
-            if node.machine().run(&["true"]).is_err() {
-                node.rejoin()?;
-            }
+        let mut dark = self.dark.borrow_mut();
+        while let Some(node) = dark.first().copied() {
+            self.node(node).rejoin()?;
+            dark.remove(&node);
         }
         Ok(())
     }

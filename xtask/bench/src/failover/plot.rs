@@ -7,11 +7,11 @@ use crate::report::Section;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 200.0;
-const RIGHT: f64 = 130.0;
+const RIGHT: f64 = 150.0;
 const TOP: f64 = 56.0;
 const LANE: f64 = 46.0;
 /// Left of the axis: where nothing, or less than a millisecond, was undelivered.
-const NONE: f64 = 34.0;
+const NONE: f64 = 60.0;
 /// The axis ends at 30 s.
 const LAST_MS: f64 = 30_000.0;
 
@@ -101,4 +101,17 @@ fn x(milliseconds: f64) -> f64 {
         return LEFT + NONE / 3.0;
     }
     from + (to - from) * (milliseconds.min(LAST_MS).log10() / LAST_MS.log10())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decade_is_as_wide_as_the_next_and_less_than_a_millisecond_lies_before_them() {
+        let widths = [1.0, 10.0, 100.0, 1000.0].map(|from| x(from * 10.0) - x(from));
+        assert!(widths.iter().all(|width| (width - widths[0]).abs() < 1e-6), "{widths:?}");
+        assert!(x(0.0) < x(1.0) && x(0.0) > LEFT);
+        assert!((x(LAST_MS) - (WIDTH - RIGHT)).abs() < 1e-6);
+    }
 }

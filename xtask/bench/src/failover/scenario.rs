@@ -37,7 +37,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// All, in an order in which none leaves something that the next one would have to undo.
+    /// All, in the order in which they are run: no agents beside keepalived, and no second link before the last one.
     pub const ALL: [Self; 6] =
         [Self::Keepalived, Self::Kill, Self::Upgrade, Self::Handover, Self::Crash, Self::Carrier];
 
@@ -81,13 +81,9 @@ impl Scenario {
             ensure!(named == owner, "node {named} owns the VIP, and node {owner} gets its packets");
         }
         match self {
-            Self::Keepalived => {
+            Self::Keepalived | Self::Crash => {
                 field.crash(owner)?;
                 keepalived.crashed(owner);
-                watch.moved(owner, TAKES_OVER)?;
-            }
-            Self::Crash => {
-                field.crash(owner)?;
                 watch.moved(owner, TAKES_OVER)?;
             }
             Self::Carrier => {
@@ -108,22 +104,22 @@ impl Scenario {
                 field.start_agent(owner)?;
                 let joined = |_: &_| field.has_joined(owner);
                 watch.until("the new agent to join", JOINS, Duration::from_millis(250), joined)?;
+                let owns = field.cluster.owner(field::VIP.into())?;
+                ensure!(owns.as_deref() == Some(field.node(owner).name()), "the VIP has gone to {owns:?}");
             }
         }
         watch.go_on(AFTER)?;
         watch.finish()
     }
 
-    /// Undoes what a run does, and waits until nothing is left to happen.
+    /// Undoes what any run does, and waits until nothing is left to happen.
     fn mend(self, field: &Field, keepalived: &Keepalived) -> Result<()> {
         field.boot()?;
         if self == Self::Keepalived {
             return keepalived.start_missing(field);
         }
         for node in 0..field.cluster.nodes().len() {
-            if self == Self::Handover {
-                field.set_unschedulable(node, false)?;
-            }
+            field.set_unschedulable(node, false)?;
             if self == Self::Carrier {
                 field.set_second_link(node, true)?;
             }
