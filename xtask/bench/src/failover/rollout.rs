@@ -12,6 +12,7 @@ use super::{
     field::VIP,
     watch::{Seen, Watch},
 };
+use crate::lab;
 
 /// Its row in the table.
 pub const NAME: &str = "DaemonSet rolled out";
@@ -39,6 +40,7 @@ endpoints: [{addresses: [10.244.0.9], nodeName: bettley, conditions: {ready: tru
 
 /// Starts it, with an owner of the VIP.
 pub fn start() -> Result<Cluster> {
+    lab::show_cgroups()?;
     let cluster = Cluster::builder().nodes(NODES).mode(Mode::Tcx).image(product::image()?).start()?;
     cluster.install_metallb_crds()?;
     cluster.install_announcer("overlays/lab-tcx")?;
