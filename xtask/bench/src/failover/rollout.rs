@@ -6,7 +6,7 @@ use announcer_tests::{
     Cluster, Mode,
     product::{self, BARE_ADVERTISEMENT_YAML, DAEMON_SET, NAMESPACE, POOL_YAML},
 };
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use super::{
     field::VIP,
@@ -50,8 +50,9 @@ pub fn start() -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// One rollout, of all nodes.
+/// One rollout, of all nodes, which is no reason for the VIP to move.
 pub fn run(cluster: &Cluster) -> Result<Seen> {
+    let before = cluster.wait_owner(VIP.into(), None, LIMIT)?;
     let (mut watch, _) = Watch::start(cluster, VIP, &["eth0"])?;
     thread::scope(|scope| {
         let rollout = scope.spawn(|| {
@@ -63,5 +64,7 @@ pub fn run(cluster: &Cluster) -> Result<Seen> {
         rollout.join().map_err(|_| anyhow!("it has panicked"))?
     })?;
     watch.go_on(AFTER)?;
+    let after = cluster.wait_owner(VIP.into(), None, LIMIT)?;
+    ensure!(after == before, "the VIP has gone from {before} to {after}");
     watch.finish()
 }
