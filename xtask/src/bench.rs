@@ -9,24 +9,27 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    image::workspace,
+    image::{self, workspace},
     setup::{self, Need},
 };
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to the bench: parts (micro, wire, flood, tcp, decide, dead, agent, writes), --quick, --out DIR; none measures everything
+    /// Handed to the bench: parts (micro, wire, flood, tcp, decide, dead, agent, writes, failover), --quick, --out DIR; none measures everything
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut needs = [&Need::EBPF[..], &Need::bench()].concat();
-    let parts = || arguments.rest.iter().filter(|word| !word.to_string_lossy().starts_with('-'));
-    if parts().next().is_none()
-        || parts().any(|part| ["dead", "agent", "writes"].iter().any(|of_lab| part == of_lab))
-    {
+    let words = || arguments.rest.iter().map(|word| word.to_string_lossy());
+    let all = words().all(|word| word.starts_with('-'));
+    let asked = |parts: &[&str]| all || words().any(|word| parts.contains(&&*word));
+    if asked(&["dead", "agent", "writes", "failover"]) {
         needs.extend(Need::lab());
+    }
+    if asked(&["failover"]) {
+        needs.extend(Need::failover());
     }
     setup::ensure(&needs)?;
     // Agents of the lab's nodes.
@@ -37,6 +40,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut bench = cargo();
     bench.args(["run", "--release", "--package", "announcer-bench", "--"]).args(&arguments.rest);
     bench.env("ANNOUNCER_PROGRAM", workspace().join("target/release/announcer"));
+    if asked(&["failover"]) {
+        // One scenario is a DaemonSet's.
+        let archive = workspace().join("target/image/announcer.tar");
+        image::build(image::LAB_IMAGE, &archive)?;
+        bench.env("ANNOUNCER_IMAGE", archive);
+    }
     let status = bench.status().context("cargo could not be started")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,7 +1,14 @@
 //! Where it is measured: network namespaces of the bench's own, which vanish with it however it ends.
 
 use std::{
-    fs, net::IpAddr, os::fd::OwnedFd, path::Path, process::Command, sync::mpsc, thread, time::Duration,
+    fs,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    path::Path,
+    process::Command,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
 };
 
 use announcer::{
@@ -9,9 +16,15 @@ use announcer::{
     vocabulary::{BootNs, Link, LinkId, Mac, Vip},
 };
 use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::{
+    fs::CWD,
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+};
 
 use crate::sys::{self, Kind};
 
+/// Where cgroups are mounted.
+const CGROUP_DIR: &str = "/sys/fs/cgroup";
 /// The deadline of the bench's sessions: longer than any run.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -27,10 +40,29 @@ pub struct Live {
     pins: std::path::PathBuf,
 }
 
+/// The machine's cgroups as they were mounted outside.
+static CGROUPS: OnceLock<OwnedFd> = OnceLock::new();
+
 /// Takes the process into namespaces of its own: to be called before any other thread runs.
 pub fn enter() -> Result<()> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if let Ok(tree) = open_tree(CWD, CGROUP_DIR, flags) {
+        CGROUPS.get_or_init(|| tree);
+    }
     sys::enter_namespaces(true).context("no namespaces: the bench needs root")?;
     ip("link set lo up")
+}
+
+/// Gives this process's `/sys` its cgroups again, which kubelets want. Other parts do without: machines of a lab would
+/// have a share of the CPUs each, and not a process its own.
+pub fn show_cgroups() -> Result<()> {
+    if fs::read_dir(CGROUP_DIR).is_ok_and(|mut listed| listed.next().is_some()) {
+        return Ok(());
+    }
+    let tree = CGROUPS.get().context("this system has no cgroups")?;
+    move_mount(tree, "", CWD, CGROUP_DIR, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context("mount the cgroups again")
 }
 
 /// `ip …`, which must work.

@@ -6,6 +6,7 @@
 mod asm;
 mod busy;
 mod calm;
+mod failover;
 mod flood;
 mod frames;
 mod lab;
@@ -40,7 +41,7 @@ struct Arguments {
     /// A few seconds for each part, and figures that say little
     #[arg(long)]
     quick: bool,
-    /// Where to write bench.md and bench.json
+    /// Where to write bench.md, bench.json and failover.svg
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
 }
@@ -63,10 +64,21 @@ enum Part {
     Agent,
     /// Writes to the API server, by the count of VIPs and nodes
     Writes,
+    /// How long a client's packets are undelivered when the node with its address crashes, hands over, is upgraded
+    Failover,
 }
 
-const PARTS: [Part; 8] =
-    [Part::Micro, Part::Wire, Part::Flood, Part::Tcp, Part::Decide, Part::Dead, Part::Agent, Part::Writes];
+const PARTS: [Part; 9] = [
+    Part::Micro,
+    Part::Wire,
+    Part::Flood,
+    Part::Tcp,
+    Part::Decide,
+    Part::Dead,
+    Part::Agent,
+    Part::Writes,
+    Part::Failover,
+];
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -89,6 +101,7 @@ impl Part {
             Self::Dead => Ok(vec![scale::dead_node(scale::Effort::new(quick))?]),
             Self::Agent => Ok(vec![scale::weighed(scale::Effort::new(quick))?]),
             Self::Writes => Ok(vec![scale::writes(scale::Effort::new(quick))?]),
+            Self::Failover => Ok(vec![failover::run(failover::Effort::new(quick))?]),
         }
     }
 }
@@ -108,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let markdown = report::markdown(&machine, &sections, &targets::of(&sections));
     print!("{markdown}");
     report::write(&arguments.out, &markdown, &machine, &sections)?;
+    if let Some(plot) = failover::svg(&sections) {
+        report::put(&arguments.out.join("failover.svg"), &plot)?;
+    }
     println!("\nwritten to {}", arguments.out.join("bench.{md,json}").display());
     Ok(())
 }

@@ -61,6 +61,16 @@ impl Cell {
         Self { key, text: "–".to_owned(), value: Value::Null }
     }
 
+    /// Every single value, for the JSON.
+    pub fn series(key: &'static str, values: impl IntoIterator<Item = f64>) -> Self {
+        Self { key, text: String::new(), value: values.into_iter().collect() }
+    }
+
+    /// Words, for the JSON.
+    pub fn words(key: &'static str, words: &[String]) -> Self {
+        Self { key, text: String::new(), value: json!(words) }
+    }
+
     /// The median of this cell.
     pub fn median(&self) -> f64 {
         self.value["median"].as_f64().or(self.value.as_f64()).unwrap_or(f64::NAN)
@@ -78,6 +88,12 @@ impl Section {
         let value = &self.cell(row, key)?.value;
         let number = |name| value[name as &str].as_f64();
         Some(Spread { median: number("median")?, p25: number("p25")?, p75: number("p75")? })
+    }
+
+    /// Every single value in a row; none if there are none.
+    pub fn series(&self, row: &str, key: &str) -> Vec<f64> {
+        let values = self.cell(row, key).and_then(|cell| cell.value.as_array());
+        values.into_iter().flatten().filter_map(Value::as_f64).collect()
     }
 
     fn cell(&self, row: &str, key: &str) -> Option<&Cell> {
@@ -140,13 +156,14 @@ fn write_table(text: &mut String, title: &str, head: &[String], rows: &[Vec<Stri
 
 /// Writes `bench.md` and `bench.json` into `folder`.
 pub fn write(folder: &Path, markdown: &str, machine: &Machine, sections: &[Section]) -> Result<()> {
-    let put = |name: &str, text: &str| {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())
-    };
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let mut all = Map::from_iter([("machine".to_owned(), json!(machine))]);
     all.extend(sections.iter().map(|section| (section.id.to_owned(), section.json())));
-    put("bench.md", markdown)?;
-    put("bench.json", &format!("{}\n", serde_json::to_string_pretty(&all)?))
+    put(&folder.join("bench.md"), markdown)?;
+    put(&folder.join("bench.json"), &format!("{}\n", serde_json::to_string_pretty(&all)?))
+}
+
+/// Writes one file.
+pub fn put(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
 }

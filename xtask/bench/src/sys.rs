@@ -1,5 +1,7 @@
 //! System calls that neither std nor rustix offers: bpf(2), packet sockets, scheduling. All of the bench's unsafe code.
 
+pub mod packet;
+
 use std::{
     ffi::CString,
     io, mem,

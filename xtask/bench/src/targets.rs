@@ -63,5 +63,65 @@ pub fn of(sections: &[Section]) -> Vec<Target> {
             holds: tcx.median >= none.p25,
         });
     }
+    targets.extend(sections.iter().filter(|section| section.id == "failover").flat_map(failover));
     targets
+}
+
+/// Where a figure of the failover table is, what it may be at most, and its unit.
+struct AtMost {
+    wanted: &'static str,
+    row: &'static str,
+    key: &'static str,
+    limit: f64,
+    unit: &'static str,
+}
+
+/// A row with a run that has failed reaches nothing.
+fn failover(section: &Section) -> Vec<Target> {
+    let at_most = |wanted, row, key, limit, unit| AtMost { wanted, row, key, limit, unit };
+    let keepalived = section.median("node crash, keepalived", "undelivered_ms");
+    let all = [
+        at_most("node crash: median ≤ 360 ms", "node crash", "undelivered_ms", 360.0, " ms"),
+        at_most("node crash: median ≤ keepalived's", "node crash", "undelivered_ms", keepalived, " ms"),
+        at_most("node crash: worst ≤ 600 ms", "node crash", "worst_ms", 600.0, " ms"),
+        at_most("carrier lost: median ≤ 100 ms", "carrier lost", "undelivered_ms", 100.0, " ms"),
+        at_most("carrier lost: worst ≤ 100 ms", "carrier lost", "worst_ms", 100.0, " ms"),
+        at_most("planned handover: no packet lost", "planned handover", "lost", 0.0, " lost"),
+        at_most("agent killed: no packet lost", "agent killed", "lost", 0.0, " lost"),
+        at_most("agent upgraded: no packet lost", "agent upgraded", "lost", 0.0, " lost"),
+        at_most("DaemonSet rolled out: no packet lost", "DaemonSet rolled out", "lost", 0.0, " lost"),
+        at_most(
+            "planned handover: ARP unanswered, median ≤ 30 ms",
+            "planned handover",
+            "arp_unanswered_ms",
+            30.0,
+            " ms",
+        ),
+        at_most(
+            "planned handover: ARP unanswered, worst ≤ 100 ms",
+            "planned handover",
+            "arp_worst_ms",
+            100.0,
+            " ms",
+        ),
+        at_most("agent killed: every ARP answered", "agent killed", "arp_worst_ms", 0.0, " ms"),
+        at_most("agent upgraded: every ARP answered", "agent upgraded", "arp_worst_ms", 0.0, " ms"),
+        at_most(
+            "DaemonSet rolled out: every ARP answered",
+            "DaemonSet rolled out",
+            "arp_worst_ms",
+            0.0,
+            " ms",
+        ),
+    ];
+    let target = |AtMost { wanted, row, key, limit, unit }: AtMost| {
+        let (found, failed) = (section.median(row, key), section.median(row, "failed"));
+        let of_failed = if failed > 0.0 { format!(", {failed:.0} failed") } else { String::new() };
+        Target {
+            wanted,
+            found: format!("{found:.1}{unit}{of_failed}"),
+            holds: found <= limit && failed == 0.0,
+        }
+    };
+    all.into_iter().map(target).collect()
 }

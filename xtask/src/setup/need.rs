@@ -62,6 +62,11 @@ const CXX: [Need; 1] = packages! {
     "c++" "g++" "compiles libFuzzer, which is C++";
 };
 
+/// What failover is measured beside.
+const KEEPALIVED: [Need; 1] = packages! {
+    "keepalived" "keepalived" "the bench measures failover beside it";
+};
+
 /// In the order in which they are listed.
 const PACKAGES: [Need; 13] = packages! {
     "nsenter" "util-linux" "makes and enters the lab's namespaces";
@@ -97,6 +102,11 @@ impl Need {
     pub fn bench() -> Vec<Self> {
         let ip = PACKAGES.iter().filter(|need| need.name() == "iproute2").copied();
         [Self::Root, Self::Kernel, Self::Bpffs].into_iter().chain(ip).collect()
+    }
+
+    /// What the bench's failover needs besides a cluster: the agent's image, and what it is compared with.
+    pub fn failover() -> Vec<Self> {
+        [&Self::image()[..], &KEEPALIVED].concat()
     }
 
     /// What a cluster of the lab needs, each before those that depend on it.
