@@ -3,6 +3,7 @@
 //! Judges are not ours: the kernel's neighbour table, `/proc/net/igmp6`, `ip`, `tcpdump`.
 
 mod announcing;
+mod detecting;
 mod groups;
 mod lan;
 mod links;

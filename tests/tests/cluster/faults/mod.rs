@@ -7,6 +7,7 @@
 mod agents;
 mod api;
 mod configuration;
+mod early;
 mod leases;
 mod nodes;
 mod policy;

@@ -1,0 +1,169 @@
+//! Nodes that no other hears on the wire are replaced while their leases are running; and whom that must not happen to.
+
+use std::time::Duration;
+
+use announcer_tests::Node;
+use anyhow::{Result, ensure};
+
+use super::{JOINED, PATIENCE, SOON, is_replaced};
+use crate::{
+    bare::{Lab, VIPS},
+    watch::{DEADLINE, FAILOVER, HANDOVER},
+};
+
+/// Much shorter than a lease, and much longer than it takes (`cargo xtask bench failover` measures that): four clusters share two
+/// CPUs here.
+const EARLY: Duration = Duration::from_secs(5);
+const SUSPECTED: &str = "does not answer on the wire";
+const STRICT: &str = "--fencing=strict";
+
+#[test]
+fn a_node_that_dies_is_replaced_while_its_lease_is_running() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    old.crash()?;
+    lab.kill_agent(old)?;
+    is_replaced(&lab, watch, old, "a node dies", EARLY, || {
+        old.rejoin()?;
+        lab.start_agent(old)
+    })
+}
+
+#[test]
+fn under_strict_a_node_that_dies_is_replaced_after_its_lease_and_not_before() -> Result<()> {
+    let lab = Lab::start_with(4, &[STRICT])?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    let died = watch.now();
+    old.crash()?;
+    lab.kill_agent(old)?;
+    let new = watch.moved(VIPS[0], old, PATIENCE)?;
+    let silent = watch.now() - died;
+    // What was earned last may be as old as a renewal.
+    ensure!(silent > DEADLINE - Duration::from_secs(6), "replaced after {silent:?}");
+    watch.finish("strict: a node dies")?.moved(VIPS[0], &[old, new], FAILOVER);
+    Ok(())
+}
+
+/// Their ports hear the rest of the segment, and not each other.
+fn isolate(lab: &Lab, nodes: &[&Node], isolated: bool) -> Result<()> {
+    let state = if isolated { "on" } else { "off" };
+    nodes.iter().try_for_each(|node| {
+        let port = format!("p-{}", node.name());
+        lab.cluster.switch().run(&["bridge", "link", "set", "dev", &port, "isolated", state]).map(drop)
+    })
+}
+
+#[test]
+fn a_node_that_one_other_hears_is_left_alone() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    let old = owners[0].1;
+    let hears = lab.other_than(&[old])?;
+    let deaf: Vec<&Node> = lab.cluster.nodes().iter().filter(|node| node.name() != hears.name()).collect();
+    isolate(&lab, &deaf, true)?;
+    for node in deaf.iter().filter(|node| node.name() != old.name()) {
+        lab.wait_log(node, SUSPECTED, 1, SOON)?;
+    }
+    // Longer than any of them goes on suspecting.
+    watch.go_on_for(Duration::from_secs(8));
+    isolate(&lab, &deaf, false)?;
+    lab.wait_for_agents()?;
+    watch.finish("two of three others do not hear a node")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn a_node_that_only_clients_hear_is_replaced_and_silent_as_soon_as_it_sees_that() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let before = watch.owners()?;
+    let old = before[0].1;
+    let all: Vec<&Node> = lab.cluster.nodes().iter().collect();
+    isolate(&lab, &all, true)?;
+    let new = watch.moved(VIPS[0], old, EARLY)?;
+    isolate(&lab, &all, false)?;
+    lab.wait_log(old, JOINED, 2, PATIENCE)?;
+    lab.wait_for_agents()?;
+    let story = watch.finish("the wire is split between all nodes, and only there")?;
+    let both = story.answered_by_two(VIPS[0]);
+    if let (Some(first), Some(last)) = (both.first(), both.last()) {
+        println!("two answered for {:.1?}", *last - *first);
+        assert!(*last - *first < HANDOVER, "until the old agent sees its fence: {:?}", *last - *first);
+    }
+    story.ended_with(VIPS[0], new);
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_itself_cut_off_suspects_nobody() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    old.cut_off()?;
+    watch.moved(VIPS[0], old, EARLY)?;
+    watch.go_on_for(Duration::from_secs(2));
+    ensure!(!lab.log(old)?.contains(SUSPECTED), "it suspected others:\n{}", lab.log(old)?);
+    old.reconnect()?;
+    lab.wait_log(old, JOINED, 2, PATIENCE)?;
+    ensure!(!lab.log(old)?.contains(SUSPECTED), "it suspected others:\n{}", lab.log(old)?);
+    Ok(())
+}
+
+#[test]
+fn of_two_nodes_the_survivor_replaces_the_other_with_the_gateway_as_its_witness() -> Result<()> {
+    let lab = Lab::start(2)?;
+    let watch = lab.watch(&VIPS)?;
+    let old = watch.owner(VIPS[0])?;
+    let new = lab.other_than(&[old])?;
+    old.crash()?;
+    lab.kill_agent(old)?;
+    watch.answered_by(VIPS[0], new, EARLY)?;
+    watch.finish("one of two nodes dies")?.moved(VIPS[0], &[old, new], EARLY);
+    Ok(())
+}
+
+#[test]
+fn of_two_nodes_that_lose_each_other_and_the_gateway_none_replaces_the_other_early() -> Result<()> {
+    let lab = Lab::start(2)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    lab.cluster.switch().run(&["bridge", "link", "set", "dev", "p-router", "isolated", "on"])?;
+    let all: Vec<&Node> = lab.cluster.nodes().iter().collect();
+    isolate(&lab, &all, true)?;
+    watch.go_on_for(Duration::from_secs(8));
+    for node in &all {
+        ensure!(!lab.log(node)?.contains(SUSPECTED), "{}:\n{}", node.name(), lab.log(node)?);
+    }
+    isolate(&lab, &all, false)?;
+    lab.cluster.switch().run(&["bridge", "link", "set", "dev", "p-router", "isolated", "off"])?;
+    watch.finish("two nodes hear neither each other nor the gateway")?.all_stayed(&owners);
+    Ok(())
+}
+
+#[test]
+fn under_takeover_an_owner_that_dies_while_the_api_server_is_stopped_is_replaced_for_good() -> Result<()> {
+    let lab = Lab::start_with(4, &["--on-api-loss=takeover"])?;
+    let watch = lab.watch(&VIPS)?;
+    let before = watch.owners()?;
+    let old = before[0].1;
+    lab.cluster.stop_part("kube-apiserver")?;
+    watch.go_on_for(Duration::from_secs(8));
+    old.crash()?;
+    lab.kill_agent(old)?;
+    let new = watch.moved(VIPS[0], old, PATIENCE)?;
+    lab.wait_log(new, "while the API server is away", 1, SOON)?;
+    watch.go_on_for(DEADLINE);
+    lab.cluster.start_part("kube-apiserver")?;
+    lab.cluster.wait_owner(VIPS[0], Some(old.name()), PATIENCE)?;
+    let owned = lab.owner()?;
+    ensure!(owned.name() == new.name(), "{} has the claim, {} took over", owned.name(), new.name());
+    let story = watch.finish("takeover: a node dies while the API server is away")?;
+    story.moved(VIPS[0], &[old, new], PATIENCE);
+    for (vip, owner) in before.iter().filter(|(_, owner)| owner.name() != old.name()) {
+        story.stayed(*vip, owner);
+    }
+    Ok(())
+}
