@@ -51,7 +51,7 @@ impl Lab {
     /// The same with these flags for every agent.
     pub(crate) fn start_with(nodes: usize, flags: &[&str]) -> Result<Self> {
         let mut lab = Self::without_agents(nodes)?;
-        lab.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        lab.set_flags(flags);
         for number in 1..=4 {
             lab.serve(&format!("web-{number}"), vip(number), json!({}))?;
         }
@@ -88,6 +88,11 @@ impl Lab {
         install(&self.cluster, Cluster::install_metallb_crds)?;
         self.cluster.apply_yaml(&format!("{POOL_YAML}---{BARE_ADVERTISEMENT_YAML}"))?;
         (1..=4).try_for_each(|number| self.serve(&format!("web-{number}"), vip(number), json!({})))
+    }
+
+    /// The flags of every agent that is started from now on.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Starts an agent on every node.
