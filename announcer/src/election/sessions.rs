@@ -72,6 +72,73 @@ fn a_restart_adopts_entries_and_leaves_the_deadline_until_a_renewal_is_proven() 
     assert_eq!(cluster.target("a").held, left.held);
 }
 
+/// What `a` says of the addresses that it held under epoch 1 and holds no more.
+fn given_up(cluster: &mut Cluster) -> Vec<(&'static str, Option<String>)> {
+    let lost = |change| match change {
+        Change::Lost { vip: lost, epoch: 1, why, to } if lost == vip() => Some((why, to)),
+        _ => None,
+    };
+    live(cluster, "a").into_iter().filter_map(lost).collect()
+}
+
+#[test]
+fn an_owner_whose_session_has_ended_says_of_each_address_that_it_is_given_up_and_why() {
+    let told = |end: &dyn Fn(&mut Cluster) -> Option<Input>, why: &'static str| {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        if let Some(input) = end(&mut cluster) {
+            cluster.step("a", input);
+        }
+        assert_eq!((given_up(&mut cluster), cluster.answering()), (vec![(why, None)], vec![]));
+        cluster.run(100);
+        assert_eq!(given_up(&mut cluster), [], "once");
+    };
+    let edited = |edit: fn(Session) -> Session| {
+        move |cluster: &mut Cluster| {
+            let session = cluster.session("a");
+            Some(cluster.put(Record::Session(edit(session))))
+        }
+    };
+    told(&|cluster| Some(cluster.fence("a")), "fenced by another node");
+    let other = |session| Session { holder: Some(super::scripted::holder("a", "boot2")), ..session };
+    told(&edited(other), "another boot or machine has this node's name");
+    let epoch = |session: Session| Session { epoch: session.epoch + 3, ..session };
+    told(&edited(epoch), "this node's session was changed by somebody else");
+    let deleted = |cluster: &mut Cluster| {
+        let session = cluster.session("a");
+        cluster.store.delete(cluster.now, "session-a");
+        let version = Version(cluster.store.revision);
+        Some(Input::Deleted(Record::Session(Session { version, ..session })))
+    };
+    told(&deleted, "this node's session was deleted");
+    let restored = |cluster: &mut Cluster| {
+        let snapshot = cluster.store.clone();
+        cluster.run(6_000);
+        cluster.store.restore(&snapshot);
+        cluster.list("a");
+        None
+    };
+    told(&restored, "the API server went back in time");
+}
+
+#[test]
+fn an_agent_that_was_fenced_before_it_started_again_says_so_of_each_address_in_the_kernel() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let left = cluster.crash("a");
+    cluster.run(20_000);
+    cluster.start("a", "boot1", left);
+    assert_eq!(given_up(&mut cluster), [("fenced by another node", None)]);
+}
+
+#[test]
+fn a_claim_lost_while_the_agent_was_restarted_is_said_too() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let left = cluster.crash("a");
+    cluster.store.delete(cluster.now, &super::lease::claim_name(vip()));
+    cluster.start("a", "boot1", left);
+    let why = "its claim was taken away or deleted while the agent was restarted";
+    assert_eq!(given_up(&mut cluster), [(why, None)]);
+}
+
 #[test]
 fn an_adopted_session_is_renewed_although_nothing_else_happens() {
     let mut cluster = Cluster::settled(&["a"]);

@@ -59,6 +59,7 @@ impl Agent {
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
+            self.station.demand = Some(demand.clone());
             self.stale = true;
             self.turn(Input::Demand(demand))?;
         }
@@ -220,7 +221,7 @@ impl Agent {
                 let because = (*why).to_owned();
                 let loss = match to {
                     Some(to) => Loss::HandedOver { to: to.clone(), because },
-                    None => Loss::NotWanted { because },
+                    None => Loss::GivenUp { because },
                 };
                 self.station.changes.lost(*vip, &services(vip), &loss, *epoch);
             }
