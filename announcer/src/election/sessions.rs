@@ -434,3 +434,115 @@ fn a_thousand_vips_are_claimed_within_a_second_with_few_claims_on_their_way_at_o
     cluster.run(1_000);
     assert_eq!(cluster.target("a").held.len(), 1_001);
 }
+
+/// Nobody wants the VIP any more: its owner releases the claim.
+fn unwanted(cluster: &mut Cluster, nodes: &[&str]) {
+    let none = super::super::policy::Demand { vips: Default::default(), ..demand(nodes, &[], 0) };
+    let none = Arc::new(none);
+    for name in cluster.names.clone() {
+        cluster.step(name, Input::Demand(Arc::clone(&none)));
+    }
+    cluster.run(1_000);
+    assert_eq!(cluster.claim().expect("a released claim").holder, None);
+}
+
+/// What these have asked for and the test keeps back: deletions.
+fn deletions(cluster: &mut Cluster, name: &str) -> Vec<Record> {
+    let requests = std::mem::take(&mut cluster.node(name).out);
+    let deletion = |(_, request)| match request {
+        Request::Delete(record) => Some(record),
+        _ => None,
+    };
+    requests.into_iter().filter_map(deletion).collect()
+}
+
+const D_MAX_MS: u64 = super::times::D_MAX.as_secs() * 1_000;
+
+#[test]
+fn a_claim_that_nobody_wants_is_deleted_after_the_longest_lease_by_its_last_owner_at_its_very_version() {
+    let mut cluster = Cluster::settled(&["b", "a", "c"]);
+    unwanted(&mut cluster, &["b", "a", "c"]);
+    cluster.run(D_MAX_MS - 2_000);
+    // Any other's deletion would be performed.
+    cluster.node("b").held_back = true;
+    cluster.run(5_000);
+    let claim = cluster.claim().expect("nobody else's business");
+    assert_eq!(deletions(&mut cluster, "b"), [Record::Claim(claim.clone())]);
+    cluster.store.annotate(cluster.now, &super::lease::claim_name(vip()));
+    assert!(matches!(cluster.commit(&Request::Delete(Record::Claim(claim))), Answer::Conflict));
+}
+
+#[test]
+fn a_claim_that_nobody_wants_is_deleted_by_another_if_its_last_owner_is_gone() {
+    let mut cluster = Cluster::settled(&["b", "a", "c"]);
+    unwanted(&mut cluster, &["b", "a", "c"]);
+    cluster.crash("b");
+    cluster.run(D_MAX_MS - 2_000);
+    assert!(cluster.claim().is_some(), "not before");
+    cluster.node("a").held_back = true;
+    cluster.run(25_000);
+    assert!(cluster.claim().is_some(), "of those that live the first one does it");
+    cluster.node("a").held_back = false;
+    cluster.run(1_000);
+    assert_eq!(cluster.claim(), None);
+}
+
+#[test]
+fn the_fenced_session_of_a_deleted_node_is_kept_for_an_hour() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.crash("b");
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a"], &[], 0))));
+    cluster.run(3_600_000);
+    assert_eq!(cluster.session("b").holder, None, "fenced, and kept");
+    cluster.run(30_000);
+    assert!(!cluster.store.objects.contains_key("session-b"));
+}
+
+#[test]
+fn the_fenced_session_of_a_node_that_is_still_there_is_kept_for_good() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.crash("b");
+    cluster.run(4_000_000);
+    assert_eq!(cluster.session("b").holder, None);
+}
+
+/// `protocol.md`: a Lease of another protocol is read and never written.
+#[test]
+fn a_lease_of_another_protocol_is_read_and_never_written() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").cut = true;
+    // A node that speaks another protocol owns the VIP, and then is silent for good.
+    let theirs =
+        Session { understood: false, version: Version(0), uid: String::new(), ..cluster.session("a") };
+    let holder = Some(super::scripted::holder("c", "boot1"));
+    cluster.put(Record::Session(Session { name: "session-c".to_owned(), holder, ..theirs }));
+    let claim = cluster.claim().expect("a claim");
+    let of_c = super::lease::Claim {
+        holder: Some("c".to_owned()),
+        session_uid: cluster.session("c").uid,
+        understood: false,
+        ..claim
+    };
+    cluster.put(Record::Claim(of_c));
+    // And on the node `b` an agent that spoke it was taken back for one that speaks ours.
+    cluster.crash("b");
+    let other = Session { understood: false, ..cluster.session("b") };
+    cluster.put(Record::Session(other));
+    cluster.start("b", "boot1", Target::default());
+    let before = cluster.store.objects.clone();
+    cluster.node("a").cut = false;
+    cluster.run(300_000);
+    unread(&mut cluster, &before);
+    let none = super::super::policy::Demand { vips: Default::default(), ..demand(&["a"], &[], 0) };
+    cluster.step("a", Input::Demand(Arc::new(none)));
+    cluster.run(4_000_000);
+    unread(&mut cluster, &before);
+}
+
+/// What is not understood stands as it stood, and nobody answers by it.
+fn unread(cluster: &mut Cluster, before: &std::collections::BTreeMap<String, Record>) {
+    for name in ["session-b", "session-c", "vip-10.0.0.1"] {
+        assert_eq!(cluster.store.objects.get(name), before.get(name), "{name}");
+    }
+    assert!(cluster.answering().is_empty());
+}
