@@ -32,6 +32,8 @@ pub(super) struct Said {
     clashes: BTreeSet<Vip>,
     nobody: BTreeSet<(Vip, &'static str)>,
     ran_out: bool,
+    /// Losses that are told once it is known whose the addresses are: an agent may learn first that it was fenced.
+    losses: Vec<Change>,
 }
 
 impl Agent {
@@ -60,6 +62,9 @@ impl Agent {
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
             self.station.demand = Some(demand.clone());
+            for loss in std::mem::take(&mut self.said.losses) {
+                self.tell(&loss);
+            }
             self.stale = true;
             self.turn(Input::Demand(demand))?;
         }
@@ -217,6 +222,7 @@ impl Agent {
                     self.tell_assigned(*vip);
                 }
             }
+            Change::Lost { .. } if self.demand.is_none() => self.said.losses.push(change.clone()),
             Change::Lost { vip, epoch, why, to } => {
                 let because = (*why).to_owned();
                 let loss = match to {
