@@ -23,6 +23,7 @@ fn a_dead_nodes_addresses_move_and_it_takes_nothing_back_when_it_boots() -> Resu
         old.rejoin()?;
         lab.start_agent(old)
     })
+    .map(drop)
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn isolated(
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     cut(old)?;
-    is_replaced(&lab, watch, old, fault, FAILOVER, || mend(old))
+    is_replaced(&lab, watch, old, fault, FAILOVER, || mend(old)).map(drop)
 }
 
 #[test]
