@@ -88,6 +88,61 @@ fn the_first_word_of_the_api_server_ends_a_hold_that_was_fenced() {
     assert_eq!(cluster.answering().len(), 1);
 }
 
+/// A fence of `a` that its sender `b` has given up, and that is still on its way; by now the API server is away for both.
+fn a_fence_on_its_way() -> (Cluster, Request) {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a"], true);
+    let (token, fence) = loop {
+        let (token, request) = cluster.until_it_sends("b");
+        if matches!(&request, Request::Put(Record::Session(session)) if session.name == "session-a") {
+            break (token, request);
+        }
+        let answer = cluster.commit(&request);
+        cluster.answer("b", token, answer);
+    };
+    cut(&mut cluster, &["b"], true);
+    cluster.answer("b", token, Answer::Lost);
+    cluster.node("b").held_back = false;
+    for _ in 0..300 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    changes(&mut cluster, "a");
+    (cluster, fence)
+}
+
+/// 9
+#[test]
+fn a_fence_that_the_network_held_back_and_that_commits_on_return_ends_the_hold_at_the_first_exchange() {
+    let (mut cluster, fence) = a_fence_on_its_way();
+    assert!(matches!(cluster.commit(&fence), Answer::Done(_)));
+    // Who sent it hears of it first, and asks the wire before it takes anything.
+    cut(&mut cluster, &["b"], false);
+    cluster.run(10_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    cut(&mut cluster, &["a"], false);
+    cluster.exchange();
+    assert!(changes(&mut cluster, "a").iter().any(|change| matches!(change, Change::Fenced { .. })));
+    cluster.run(5_000);
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+/// 9
+#[test]
+fn a_fence_that_the_network_held_back_until_the_owner_had_renewed_is_refused() {
+    let (mut cluster, fence) = a_fence_on_its_way();
+    let epoch = cluster.session("a").epoch;
+    cut(&mut cluster, &["a"], false);
+    cluster.run(5_000);
+    assert!(matches!(cluster.commit(&fence), Answer::Conflict));
+    cut(&mut cluster, &["b"], false);
+    for _ in 0..600 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    assert_eq!(cluster.session("a").epoch, epoch);
+}
+
 #[test]
 fn a_definite_no_is_no_silence() {
     let mut cluster = Cluster::holding(&["a", "b"]);
