@@ -539,6 +539,29 @@ fn a_lease_of_another_protocol_is_read_and_never_written() {
     unread(&mut cluster, &before);
 }
 
+#[test]
+fn a_claim_of_another_protocol_is_neither_taken_when_it_is_free_nor_released_by_its_owner() {
+    let foreign = |edit: fn(super::lease::Claim) -> super::lease::Claim| {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        let claim = edit(cluster.claim().expect("a claim"));
+        cluster.put(Record::Claim(super::lease::Claim { understood: false, ..claim }));
+        let claim = cluster.claim();
+        cluster.run(1_000);
+        let none = super::super::policy::Demand { vips: Default::default(), ..demand(&["a", "b"], &[], 0) };
+        (cluster, claim, Arc::new(none))
+    };
+    let (mut cluster, free, _) = foreign(|claim| super::lease::Claim { holder: None, heir: None, ..claim });
+    cluster.run(200_000);
+    assert_eq!((cluster.claim(), cluster.answering()), (free, vec![]));
+
+    let (mut cluster, theirs, none) = foreign(|claim| claim);
+    for name in ["a", "b"] {
+        cluster.step(name, Input::Demand(Arc::clone(&none)));
+    }
+    cluster.run(200_000);
+    assert_eq!((cluster.claim(), cluster.answering()), (theirs, vec![]));
+}
+
 /// What is not understood stands as it stood, and nobody answers by it.
 fn unread(cluster: &mut Cluster, before: &std::collections::BTreeMap<String, Record>) {
     for name in ["session-b", "session-c", "vip-10.0.0.1"] {
