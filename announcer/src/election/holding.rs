@@ -1,8 +1,8 @@
 //! `--on-api-loss=hold` (`DESIGN` §5.8), played by hand: who goes on answering while the API server is away, and when not.
 
 use super::{
-    Answer, Challenged, Change, Input, Probed, Request, Target,
-    lease::{Claim, Record},
+    Answer, Challenged, Change, Input, Probed, Request, Target, View,
+    lease::{Claim, Record, Session},
     scripted::{Cluster, at, vip},
 };
 use crate::vocabulary::Mac;
@@ -141,6 +141,29 @@ fn a_fence_that_the_network_held_back_until_the_owner_had_renewed_is_refused() {
         assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
     }
     assert_eq!(cluster.session("a").epoch, epoch);
+}
+
+/// Found by simulation: a node that had just started saw a fenced session, whose words were those of another machine of that
+/// name, and took without asking what the first one held on to.
+#[test]
+fn the_words_of_a_fenced_session_are_those_of_the_epoch_before_it() {
+    let cluster = Cluster::holding(&["a", "b"]);
+    let said = |on_api_loss: &str, epoch| {
+        let on_api_loss = on_api_loss.to_owned();
+        Session { holder: None, epoch: 7, on_api_loss, ..cluster.session("a") }.may_hold_on(epoch)
+    };
+    assert_eq!(said("fence", 6), Some(false));
+    assert_eq!(said("hold", 6), Some(true));
+    assert_eq!(said("fence", 3), Some(true), "who held that epoch may have said otherwise");
+}
+
+impl Session {
+    /// What somebody who sees nothing but this session makes of a claim that is bound to an epoch of it.
+    fn may_hold_on(self, epoch: u64) -> Option<bool> {
+        let (mut view, uid) = (View::default(), self.uid.clone());
+        view.seen(at(0), Record::Session(self));
+        view.may_hold_on(("a", &uid, epoch))
+    }
 }
 
 #[test]
