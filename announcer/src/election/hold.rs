@@ -89,6 +89,12 @@ impl Machine {
         !self.silence.lost && self.silence.word + self.times.renew * 6 / 5 > now
     }
 
+    /// The kernel's deadline was found to have passed when the target was to be written, be it that the agent was stopped
+    /// after it had decided: others may have asked the wire meanwhile, so that only a lease revives it.
+    pub fn too_late_to_hold(&mut self, kernel: BootNs) {
+        self.target.deadline = self.target.deadline.min(self.earned.max(kernel));
+    }
+
     /// Takes note of what this says of the API server itself.
     pub(super) fn listen(&mut self, now: BootNs, input: &Input) {
         match input {

@@ -143,6 +143,37 @@ fn a_fence_that_the_network_held_back_until_the_owner_had_renewed_is_refused() {
     assert_eq!(cluster.session("a").epoch, epoch);
 }
 
+/// Found by simulation: an agent was stopped between its decision to hold on and the write to its kernel, which had been silent
+/// for a while when it went on; another had asked the wire meanwhile.
+#[test]
+fn a_hold_that_is_written_too_late_revives_nothing() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(LONG);
+    cluster.node("a").held_back = true;
+    while !cluster.node("a").out.iter().any(|(_, request)| *request == Request::Challenge) {
+        cluster.run(50);
+    }
+    let written = cluster.target("a").deadline;
+    let round = Challenged { asked: cluster.target("a").held.clone(), answered: Default::default() };
+    let now = at(cluster.now);
+    cluster.node("a").machine.step(now, Input::Challenged(Some(round)));
+    assert!(cluster.target("a").deadline > written, "decided");
+    while at(cluster.now) <= written {
+        cluster.now += 50;
+    }
+    cluster.node("a").machine.too_late_to_hold(written);
+    cluster.node("a").held_back = false;
+    cluster.step("a", Input::Tick);
+    for _ in 0..LONG / 100 {
+        cluster.run(100);
+        assert!(cluster.answering().is_empty(), "at {} ms", cluster.now);
+    }
+    cut(&mut cluster, &["a", "b"], false);
+    cluster.run(20_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
 /// Found by simulation: a node that had just started saw a fenced session, whose words were those of another machine of that
 /// name, and took without asking what the first one held on to.
 #[test]

@@ -283,7 +283,13 @@ impl World {
         let after = if matches!(write, super::kernel::Write::Grace) { 10 * MS } else { MS / 50 };
         self.say(|w| format!("{} kernel {write:?}", w.hosts[at].machine_id));
         let host = &mut self.hosts[at];
-        if let (super::kernel::Write::Deadline(deadline), Some(agent)) = (&write, &host.agent) {
+        let (boot, written) = (host.boot(self.now), host.kernel.inherited().deadline);
+        let mut write = write;
+        if let (super::kernel::Write::Deadline(deadline), Some(agent)) = (&mut write, &mut host.agent) {
+            if written <= boot && agent.machine.earned < *deadline {
+                agent.machine.too_late_to_hold(written);
+                *deadline = agent.machine.target().deadline;
+            }
             host.by_hold = agent.machine.earned < *deadline;
         }
         host.kernel.write(write);
