@@ -16,7 +16,7 @@ use crate::election::{
 fn written(request: &Request) -> Option<&Record> {
     match request {
         Request::Put(record) | Request::Delete(record) => Some(record),
-        Request::Get(_) | Request::Probe(_) | Request::Challenge => None,
+        _ => None,
     }
 }
 
