@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::addresses::format_mac;
 
+/// So long before its first answer an owner may have announced itself: a question, on a busy machine.
+const ANNOUNCED_BEFORE: Duration = Duration::from_millis(500);
+
 /// One answer to a question of the judge's, or one announcement that nobody had asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -72,6 +75,23 @@ impl Verdict {
         owners
     }
 
+    /// Announcements of `vip` by a host that had answered for it, after another had begun to: they lead clients to the
+    /// wrong host. Whoever takes it back announces it just before it answers, and is none of these.
+    pub fn stale_announcements(&self, vip: IpAddr) -> Vec<Answer> {
+        let owners = self.owners(vip);
+        let stale = |announcement: &&Answer| {
+            let begun = owners.iter().take_while(|owner| owner.at <= announcement.at).count();
+            let (before, after) = owners.split_at(begun);
+            let had_it = before.iter().any(|owner| owner.mac == announcement.mac);
+            let has_it = before.last().is_some_and(|owner| owner.mac == announcement.mac);
+            let takes_it = after.first().is_some_and(|owner| {
+                owner.mac == announcement.mac && owner.at - announcement.at < ANNOUNCED_BEFORE
+            });
+            had_it && !has_it && !takes_it
+        };
+        self.announcements.iter().filter(|one| one.vip == vip).filter(stale).copied().collect()
+    }
+
     /// Some lines for people.
     pub fn summary(&self) -> String {
         let mut text = String::new();
@@ -110,6 +130,24 @@ mod tests {
         let both = Verdict { answers: vec![answer(0, 1), answer(1, 2), answer(20, 1)], ..Verdict::default() };
         let expected = [(answer(0, 1), answer(1, 2)), (answer(1, 2), answer(20, 1))];
         assert_eq!(both.two_macs_within(Duration::from_millis(100)), expected);
+    }
+
+    #[test]
+    fn an_announcement_is_stale_once_another_has_answered_and_the_announcer_does_not_take_it_back() {
+        let verdict = Verdict {
+            answers: vec![answer(0, 1), answer(900, 2), answer(2000, 1)],
+            // By its owner; by its successor before the first answer; late; by its next owner; by the one before that.
+            announcements: vec![
+                answer(500, 1),
+                answer(890, 2),
+                answer(901, 1),
+                answer(1990, 1),
+                answer(2100, 2),
+                answer(2200, 1),
+            ],
+            ..Verdict::default()
+        };
+        assert_eq!(verdict.stale_announcements(VIP), [answer(901, 1), answer(2100, 2)]);
     }
 
     #[test]

@@ -21,7 +21,8 @@ use super::kernel::{Kernel, NewOwners};
 use crate::{
     datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Remains},
     election::Target,
-    report::changes::Changes,
+    policy::Demand,
+    report::changes::{Changes, Held},
     vocabulary::{BootNs, Link, LinkId, Vip},
     wire::{
         announcements::Schedule,
@@ -87,6 +88,8 @@ pub(super) struct Station {
     pub(super) view: Arc<LinkView>,
     /// Held, but the last proof failed.
     pub(super) unanswered: BTreeSet<(Vip, LinkId)>,
+    /// Whose the addresses are, as far as that is known.
+    pub(super) demand: Option<Arc<Demand>>,
     schedule: Schedule,
     sender: Sender,
     /// The solicited-node memberships wanted, for the task that keeps them.
@@ -120,6 +123,7 @@ impl Station {
             changes,
             view,
             unanswered: BTreeSet::new(),
+            demand: None,
             schedule: Schedule::new(rate, announcing.announce_interval, seed),
             sender,
             groups,
@@ -263,7 +267,7 @@ impl Station {
             let reason = match self.kernel.datapath.prove(vip, link) {
                 Ok(true) => {
                     if self.unanswered.remove(&(vip, link)) {
-                        self.changes.answered_again(vip, &name);
+                        self.changes.answered_again(&self.held(vip), &name);
                     }
                     continue;
                 }
@@ -271,23 +275,24 @@ impl Station {
                 Err(error) => error.to_string(),
             };
             if self.unanswered.insert((vip, link)) {
-                self.changes.unanswered(vip, &name, &reason);
+                self.changes.unanswered(&self.held(vip), &name, &reason);
             }
         }
     }
 
-    /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)). Whether there were any.
-    pub(super) fn defend(&mut self) -> bool {
-        let mut any = false;
+    /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)). Which of them
+    /// are answered for here.
+    pub(super) fn defend(&mut self) -> BTreeSet<Vip> {
+        let mut contested = BTreeSet::new();
         for seen in self.kernel.drain_conflicts() {
-            let name = self.name(seen.link);
-            self.changes.conflict(seen.vip, &name, seen.mac, Instant::now());
+            let (held, name) = (self.held(seen.vip), self.name(seen.link));
+            self.changes.conflict(&held, &name, seen.mac, Instant::now());
             if self.kernel.datapath.entry_live(seen.vip, seen.link) {
                 self.schedule.defend(seen.vip, seen.link, Instant::now());
-                any = true;
+                contested.insert(seen.vip);
             }
         }
-        any
+        contested
     }
 
     /// Sends the announcements that are due, each only if entry, epoch and deadline still allow it; returns frames sent
@@ -298,7 +303,7 @@ impl Station {
         let sent = send_due(&self.sender, &mut self.schedule, Instant::now(), links, may);
         for (vip, link) in sent.first {
             if let Some(link) = links.get(&link) {
-                self.changes.announced(vip, &link.name, link.mac);
+                self.changes.announced(&self.held(vip), &link.name, link.mac);
             }
         }
         for (vip, link, error) in sent.failed {
@@ -318,6 +323,17 @@ impl Station {
     /// When something is due without anything having happened; `also`: what its owner waits for.
     pub(super) fn next_due(&self, also: Option<Instant>) -> Instant {
         also.into_iter().chain(self.schedule.next_due()).fold(Instant::now() + IDLE, Instant::min)
+    }
+
+    /// For whom an address is held and by which session, for a log line. A session that no Lease has has no epoch.
+    fn held(&self, vip: Vip) -> Held {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        let session = self.kernel.target().session.as_ref().filter(|_| self.demand.is_some());
+        Held {
+            vip,
+            services: wanted.map(|wanted| wanted.services.clone()),
+            epoch: session.map(|(_, epoch)| *epoch),
+        }
     }
 
     /// The interface's name, or its ifindex if it is gone.

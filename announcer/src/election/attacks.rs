@@ -1,5 +1,25 @@
 //! The ways in which the protocol breaks when a rule is left out (`reference/ownership-attacks.md`), each played by
-//! hand. The number in front of a test is the row there.
+//! hand. The number in front of a test is the row there. What is no matter of the state machine alone is played elsewhere:
+//!
+//! | # | rule | played by |
+//! |---|---|---|
+//! | 1 | entries only after an own successful write | here |
+//! | 2 | an attempt is known by its number, its boot time read before it is sent | here |
+//! | 3 | a renewal changes the object | here |
+//! | 4 | absence proves nothing | here |
+//! | 5 | given up means elsewhere, not unknown | `tests/datapath/rules.rs`: `a_vip_owned_elsewhere_is_dropped_and_counted` |
+//! | 6 | void only by a greater epoch | here |
+//! | 7 | the kernel compares epochs; silence before a new one | here; `tests/datapath/rules.rs`: `entries_of_another_epoch_are_not_answered` |
+//! | 8 | the deadline is lowered before a shorter lease is sent | here |
+//! | 9 | `hold` is bounded | `holding.rs`: all of it; the late fence: `a_fence_that_the_network_held_back_…` |
+//! | 10 | an old kernel answers until its agent sees the fence | `simulation`: Leases deleted by hand, without `strict` (`checks.rs`, `deleted_at`) |
+//! | 11 | one agent, which adopts from the link's own program | `tests/datapath`: `pins.rs`, `a_second_agent_is_refused_while_the_first_lives`; `restart.rs`, `a_kill_between_two_swaps_…`; `adoption.rs`, `a_link_whose_programs_no_folder_has_…` |
+//! | 12 | the boot id is part of the holder | here; `holding.rs`: `another_machine_of_our_name_that_holds_on_is_asked_for_first` |
+//! | 13 | a pause of the machine is shorter than the margin, or noticed | here |
+//! | 14 | memory counts for more than the store | here |
+//! | 15 | ownership is asked before every frame | `wire/sender/tests.rs`: `ownership_is_asked_before_every_frame`; the lab's judge, in every fault |
+//! | 16 | an address has one spelling | `lease.rs`: `one_address_has_one_claim_name_…`, `a_second_spelling_of_an_address_is_no_claim` |
+//! | 17 | somebody answers in the end, and nothing moves without a cause | here; `simulation`: after all faults |
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ use super::{
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
 /// the API server makes no write for somebody who has gone. Two still fit into one lease.
-const LONG_TIMEOUT: Duration = Duration::from_secs(6);
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the server keeps one watch open: a half-open connection is noticed after little more than this.
 const WATCH_SECONDS: u32 = 25;
 const WATCH_GRACE: Duration = Duration::from_secs(5);

@@ -97,7 +97,12 @@ impl Machine {
     /// Whether an observation says no more than that time has passed and that a node which was heard is heard again.
     pub(super) fn is_mere_renewal(&self, now: BootNs, input: &Input) -> bool {
         match input {
-            Input::Tick | Input::Spoke | Input::Unanswered | Input::Recheck | Input::Silent(_) => true,
+            Input::Tick
+            | Input::Spoke
+            | Input::Unanswered
+            | Input::LinkUp
+            | Input::Contested(_)
+            | Input::Silent(_) => true,
             Input::Answered(_, Answer::Surveyed(_)) => true,
             Input::Changed(Record::Session(new)) => {
                 let old = self.view.sessions.get(&new.name);

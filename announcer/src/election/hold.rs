@@ -87,14 +87,20 @@ impl Machine {
         self.target.session.is_some() && self.earned <= now && self.target.deadline > now
     }
 
-    /// Whether the API server did not even take a renewal.
-    pub(super) fn is_without_api(&self) -> bool {
-        self.silence.renewal_lost
+    /// Whether the API server did not even take a renewal, and has said nothing for half a lease.
+    pub(super) fn is_without_api(&self, now: BootNs) -> bool {
+        self.silence.renewal_lost && self.silence.word + self.times.lease / 2 <= now
     }
 
     /// Whether we have had word of the API server lately: whoever has not may not call another's silence its own.
     pub(super) fn is_in_touch(&self, now: BootNs) -> bool {
         !self.silence.lost && self.silence.word + self.times.renew * 6 / 5 > now
+    }
+
+    /// The kernel's deadline was found to have passed when the target was to be written, be it that the agent was stopped
+    /// after it had decided: others may have asked the wire meanwhile, so that only a lease revives it.
+    pub fn too_late_to_hold(&mut self, kernel: BootNs) {
+        self.target.deadline = self.target.deadline.min(self.earned.max(kernel));
     }
 
     /// Takes note of what this says of the API server itself.

@@ -1,8 +1,8 @@
 //! `--on-api-loss=hold` (`DESIGN` §5.8), played by hand: who goes on answering while the API server is away, and when not.
 
 use super::{
-    Answer, Challenged, Change, Input, Probed, Request, Target,
-    lease::{Claim, Record},
+    Answer, Challenged, Change, Input, Probed, Request, Target, View,
+    lease::{Claim, Record, Session},
     scripted::{Cluster, at, vip},
 };
 use crate::vocabulary::Mac;
@@ -86,6 +86,115 @@ fn the_first_word_of_the_api_server_ends_a_hold_that_was_fenced() {
     assert!(changes(&mut cluster, "a").iter().any(|change| matches!(change, Change::Fenced { .. })));
     cluster.run(5_000);
     assert_eq!(cluster.answering().len(), 1);
+}
+
+/// A fence of `a` that its sender `b` has given up, and that is still on its way; by now the API server is away for both.
+fn a_fence_on_its_way() -> (Cluster, Request) {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a"], true);
+    let (token, fence) = loop {
+        let (token, request) = cluster.until_it_sends("b");
+        if matches!(&request, Request::Put(Record::Session(session)) if session.name == "session-a") {
+            break (token, request);
+        }
+        let answer = cluster.commit(&request);
+        cluster.answer("b", token, answer);
+    };
+    cut(&mut cluster, &["b"], true);
+    cluster.answer("b", token, Answer::Lost);
+    cluster.node("b").held_back = false;
+    for _ in 0..300 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    changes(&mut cluster, "a");
+    (cluster, fence)
+}
+
+/// 9
+#[test]
+fn a_fence_that_the_network_held_back_and_that_commits_on_return_ends_the_hold_at_the_first_exchange() {
+    let (mut cluster, fence) = a_fence_on_its_way();
+    assert!(matches!(cluster.commit(&fence), Answer::Done(_)));
+    // Who sent it hears of it first, and asks the wire before it takes anything.
+    cut(&mut cluster, &["b"], false);
+    cluster.run(10_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    cut(&mut cluster, &["a"], false);
+    cluster.exchange();
+    assert!(changes(&mut cluster, "a").iter().any(|change| matches!(change, Change::Fenced { .. })));
+    cluster.run(5_000);
+    assert_eq!(cluster.answering().len(), 1);
+}
+
+/// 9
+#[test]
+fn a_fence_that_the_network_held_back_until_the_owner_had_renewed_is_refused() {
+    let (mut cluster, fence) = a_fence_on_its_way();
+    let epoch = cluster.session("a").epoch;
+    cut(&mut cluster, &["a"], false);
+    cluster.run(5_000);
+    assert!(matches!(cluster.commit(&fence), Answer::Conflict));
+    cut(&mut cluster, &["b"], false);
+    for _ in 0..600 {
+        cluster.run(100);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+    assert_eq!(cluster.session("a").epoch, epoch);
+}
+
+/// Found by simulation: an agent was stopped between its decision to hold on and the write to its kernel, which had been silent
+/// for a while when it went on; another had asked the wire meanwhile.
+#[test]
+fn a_hold_that_is_written_too_late_revives_nothing() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(LONG);
+    cluster.node("a").held_back = true;
+    while !cluster.node("a").out.iter().any(|(_, request)| *request == Request::Challenge) {
+        cluster.run(50);
+    }
+    let written = cluster.target("a").deadline;
+    let round = Challenged { asked: cluster.target("a").held.clone(), answered: Default::default() };
+    let now = at(cluster.now);
+    cluster.node("a").machine.step(now, Input::Challenged(Some(round)));
+    assert!(cluster.target("a").deadline > written, "decided");
+    while at(cluster.now) <= written {
+        cluster.now += 50;
+    }
+    cluster.node("a").machine.too_late_to_hold(written);
+    cluster.node("a").held_back = false;
+    cluster.step("a", Input::Tick);
+    for _ in 0..LONG / 100 {
+        cluster.run(100);
+        assert!(cluster.answering().is_empty(), "at {} ms", cluster.now);
+    }
+    cut(&mut cluster, &["a", "b"], false);
+    cluster.run(20_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+/// Found by simulation: a node that had just started saw a fenced session, whose words were those of another machine of that
+/// name, and took without asking what the first one held on to.
+#[test]
+fn the_words_of_a_fenced_session_are_those_of_the_epoch_before_it() {
+    let cluster = Cluster::holding(&["a", "b"]);
+    let said = |on_api_loss: &str, epoch| {
+        let on_api_loss = on_api_loss.to_owned();
+        Session { holder: None, epoch: 7, on_api_loss, ..cluster.session("a") }.may_hold_on(epoch)
+    };
+    assert_eq!(said("fence", 6), Some(false));
+    assert_eq!(said("hold", 6), Some(true));
+    assert_eq!(said("fence", 3), Some(true), "who held that epoch may have said otherwise");
+}
+
+impl Session {
+    /// What somebody who sees nothing but this session makes of a claim that is bound to an epoch of it.
+    fn may_hold_on(self, epoch: u64) -> Option<bool> {
+        let (mut view, uid) = (View::default(), self.uid.clone());
+        view.seen(at(0), Record::Session(self));
+        view.may_hold_on(("a", &uid, epoch))
+    }
 }
 
 #[test]

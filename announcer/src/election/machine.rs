@@ -71,8 +71,10 @@ pub enum Input {
     Demand(Arc<Demand>),
     /// Names of the announcing links with carrier.
     Links(BTreeSet<String>),
-    /// We may have been fenced unheard: a link carries again, or another host claims what we hold.
-    Recheck,
+    /// A link carries again: we may have been fenced while it did not.
+    LinkUp,
+    /// Another host claims these on the wire, which we hold: we may have been fenced unheard.
+    Contested(BTreeSet<Vip>),
     /// All peers that do not answer on the wire.
     Silent(SilentPeers),
     /// A complete list of our Leases, by a quorum read, at this version.
@@ -580,7 +582,11 @@ impl Machine {
             Input::Answered(token, answer) => self.answered(now, token, answer),
             Input::Probed(vip, by) => self.was_probed(now, vip, by),
             Input::Challenged(round) => self.challenged(now, round),
-            Input::Recheck => self.read_own(now),
+            Input::LinkUp => self.read_own(now),
+            Input::Contested(vips) => {
+                self.give_way(&vips);
+                self.read_own(now);
+            }
             Input::Spoke | Input::Unanswered => {}
             Input::Shutdown(release) => {
                 self.shutdown = Some(release);

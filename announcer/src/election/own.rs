@@ -60,6 +60,7 @@ pub(super) struct Live {
 }
 
 const RETRY: Duration = Duration::from_millis(500);
+const LEAVING: &str = "agent is shutting down";
 
 /// The latest moment for the renewal after one that earned this deadline: R may be longer by now than it was when that
 /// one was written.
@@ -88,8 +89,11 @@ impl Attempts {
 }
 
 impl Machine {
-    /// Every entry away, then silence: what precedes a new epoch.
-    fn fall_silent(&mut self) {
+    /// Every entry away, each with a word why, then silence: what precedes a new epoch.
+    fn fall_silent(&mut self, why: &'static str) {
+        for vip in std::mem::take(&mut self.target.held) {
+            self.lost(vip, why, None);
+        }
         self.target = Default::default();
         self.earned = BootNs::NONE;
         self.held_on_until = None;
@@ -104,11 +108,25 @@ impl Machine {
         self.forget_provisional();
     }
 
+    /// Why what we held by our session is over, by what is there in its place.
+    fn why_ended(&self, seen: Option<&Session>) -> &'static str {
+        let (uid, epoch) = self.target.session.as_ref().map_or(("", 0), |(uid, epoch)| (uid, *epoch));
+        match seen {
+            None => "this node's session was deleted",
+            Some(seen) if seen.uid != uid => "this node's session was deleted and made anew",
+            Some(seen) => match &seen.holder {
+                None if seen.epoch > epoch => "fenced by another node",
+                Some(holder) if *holder != self.me.holder => "another boot or machine has this node's name",
+                _ => "this node's session was changed by somebody else",
+            },
+        }
+    }
+
     /// The store was restored from a backup, so that nothing seen before counts: silent, and nothing taken until
     /// every kernel that answers by the lost history has gone silent too.
     pub(super) fn restored(&mut self, now: BootNs) {
         let wait = self.times.lease.max(D_MAX);
-        self.fall_silent();
+        self.fall_silent("the API server went back in time");
         self.view.forget(now);
         // Their answers would be of the lost history, with versions that look new.
         self.outstanding = Default::default();
@@ -141,10 +159,9 @@ impl Machine {
                 let same = seen.as_ref().is_some_and(|s| {
                     s.uid == uid && s.epoch == epoch && s.holder.as_ref() == Some(&self.me.holder)
                 });
-                let Some(session) = seen.filter(|_| same) else {
+                let Some(session) = seen.as_ref().filter(|_| same).cloned() else {
                     self.changes.push_back(Change::Fenced { epoch, held: self.target.held.len() });
-                    self.fall_silent();
-                    return;
+                    return self.fall_silent(self.why_ended(seen.as_ref()));
                 };
                 if session.version <= live.version {
                     return;
@@ -263,13 +280,18 @@ impl Machine {
                         self.heirs.insert(vip);
                     } else if !claim.is_some_and(|claim| self.holds_claim(claim)) {
                         self.target.held.remove(&vip);
+                        self.lost(
+                            vip,
+                            "its claim was taken away or deleted while the agent was restarted",
+                            None,
+                        );
                     }
                 }
                 let (session, deadline) = (session.clone(), self.target.deadline);
                 return self.went_live(now, &session, deadline, None);
             }
         }
-        self.fall_silent();
+        self.fall_silent(self.why_ended(seen.as_ref().map(|seen| &seen.session)));
         let (uid, version, epoch) = match &seen {
             None => (String::new(), Version::default(), 0),
             Some(seen) if !seen.session.understood => return,
@@ -322,9 +344,10 @@ impl Machine {
         let Some(session) = self.view.sessions.get(&name).map(|seen| seen.session.clone()) else { return };
         for vip in self.target.held.clone() {
             let heir = self.view.claims.get(&vip).and_then(|claim| self.foreign_heir(now, claim));
-            self.lost(vip, "agent is shutting down", heir.map(|heir| heir.node));
+            self.target.held.remove(&vip);
+            self.lost(vip, LEAVING, heir.map(|heir| heir.node));
         }
-        self.fall_silent();
+        self.fall_silent(LEAVING);
         let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);
         let (left, renewal) = (Some(session.epoch), self.nonce());
         let ended = Session { holder: None, epoch, left, renewal, suspects: BTreeSet::new(), ..session };

@@ -34,7 +34,7 @@ fn after_a_link_is_up_again_our_session_is_read_and_until_then_nothing_is_sure()
     // Fenced meanwhile; the watch has not brought it.
     cluster.node("a").held_back = true;
     cluster.fence("a");
-    cluster.step("a", Input::Recheck);
+    cluster.step("a", Input::LinkUp);
     assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
     let (token, read) = cluster.next_request("a");
     assert_eq!(read, Request::Get("session-a".to_owned()));
@@ -47,7 +47,7 @@ fn after_a_link_is_up_again_our_session_is_read_and_until_then_nothing_is_sure()
 #[test]
 fn a_session_that_was_read_after_a_link_is_up_again_is_sure_and_goes_on() {
     let mut cluster = Cluster::settled(&["a", "b"]);
-    cluster.step("a", Input::Recheck);
+    cluster.step("a", Input::LinkUp);
     assert!(!cluster.nodes["a"].machine.is_sure(at(cluster.now)));
     cluster.exchange();
     assert!(cluster.nodes["a"].machine.is_sure(at(cluster.now)));
@@ -97,6 +97,73 @@ fn a_restart_adopts_entries_and_leaves_the_deadline_until_a_renewal_is_proven() 
     cluster.answer("a", token, answer);
     assert_eq!(cluster.target("a").deadline, at(cluster.now + 13_500));
     assert_eq!(cluster.target("a").held, left.held);
+}
+
+/// What `a` says of the addresses that it held under epoch 1 and holds no more.
+fn given_up(cluster: &mut Cluster) -> Vec<(&'static str, Option<String>)> {
+    let lost = |change| match change {
+        Change::Lost { vip: lost, epoch: 1, why, to } if lost == vip() => Some((why, to)),
+        _ => None,
+    };
+    live(cluster, "a").into_iter().filter_map(lost).collect()
+}
+
+#[test]
+fn an_owner_whose_session_has_ended_says_of_each_address_that_it_is_given_up_and_why() {
+    let told = |end: &dyn Fn(&mut Cluster) -> Option<Input>, why: &'static str| {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        if let Some(input) = end(&mut cluster) {
+            cluster.step("a", input);
+        }
+        assert_eq!((given_up(&mut cluster), cluster.answering()), (vec![(why, None)], vec![]));
+        cluster.run(100);
+        assert_eq!(given_up(&mut cluster), [], "once");
+    };
+    let edited = |edit: fn(Session) -> Session| {
+        move |cluster: &mut Cluster| {
+            let session = cluster.session("a");
+            Some(cluster.put(Record::Session(edit(session))))
+        }
+    };
+    told(&|cluster| Some(cluster.fence("a")), "fenced by another node");
+    let other = |session| Session { holder: Some(super::scripted::holder("a", "boot2")), ..session };
+    told(&edited(other), "another boot or machine has this node's name");
+    let epoch = |session: Session| Session { epoch: session.epoch + 3, ..session };
+    told(&edited(epoch), "this node's session was changed by somebody else");
+    let deleted = |cluster: &mut Cluster| {
+        let session = cluster.session("a");
+        cluster.store.delete(cluster.now, "session-a");
+        let version = Version(cluster.store.revision);
+        Some(Input::Deleted(Record::Session(Session { version, ..session })))
+    };
+    told(&deleted, "this node's session was deleted");
+    let restored = |cluster: &mut Cluster| {
+        let snapshot = cluster.store.clone();
+        cluster.run(6_000);
+        cluster.store.restore(&snapshot);
+        cluster.list("a");
+        None
+    };
+    told(&restored, "the API server went back in time");
+}
+
+#[test]
+fn an_agent_that_was_fenced_before_it_started_again_says_so_of_each_address_in_the_kernel() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let left = cluster.crash("a");
+    cluster.run(20_000);
+    cluster.start("a", "boot1", left);
+    assert_eq!(given_up(&mut cluster), [("fenced by another node", None)]);
+}
+
+#[test]
+fn a_claim_lost_while_the_agent_was_restarted_is_said_too() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let left = cluster.crash("a");
+    cluster.store.delete(cluster.now, &super::lease::claim_name(vip()));
+    cluster.start("a", "boot1", left);
+    let why = "its claim was taken away or deleted while the agent was restarted";
+    assert_eq!(given_up(&mut cluster), [(why, None)]);
 }
 
 #[test]
@@ -393,4 +460,139 @@ fn a_thousand_vips_are_claimed_within_a_second_with_few_claims_on_their_way_at_o
     cluster.node("a").held_back = false;
     cluster.run(1_000);
     assert_eq!(cluster.target("a").held.len(), 1_001);
+}
+
+/// Nobody wants the VIP any more: its owner releases the claim.
+fn unwanted(cluster: &mut Cluster, nodes: &[&str]) {
+    let none = super::super::policy::Demand { vips: Default::default(), ..demand(nodes, &[], 0) };
+    let none = Arc::new(none);
+    for name in cluster.names.clone() {
+        cluster.step(name, Input::Demand(Arc::clone(&none)));
+    }
+    cluster.run(1_000);
+    assert_eq!(cluster.claim().expect("a released claim").holder, None);
+}
+
+/// What these have asked for and the test keeps back: deletions.
+fn deletions(cluster: &mut Cluster, name: &str) -> Vec<Record> {
+    let requests = std::mem::take(&mut cluster.node(name).out);
+    let deletion = |(_, request)| match request {
+        Request::Delete(record) => Some(record),
+        _ => None,
+    };
+    requests.into_iter().filter_map(deletion).collect()
+}
+
+const D_MAX_MS: u64 = super::times::D_MAX.as_secs() * 1_000;
+
+#[test]
+fn a_claim_that_nobody_wants_is_deleted_after_the_longest_lease_by_its_last_owner_at_its_very_version() {
+    let mut cluster = Cluster::settled(&["b", "a", "c"]);
+    unwanted(&mut cluster, &["b", "a", "c"]);
+    cluster.run(D_MAX_MS - 2_000);
+    // Any other's deletion would be performed.
+    cluster.node("b").held_back = true;
+    cluster.run(5_000);
+    let claim = cluster.claim().expect("nobody else's business");
+    assert_eq!(deletions(&mut cluster, "b"), [Record::Claim(claim.clone())]);
+    cluster.store.annotate(cluster.now, &super::lease::claim_name(vip()));
+    assert!(matches!(cluster.commit(&Request::Delete(Record::Claim(claim))), Answer::Conflict));
+}
+
+#[test]
+fn a_claim_that_nobody_wants_is_deleted_by_another_if_its_last_owner_is_gone() {
+    let mut cluster = Cluster::settled(&["b", "a", "c"]);
+    unwanted(&mut cluster, &["b", "a", "c"]);
+    cluster.crash("b");
+    cluster.run(D_MAX_MS - 2_000);
+    assert!(cluster.claim().is_some(), "not before");
+    cluster.node("a").held_back = true;
+    cluster.run(25_000);
+    assert!(cluster.claim().is_some(), "of those that live the first one does it");
+    cluster.node("a").held_back = false;
+    cluster.run(1_000);
+    assert_eq!(cluster.claim(), None);
+}
+
+#[test]
+fn the_fenced_session_of_a_deleted_node_is_kept_for_an_hour() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.crash("b");
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a"], &[], 0))));
+    cluster.run(3_600_000);
+    assert_eq!(cluster.session("b").holder, None, "fenced, and kept");
+    cluster.run(30_000);
+    assert!(!cluster.store.objects.contains_key("session-b"));
+}
+
+#[test]
+fn the_fenced_session_of_a_node_that_is_still_there_is_kept_for_good() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.crash("b");
+    cluster.run(4_000_000);
+    assert_eq!(cluster.session("b").holder, None);
+}
+
+/// `protocol.md`: a Lease of another protocol is read and never written.
+#[test]
+fn a_lease_of_another_protocol_is_read_and_never_written() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").cut = true;
+    // A node that speaks another protocol owns the VIP, and then is silent for good.
+    let theirs =
+        Session { understood: false, version: Version(0), uid: String::new(), ..cluster.session("a") };
+    let holder = Some(super::scripted::holder("c", "boot1"));
+    cluster.put(Record::Session(Session { name: "session-c".to_owned(), holder, ..theirs }));
+    let claim = cluster.claim().expect("a claim");
+    let of_c = super::lease::Claim {
+        holder: Some("c".to_owned()),
+        session_uid: cluster.session("c").uid,
+        understood: false,
+        ..claim
+    };
+    cluster.put(Record::Claim(of_c));
+    // And on the node `b` an agent that spoke it was taken back for one that speaks ours.
+    cluster.crash("b");
+    let other = Session { understood: false, ..cluster.session("b") };
+    cluster.put(Record::Session(other));
+    cluster.start("b", "boot1", Target::default());
+    let before = cluster.store.objects.clone();
+    cluster.node("a").cut = false;
+    cluster.run(300_000);
+    unread(&mut cluster, &before);
+    let none = super::super::policy::Demand { vips: Default::default(), ..demand(&["a"], &[], 0) };
+    cluster.step("a", Input::Demand(Arc::new(none)));
+    cluster.run(4_000_000);
+    unread(&mut cluster, &before);
+}
+
+#[test]
+fn a_claim_of_another_protocol_is_neither_taken_when_it_is_free_nor_released_by_its_owner() {
+    let foreign = |edit: fn(super::lease::Claim) -> super::lease::Claim| {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        let claim = edit(cluster.claim().expect("a claim"));
+        cluster.put(Record::Claim(super::lease::Claim { understood: false, ..claim }));
+        let claim = cluster.claim();
+        cluster.run(1_000);
+        let none = super::super::policy::Demand { vips: Default::default(), ..demand(&["a", "b"], &[], 0) };
+        (cluster, claim, Arc::new(none))
+    };
+    let (mut cluster, free, _) = foreign(|claim| super::lease::Claim { holder: None, heir: None, ..claim });
+    cluster.run(200_000);
+    assert_eq!((cluster.claim(), cluster.answering()), (free, vec![]));
+
+    let (mut cluster, theirs, none) = foreign(|claim| claim);
+    for name in ["a", "b"] {
+        cluster.step(name, Input::Demand(Arc::clone(&none)));
+    }
+    cluster.run(200_000);
+    assert_eq!((cluster.claim(), cluster.answering()), (theirs, vec![]));
+}
+
+/// What is not understood stands as it stood, and nobody answers by it.
+fn unread(cluster: &mut Cluster, before: &std::collections::BTreeMap<String, Record>) {
+    for name in ["session-b", "session-c", "vip-10.0.0.1"] {
+        assert_eq!(cluster.store.objects.get(name), before.get(name), "{name}");
+    }
+    assert!(cluster.answering().is_empty());
 }

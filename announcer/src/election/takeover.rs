@@ -55,6 +55,15 @@ impl Machine {
         self.settings.on_api_loss == OnApiLoss::Takeover && !self.settings.strict
     }
 
+    /// Another host answers for these: what is provisional goes at once.
+    pub(super) fn give_way(&mut self, vips: &BTreeSet<Vip>) {
+        for vip in vips {
+            if self.takeover.provisional.remove(vip).is_some() && self.target.held.remove(vip) {
+                self.lost(*vip, "another host answers for the address", None);
+            }
+        }
+    }
+
     /// Nothing of it is left.
     pub(super) fn forget_provisional(&mut self) {
         self.takeover = Takeover::default();
@@ -64,7 +73,7 @@ impl Machine {
     pub(super) fn drive_takeover(&mut self, now: BootNs) {
         self.settle_provisional(now);
         let may = self.takes_over()
-            && self.is_without_api()
+            && self.is_without_api(now)
             && self.shutdown.is_none()
             && matches!(self.own, Own::Live(_))
             && self.target.deadline > now
@@ -158,9 +167,8 @@ impl Machine {
                 Some((node, uid, epoch))
                     if (node, uid, epoch) == (of.node.as_str(), of.uid.as_str(), of.epoch) =>
                 {
-                    if self.view.session(node).is_some_and(|seen| seen.heard > Some(of.since)) {
-                        over.push((*vip, Some("its owner is back")));
-                    }
+                    let heard = self.view.session(node).and_then(|seen| seen.heard);
+                    over.extend((heard > Some(of.since)).then_some((*vip, Some("its owner is back"))));
                 }
                 Some(_) => over.push((*vip, Some("another node owns it by now"))),
                 // Whoever is to take it asks the wire, and hears us.

@@ -463,9 +463,9 @@ impl View {
             // A fence leaves the words of the last version before, which may never have been seen.
             (Some((_, holds)), None) => *holds || session.holds_on(),
             (Some((_, holds)), _) => *holds,
-            (None, None) => session.holds_on(),
+            (None, None) if session.epoch == epoch + 1 => session.holds_on(),
             // Of another, which held it before, it says nothing.
-            (None, Some(_)) => session.fencing != "strict",
+            (None, _) => session.fencing != "strict",
         })
     }
 

@@ -7,20 +7,21 @@
 //! | `cluster synced` | info | the first complete view of the cluster | `node`, `services`, `nodes` |
 //! | `leader election joined` | info | this node's session is live | `node`, `epoch`, `adopted` |
 //! | `announcing` | info | this node took an address; `reason` starts with `leader elected`, and says `failover from …` if its owner was fenced | `ip`, `node`, `service`, `interface`, `reason`, `epoch` |
-//! | `gratuitous ARP sent`, for IPv6 `unsolicited NA sent (the gratuitous ARP of IPv6)` | info | its first announcement left | `ip`, `node`, `interface`, `mac` |
-//! | `withdrawn` | info | this node no longer answers for an address | `ip`, `node`, `service`, `reason`, `epoch` |
+//! | `gratuitous ARP sent`, for IPv6 `unsolicited NA sent (the gratuitous ARP of IPv6)` | info | its first announcement left | `ip`, `node`, `service`, `interface`, `mac`, `epoch` |
+//! | `withdrawn` | info | this node no longer answers for an address: it was handed over, is not wanted any more, or this node was fenced | `ip`, `node`, `service`, `reason`, `epoch` |
 //! | `failover: silent node fenced` | warn | one write voided all claims of another node | `from`, `node`, `epoch`, `ips`, `reason` |
 //! | `fenced: another node ended this session` | warn | this node lost everything it held | `node`, `epoch`, `ips` |
 //! | `not answering: the lease ran out` | warn | the deadline passed and could not be renewed | `node`, `ips` |
 //! | `answering again: the lease is renewed` | info | it could be, later | `node`, `ips` |
-//! | `held but not answered` | error | a proof failed | `ip`, `node`, `interface`, `reason` |
-//! | `answered again` | info | it holds again | `ip`, `node`, `interface` |
-//! | `another host claims this address` | warn | a conflict on the wire; once a minute per address and MAC | `ip`, `node`, `interface`, `mac` |
+//! | `held but not answered` | error | a proof failed | `ip`, `node`, `service`, `interface`, `reason`, `epoch` |
+//! | `answered again` | info | it holds again | `ip`, `node`, `service`, `interface`, `epoch` |
+//! | `another host claims this address` | warn | a conflict on the wire; once a minute per address and MAC | `ip`, `node`, `service`, `interface`, `mac`, `epoch` |
 //! | `link up`, `link down`, `link MAC changed`, `link gone` | info | an announcing link changed | `interface`, `node`, `mac` |
 //! | `interface not usable` | warn | an advertisement names it in vain | `interface`, `node`, `reason` |
 //! | `announcing N of M addresses; leader election live` (or `… not live`) | info | every ten minutes | `node`, `announcing`, `addresses`, `unanswered`, `nodes`, `epoch` |
 //!
-//! The first four are all there is at a quiet start. All lines carry `level` and `ts`.
+//! The first four are all there is at a quiet start. All lines carry `level` and `ts`. `announcer answer` knows neither
+//! `service` nor `epoch`, and its lines have none.
 
 mod limits;
 mod lines;
@@ -64,13 +65,22 @@ pub enum Loss {
         /// The cause, in an operator's words: `cordoned`, `carrier lost on eth0`, ….
         because: String,
     },
-    /// No Service or advertisement asks for it here any more.
-    NotWanted {
+    /// Given up, whoever may take it: no Service or advertisement asks for it here any more, this node was fenced, ….
+    GivenUp {
         /// The cause, in an operator's words.
         because: String,
     },
-    /// Another node fenced this one.
-    Fenced,
+}
+
+/// An address that this node holds, and for whom and by which session, as far as that is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// The address.
+    pub vip: Vip,
+    /// The Services that have it; `None`: there are no Services here, or they are not known yet.
+    pub services: Option<BTreeSet<String>>,
+    /// The epoch it is held under.
+    pub epoch: Option<u64>,
 }
 
 /// What the line of every ten minutes says.
@@ -121,9 +131,14 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HandedOver { to, because } => write!(f, "handed over to {to}: {because}"),
-            Self::NotWanted { because } => f.write_str(because),
-            Self::Fenced => f.write_str("fenced by another node"),
+            Self::GivenUp { because } => f.write_str(because),
         }
+    }
+}
+
+impl Held {
+    fn service(&self) -> Option<String> {
+        self.services.as_ref().map(list)
     }
 }
 

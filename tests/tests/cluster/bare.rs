@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 
 use super::watch::Watch;
 
+/// What an agent says once for each session, adopted or new.
+pub(crate) const JOINED: &str = "leader election joined";
+
 /// The addresses of the Services `web-1`, `web-2`, ….
 pub(crate) const VIPS: [IpAddr; 4] = [vip(1), vip(2), vip(3), vip(4)];
 
@@ -51,7 +54,7 @@ impl Lab {
     /// The same with these flags for every agent.
     pub(crate) fn start_with(nodes: usize, flags: &[&str]) -> Result<Self> {
         let mut lab = Self::without_agents(nodes)?;
-        lab.set_flags(flags);
+        lab.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         for number in 1..=4 {
             lab.serve(&format!("web-{number}"), vip(number), json!({}))?;
         }
@@ -90,9 +93,16 @@ impl Lab {
         (1..=4).try_for_each(|number| self.serve(&format!("web-{number}"), vip(number), json!({})))
     }
 
-    /// The flags of every agent that is started from now on.
-    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+    /// Restarts every agent, one by one, with these flags: a new cluster that is strict from the start would wait for a minute.
+    pub(crate) fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        for node in self.cluster.nodes() {
+            let joined = self.log(node)?.matches(JOINED).count();
+            self.end_agent(node)?;
+            self.start_agent(node)?;
+            self.wait_log(node, JOINED, joined + 1, Duration::from_secs(10))?;
+        }
+        self.wait_for_agents()
     }
 
     /// Starts an agent on every node.

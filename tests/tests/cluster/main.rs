@@ -17,12 +17,15 @@ use announcer_tests::{Verdict, product::FIRST_VIP};
 /// Replies to one broadcast question arrive within a millisecond; questions are 20 ms apart.
 const ONE_QUESTION: Duration = Duration::from_millis(10);
 
-/// Nobody else answers while somebody does, and no address goes back and forth: `owners` in order, each once.
+/// Nobody else answers while somebody does, nobody announces an address after another has begun to answer for it, and
+/// none goes back and forth: `owners` in order, each once.
 fn assert_one_owner_at_a_time(verdict: &Verdict, vip: IpAddr, owners: &[[u8; 6]]) {
     let story = verdict.summary();
     let mut two = verdict.two_macs_within(ONE_QUESTION);
     two.retain(|(one, _)| one.vip == vip);
     assert!(two.is_empty(), "two MACs answered one question: {two:?}\n{story}");
+    let stale = verdict.stale_announcements(vip);
+    assert!(stale.is_empty(), "announced by who had lost it: {stale:?}\n{story}");
     let seen: Vec<[u8; 6]> = verdict.owners(vip).iter().map(|answer| answer.mac).collect();
     assert_eq!(seen, owners, "{story}");
 }

@@ -23,6 +23,13 @@ metadata: {name: primary, namespace: metallb}
 spec: {addresses: [10.4.11.0/33]}
 ";
 
+const BAD_ADVERTISEMENT_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: primary, namespace: metallb}
+spec: {nodeSelectors: [{matchExpressions: [{key: a, operator: Near, values: [b]}]}]}
+";
+
 /// One Service, `web`, and an agent on each node, with MetalLB's own definitions.
 fn start(nodes: usize, advertisement: &str) -> Result<Lab> {
     start_with(nodes, advertisement, Cluster::install_metallb_crds)
@@ -110,6 +117,21 @@ fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_chan
     assert_eq!(lab.events(NAMESPACE, "invalidConfiguration")?.len(), 1, "one node speaks for all");
 
     lab.cluster.apply_yaml(POOL_YAML)?;
+    wait::until("the metric's end", A_WHILE, || Ok((!lab.metrics(owner)?.contains(series)).then_some(())))?;
+
+    // An advertisement is no different.
+    lab.cluster.apply_yaml(BAD_ADVERTISEMENT_YAML)?;
+    let of_ads = || -> Result<Option<Value>> {
+        let events = lab.events(NAMESPACE, "invalidConfiguration")?;
+        Ok(events.into_iter().find(|event| event["regarding"]["kind"] == "L2Advertisement"))
+    };
+    let event = wait::until("an event on the advertisement", A_WHILE, of_ads)?;
+    assert_eq!((&event["regarding"]["name"], &event["type"]), (&json!("primary"), &json!("Warning")));
+    let note = event["note"].as_str().context("a note")?;
+    assert!(note.contains("Near") && note.contains("last good configuration"), "{note}");
+    let series = r#"announcer_invalid_object{kind="L2Advertisement",namespace="metallb",name="primary"} 1"#;
+    assert!(lab.metrics(owner)?.contains(series), "{}", lab.metrics(owner)?);
+    lab.advertise(&json!({"nodeSelectors": null}))?;
     wait::until("the metric's end", A_WHILE, || Ok((!lab.metrics(owner)?.contains(series)).then_some(())))?;
     let verdict = judge.finish()?;
     super::assert_one_owner_at_a_time(&verdict, FIRST_VIP, &[owner.mac()]);
@@ -199,15 +221,47 @@ fn an_address_that_is_held_but_not_answered_is_a_log_line_an_event_and_a_metric(
     // Somebody takes the entry out of the kernel's map, behind the agent's back.
     let map = format!("{}/vips4", product::PINS);
     let dump: Value = serde_json::from_str(&owner.exec(&["bpftool", "-j", "map", "dump", "pinned", &map])?)?;
-    let key: Vec<&str> =
-        dump[0]["key"].as_array().context("a key")?.iter().filter_map(Value::as_str).collect();
+    let bytes = |field: &str| -> Result<Vec<&str>> {
+        Ok(dump[0][field].as_array().context("bytes")?.iter().filter_map(Value::as_str).collect())
+    };
+    let (key, value) = (bytes("key")?, bytes("value")?);
     owner.exec(&[&["bpftool", "map", "delete", "pinned", &map, "key"][..], &key].concat())?;
 
     let event = lab.wait_event("default", "heldButNotAnswered")?;
     assert_eq!((&event["type"], &event["regarding"]["name"]), (&json!("Warning"), &json!("web")));
+    let line = "\"msg\":\"held but not answered\",\"ip\":\"10.4.11.1\"";
     let log = lab.log(owner)?;
-    assert_eq!(log.matches("held but not answered").count(), 1, "{log}");
+    let said: Vec<&str> = log.lines().filter(|told| told.contains(line)).collect();
+    assert!(said.len() == 1 && said[0].contains("\"service\":\"default/web\""), "{said:?}");
+    wait_unanswered(&lab, owner, 1)?;
+    let (status, words) = readiness(owner)?;
+    assert_eq!((status.as_str(), words.as_str()), ("503", "held but not answered: 10.4.11.1\n"));
+
+    // And puts it there again.
+    let update =
+        [&["bpftool", "map", "update", "pinned", &map, "key"][..], &key, &["value"], &value].concat();
+    owner.exec(&update)?;
+    lab.wait_log(owner, "\"msg\":\"answered again\",\"ip\":\"10.4.11.1\"", 1, A_WHILE)?;
+    wait_unanswered(&lab, owner, 0)?;
+    assert_eq!(readiness(owner)?, ("200".to_owned(), "ok\n".to_owned()));
     Ok(())
+}
+
+/// Waits until the agent's own metric says so.
+fn wait_unanswered(lab: &Lab, node: &Node, number: u32) -> Result<()> {
+    let series = format!("announcer_unanswered_vips {number}.0");
+    wait::until(&series, A_WHILE, || {
+        let metrics = lab.metrics(node)?;
+        Ok(metrics.lines().any(|line| line == series).then_some(()))
+    })
+}
+
+/// What the agent tells the kubelet: status and words.
+fn readiness(node: &Node) -> Result<(String, String)> {
+    let url = "http://127.0.0.1:9475/readyz";
+    let said = node.exec(&["curl", "-s", "--max-time", "2", "-w", "%{http_code}", url])?;
+    let (words, status) = said.split_at_checked(said.len().saturating_sub(3)).context("a status")?;
+    Ok((status.to_owned(), words.to_owned()))
 }
 
 #[test]

@@ -19,7 +19,7 @@ const FAILOVER: Duration = Duration::from_secs(25);
 
 #[test]
 fn the_users_cluster_moves_from_bgp_to_layer_2_and_survives_what_happens_to_it() -> Result<()> {
-    let cluster = Cluster::builder().nodes(3).mode(Mode::Native).image(product::image()?).start()?;
+    let cluster = Cluster::builder().nodes(4).mode(Mode::Native).image(product::image()?).start()?;
     cluster.install_metallb_crds()?;
     cluster.install_announcer("overlays/lab")?;
     cluster.apply_yaml(POOL_YAML)?;

@@ -205,6 +205,11 @@ impl Story {
         assert_eq!(last, Some(node.mac()), "{}", self.verdict.summary());
     }
 
+    /// When this node answered last; `None`: never.
+    pub(crate) fn last_answer(&self, vip: IpAddr, node: &Node) -> Option<Duration> {
+        self.verdict.answered(vip).filter(|answer| answer.mac == node.mac()).map(|answer| answer.at).last()
+    }
+
     /// Nobody answered in between.
     pub(crate) fn silent_between(&self, vip: IpAddr, from: Duration, to: Duration) {
         let there = self.verdict.answered(vip).filter(|answer| answer.at > from && answer.at < to).count();

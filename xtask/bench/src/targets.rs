@@ -54,6 +54,18 @@ pub fn of(sections: &[Section]) -> Vec<Target> {
         " ×",
         &|times| times <= 1.2,
     );
+    // Renewals, and nothing for each VIP: R less a tenth is 0.22.
+    let every: Vec<f64> = sections
+        .iter()
+        .filter(|section| section.id == "api")
+        .flat_map(|section| section.rows.iter().map(|(row, _)| section.median(row, "per_node_per_s")))
+        .collect();
+    add(
+        "writes per node ≤ 0.25/s with any number of nodes and VIPs",
+        every.iter().copied().reduce(f64::max),
+        "/s",
+        &|most| most <= 0.25,
+    );
     let tcp = sections.iter().find(|section| section.id == "tcp");
     let within = tcp.and_then(|tcp| tcp.spread("nothing", "gbit_s").zip(tcp.spread("ours, tcx", "gbit_s")));
     if let Some((none, tcx)) = within {
@@ -124,4 +136,35 @@ fn failover(section: &Section) -> Vec<Target> {
         }
     };
     all.into_iter().map(target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Cell;
+
+    /// What is said of the writes of these rows.
+    fn writes(rows: &[(&str, f64, f64)]) -> Vec<(String, bool)> {
+        let rows = rows.iter().map(|(name, all, each)| {
+            let cells = vec![Cell::number("writes_per_s", *all, 2), Cell::number("per_node_per_s", *each, 3)];
+            ((*name).to_owned(), cells)
+        });
+        let section = Section {
+            id: "api",
+            title: String::new(),
+            notes: Vec::new(),
+            columns: Vec::new(),
+            rows: rows.collect(),
+        };
+        of(&[section]).into_iter().map(|target| (target.found, target.holds)).collect()
+    }
+
+    #[test]
+    fn writes_are_judged_at_every_row_and_not_only_with_three_nodes() {
+        let few = [("3 nodes, 1 VIPs", 0.6, 0.2), ("3 nodes, 5000 VIPs", 0.6, 0.2)];
+        assert_eq!(writes(&few), [("1.00 ×".to_owned(), true), ("0.20/s".to_owned(), true)]);
+        let many = [few[0], few[1], ("30 nodes, 5000 VIPs", 9.0, 0.3)];
+        assert_eq!(writes(&many), [("1.00 ×".to_owned(), true), ("0.30/s".to_owned(), false)]);
+        assert_eq!(writes(&[]), []);
+    }
 }

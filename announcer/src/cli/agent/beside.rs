@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
-use super::turn::Agent;
+use super::{mixed::Mixed, turn::Agent};
 use crate::{
     datapath::Owners,
     election::{View, stranded},
@@ -36,7 +36,7 @@ pub(super) struct Beside {
     stranded: BTreeSet<Vip>,
     stranded_due: Instant,
     /// Nodes whose settings differ from ours.
-    mixed: BTreeSet<String>,
+    mixed: Mixed,
     /// Since when VIPs are being taken: meanwhile the API server is left to the claims.
     moving_since: Option<Instant>,
     hush: watch::Sender<bool>,
@@ -53,7 +53,7 @@ impl Beside {
             unanswered: BTreeSet::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
-            mixed: BTreeSet::new(),
+            mixed: Mixed::default(),
             moving_since: None,
             hush,
         }
@@ -150,26 +150,9 @@ impl Agent {
     /// Nodes that do not act as we do when the API server is away, or let themselves be fenced in another way: the weaker of
     /// two promises is what the cluster has.
     fn tell_mixed(&mut self) {
-        let view = self.machine.view();
-        let Some(ours) = view.session(&self.node).map(|seen| &seen.session) else { return };
-        let mut mixed = BTreeSet::new();
-        for session in view.sessions.values().map(|seen| &seen.session) {
-            let Some(holder) = &session.holder else { continue };
-            if (&session.on_api_loss, &session.fencing) == (&ours.on_api_loss, &ours.fencing) {
-                continue;
-            }
-            if !self.beside.mixed.contains(&holder.node) {
-                warn!(
-                    node = self.node,
-                    other = holder.node,
-                    ours = format!("--on-api-loss={} --fencing={}", ours.on_api_loss, ours.fencing),
-                    theirs = format!("--on-api-loss={} --fencing={}", session.on_api_loss, session.fencing),
-                    "nodes of one cluster have different settings"
-                );
-            }
-            mixed.insert(holder.node.clone());
+        for (other, ours, theirs) in self.beside.mixed.news(self.machine.view(), &self.node) {
+            warn!(node = self.node, other, ours, theirs, "nodes of one cluster have different settings");
         }
-        self.beside.mixed = mixed;
     }
 
     fn tell_statuses(&mut self) {

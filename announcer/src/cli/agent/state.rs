@@ -35,6 +35,8 @@ pub(super) struct Said {
     clashes: BTreeSet<Vip>,
     nobody: BTreeSet<(Vip, &'static str)>,
     ran_out: bool,
+    /// Losses that are told once it is known whose the addresses are: an agent may learn first that it was fenced.
+    losses: Vec<Change>,
 }
 
 impl Agent {
@@ -63,6 +65,10 @@ impl Agent {
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
             self.demand = Some(demand.clone());
+            self.station.demand = Some(demand.clone());
+            for loss in std::mem::take(&mut self.said.losses) {
+                self.tell(&loss);
+            }
             self.stale = true;
             self.turn(Input::Demand(demand))?;
         }
@@ -94,7 +100,7 @@ impl Agent {
         let started = self.station.restart_links(&before);
         if !started.is_empty() {
             self.restarted.extend(started);
-            self.turn(Input::Recheck)?;
+            self.turn(Input::LinkUp)?;
         }
         self.follow()
     }
@@ -127,7 +133,7 @@ impl Agent {
         // It may be a successor: whether we were fenced is asked before the watch tells.
         let contested = self.station.defend();
         self.publish(now)?;
-        self.turn(if contested { Input::Recheck } else { Input::Tick })?;
+        self.turn(if contested.is_empty() { Input::Tick } else { Input::Contested(contested) })?;
         self.tell_cluster();
         Ok(())
     }
@@ -249,11 +255,12 @@ impl Agent {
                     self.tell_assigned(*vip);
                 }
             }
+            Change::Lost { .. } if self.demand.is_none() => self.said.losses.push(change.clone()),
             Change::Lost { vip, epoch, why, to } => {
                 let because = (*why).to_owned();
                 let loss = match to {
                     Some(to) => Loss::HandedOver { to: to.clone(), because },
-                    None => Loss::NotWanted { because },
+                    None => Loss::GivenUp { because },
                 };
                 self.station.changes.lost(*vip, &services(vip), &loss, *epoch);
             }

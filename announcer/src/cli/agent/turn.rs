@@ -201,6 +201,10 @@ impl Agent {
 
     /// Makes the kernel match the election's target, and starts or ends announcing what that changed.
     pub(super) fn follow(&mut self) -> Result<(), DatapathError> {
+        let written = self.station.kernel.target().deadline;
+        if written <= BootNs::now() {
+            self.machine.too_late_to_hold(written);
+        }
         let target = self.machine.target();
         let last = self.station.kernel.target();
         let moved: Vec<Vip> = last.held.symmetric_difference(&target.held).copied().collect();

@@ -25,6 +25,8 @@ pub struct Checks {
     pub rewired_at: Option<u64>,
     /// When a Lease was last edited by hand.
     pub edited_at: Option<u64>,
+    /// When a Lease was last deleted by hand.
+    pub deleted_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
     doubled: BTreeMap<Vip, u64>,
     /// Who holds on to what another, which it did not hear, has taken, and when that one last answered too.
@@ -46,7 +48,16 @@ pub struct Checks {
 /// Early fencing and restored stores may double an answer until the old owner has seen the new claim, or
 /// has not been able to confirm its own for most of D_MAX.
 const DOUBLE_ALLOWED: u64 = 60 * SECOND;
+/// Until the kernel has told of a conflict, and the agent has acted on it.
+const GIVES_WAY: u64 = 3 * SECOND;
 const D_MAX_NS: u64 = 60 * SECOND;
+
+fn understood(record: &Record) -> bool {
+    match record {
+        Record::Session(session) => session.understood,
+        Record::Claim(claim) => claim.understood,
+    }
+}
 
 impl Checks {
     /// What was settled in the quiet hours may change again.
@@ -91,12 +102,19 @@ impl World {
             let restored = self.checks.restored_at.is_some_and(|at| holds_on || self.now - at < D_MAX_NS);
             // A hand that writes "released" or a shorter lease is believed at once, by whoever sees it first.
             let edited = self.checks.edited_at.is_some_and(|at| self.now - at < D_MAX_NS);
-            let weak = restored
-                || edited
-                || !self.setting.strict && self.setting.faults.contains(&Fault::DeleteLease);
+            // What is absent is believed if nobody answers, and not under `strict`.
+            let deleted = self.checks.deleted_at.is_some_and(|at| self.now - at < D_MAX_NS);
+            let weak = restored || edited || deleted && !self.setting.strict;
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
             let brief = weak && self.now - since <= DOUBLE_ALLOWED.max(self.asks_for());
-            if !brief && !self.may_hold(vip, &by) {
+            // Who answers in another's place gives way as soon as it hears somebody.
+            let gives_way = |one: &usize| {
+                let hears = by.iter().any(|other| other != one && self.hear_each_other(vip, *one, *other));
+                let acts = self.hosts[*one].agent.as_ref().is_some_and(|agent| !agent.paused);
+                self.is_provisional(*one, vip) && (!hears || !acts || self.now - since <= GIVES_WAY)
+            };
+            let aside = by.iter().any(gives_way);
+            if !brief && !aside && !self.may_hold(vip, &by) {
                 let names: Vec<&str> = by.iter().map(|h| self.hosts[*h].machine_id.as_str()).collect();
                 self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
             }
@@ -134,6 +152,24 @@ impl World {
         let allowed = !deaf.is_empty() || by.iter().filter(holds_on).any(|one| wire_is_new || was_deaf(one));
         self.checks.deaf.extend(deaf.into_iter().map(|one| ((vip, one), self.now)));
         allowed
+    }
+
+    /// A machine writes this, which must be a Lease of its own protocol.
+    pub fn check_written(&mut self, host: usize, record: &Record) {
+        if !understood(record) {
+            let who = &self.hosts[host].machine_id;
+            self.checks.broken =
+                Some(format!("{who} writes {}, which it does not understand", record.name()));
+        }
+    }
+
+    /// A write has replaced one Lease with another: no protocol with another.
+    pub fn check_replaced(&mut self, host: usize, before: Option<&Record>, now: Option<&Record>) {
+        let (Some(before), Some(now)) = (before, now) else { return };
+        if understood(before) != understood(now) {
+            let who = &self.hosts[host].machine_id;
+            self.checks.broken = Some(format!("{who} replaces {}, which it does not understand", now.name()));
+        }
     }
 
     /// How long it takes until one that holds on has asked, and has given way.

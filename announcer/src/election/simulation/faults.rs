@@ -154,7 +154,10 @@ impl World {
         let Some(name) = names.get(index).filter(|_| !self.weather.api_down).cloned() else { return };
         self.say(|_| format!("by hand: {kind:?} {name}"));
         match kind {
-            Fault::DeleteLease => self.store.delete(self.now, &name),
+            Fault::DeleteLease => {
+                self.checks.deleted_at = Some(self.now);
+                self.store.delete(self.now, &name);
+            }
             Fault::Edit => {
                 self.checks.edited_at = Some(self.now);
                 let Some(mut record) = self.store.objects.get(&name).cloned() else { return };

@@ -1,5 +1,7 @@
 //! The wire between machines: who hears whom, and what agents make of it.
 
+use std::collections::BTreeSet;
+
 use super::{
     host::{MS, SECOND},
     world::{Event, World},
@@ -52,10 +54,22 @@ impl World {
         let quiet_from = self.round_at + self.setting.faults_for + self.setting.recovers_in;
         self.later(if self.now > quiet_from { RARELY } else { OFTEN }, 0, Event::Listen);
         for host in 0..self.hosts.len() {
+            self.contest(host);
             if let Some(silent) = self.asks_peers(host) {
                 self.say(|w| format!("{} hears nothing of {silent:?}", w.hosts[host].machine_id));
                 self.deliver(host, Input::Silent(silent));
             }
+        }
+    }
+
+    /// An agent that answers in another's place hears, once a second or so, that somebody else does.
+    fn contest(&mut self, at: usize) {
+        let Some(agent) = self.hosts[at].agent.as_ref().filter(|agent| !agent.paused) else { return };
+        let vips: Vec<Vip> = agent.machine.provisional().collect();
+        let contested: BTreeSet<Vip> =
+            vips.into_iter().filter(|vip| self.heard_for(*vip, at).is_some()).collect();
+        if !contested.is_empty() {
+            self.deliver(at, Input::Contested(contested));
         }
     }
 
@@ -105,12 +119,15 @@ impl World {
         (silent != before).then_some(silent)
     }
 
+    /// Whether this machine answers in another's place.
+    pub fn is_provisional(&self, host: usize, vip: Vip) -> bool {
+        self.hosts[host].provisional.contains(&vip)
+    }
+
     /// Whether another may answer for this VIP beside this machine, if they do not hear each other: it holds on, or answers in
     /// another's place, or was fenced early and has not seen it.
     pub fn may_answer_beside(&self, host: usize, vip: Vip) -> bool {
-        let agent = self.hosts[host].agent.as_ref();
-        let provisional = agent.is_some_and(|agent| agent.machine.provisional().any(|of| of == vip));
-        self.hosts[host].by_hold || provisional || self.is_fenced_early(host)
+        self.hosts[host].by_hold || self.is_provisional(host, vip) || self.is_fenced_early(host)
     }
 
     /// Whether what this machine answers by was ended before its lease was over.

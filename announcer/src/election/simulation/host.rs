@@ -65,6 +65,8 @@ pub struct Host {
     pub segment: u64,
     /// Its kernel's deadline is one that no lease earned.
     pub by_hold: bool,
+    /// What its kernel answers for in another's place.
+    pub provisional: BTreeSet<Vip>,
     /// A virtual machine that its hypervisor does not run.
     pub frozen: bool,
     pub settings: Settings,
@@ -130,6 +132,7 @@ impl Host {
             refused: false,
             segment: 0,
             by_hold: false,
+            provisional: BTreeSet::new(),
             frozen: false,
             settings,
             speaks: Speaks::This,

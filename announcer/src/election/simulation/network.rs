@@ -8,8 +8,17 @@ use super::{
 };
 use crate::election::{
     Answer, Input, REQUEST_TIMEOUT, Request, Token,
+    driver::LONG_TIMEOUT,
     lease::{Record, Version},
 };
+
+/// What a request writes or deletes.
+fn written(request: &Request) -> Option<&Record> {
+    match request {
+        Request::Put(record) | Request::Delete(record) => Some(record),
+        _ => None,
+    }
+}
 
 impl World {
     fn reaches(&self, host: usize) -> bool {
@@ -23,6 +32,7 @@ impl World {
 
     pub fn send(&mut self, host: usize, token: Token, mut request: Request) {
         if let Request::Put(record) | Request::Delete(record) = &mut request {
+            self.check_written(host, record);
             self.hosts[host].speaks.translate(record, true);
         }
         if let Some(agent) = &mut self.hosts[host].agent {
@@ -36,7 +46,7 @@ impl World {
             let held = self.hosts[host].kernel.inherited().held;
             return self.later(1_200 * MS, host, Event::ChallengeEnds(token, held));
         }
-        let timeout = u64::try_from(REQUEST_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
+        let timeout = self.timeout(&request);
         self.later(timeout, host, Event::Expired(token));
         let mut delay = self.latency();
         if !self.reaches(host) {
@@ -56,11 +66,19 @@ impl World {
         self.later(delay, host, Event::Arrives(token, request));
     }
 
+    /// How long the driver waits: longer for a write, where one before had no answer.
+    fn timeout(&mut self, request: &Request) -> u64 {
+        let is_write = matches!(request, Request::Put(_) | Request::Delete(_));
+        let limit = if is_write && self.rng.per_mille(300) { LONG_TIMEOUT } else { REQUEST_TIMEOUT };
+        u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     pub fn arrives(&mut self, host: usize, life: u64, token: Token, request: &Request) {
         if self.weather.api_down {
             return;
         }
         let before = self.store.revision;
+        let there = written(request).and_then(|record| self.store.objects.get(&record.name()).cloned());
         let answer = if self.hosts[host].refused || self.rng.per_mille(self.weather.refused) {
             Answer::Refused
         } else {
@@ -79,6 +97,7 @@ impl World {
             format!("{} request {} arrives: {}", w.hosts[host].machine_id, token.0, brief::answer(&answer))
         });
         if self.store.revision != before {
+            self.check_replaced(host, there.as_ref(), written(request));
             self.pump_all();
         }
         let delay = self.latency();

@@ -251,6 +251,10 @@ impl World {
         let Some(input) = agent.inbox.pop_front() else { return };
         let said = self.trace.is_some().then(|| brief::input(&input));
         agent.to_send = agent.machine.step(boot, input);
+        // What an agent leaves behind when it is killed stays so until the next one has found out.
+        let settled = agent.machine.is_live(boot);
+        host.provisional.retain(|vip| !settled && agent.machine.target().held.contains(vip));
+        host.provisional.extend(agent.machine.provisional());
         agent.plan = host.kernel.plan(agent.machine.target());
         agent.busy = true;
         agent.tick += 1;
@@ -290,7 +294,13 @@ impl World {
         let after = if matches!(write, super::kernel::Write::Grace) { 10 * MS } else { MS / 50 };
         self.say(|w| format!("{} kernel {write:?}", w.hosts[at].machine_id));
         let host = &mut self.hosts[at];
-        if let (super::kernel::Write::Deadline(deadline), Some(agent)) = (&write, &host.agent) {
+        let (boot, written) = (host.boot(self.now), host.kernel.inherited().deadline);
+        let mut write = write;
+        if let (super::kernel::Write::Deadline(deadline), Some(agent)) = (&mut write, &mut host.agent) {
+            if written <= boot && agent.machine.earned < *deadline {
+                agent.machine.too_late_to_hold(written);
+                *deadline = agent.machine.target().deadline;
+            }
             host.by_hold = agent.machine.earned < *deadline;
         }
         host.kernel.write(write);

@@ -214,3 +214,23 @@ fn what_is_new_only_in_heartbeats_is_no_change() {
     assert!(world.on(node("2025-01-01T00:00:00Z")));
     assert!(!world.on(node("2025-01-01T00:05:00Z")));
 }
+
+/// The other half of MetalLB's `TestNodeReconcilerPredicate`.
+#[test]
+fn a_nodes_label_and_its_network_are_changes() {
+    let node = |labels: serde_json::Value, network: &str| {
+        let conditions = json!([
+            {"type": "Ready", "status": "True"},
+            {"type": "NetworkUnavailable", "status": network},
+        ]);
+        let node = json!({"metadata": {"name": "a", "labels": labels}, "status": {"conditions": conditions}});
+        Update::Nodes(Event::Apply(serde_json::from_value(node).expect("a Node")))
+    };
+    let mut world = world([]);
+    assert!(world.on(node(json!({}), "False")));
+    assert!(world.on(node(json!({"zone": "1"}), "False")), "a label");
+    assert!(world.on(node(json!({"zone": "2"}), "False")), "its value");
+    assert!(world.on(node(json!({"zone": "2"}), "True")), "the network");
+    assert!(world.on(node(json!({"zone": "2"}), "False")), "and back");
+    assert!(!world.on(node(json!({"zone": "2"}), "False")));
+}

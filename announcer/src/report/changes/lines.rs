@@ -8,7 +8,7 @@ use std::{
 use tracing::{error, info, warn};
 
 use super::{
-    Changes, Gain, Loss, Summary, announcement_sent,
+    Changes, Gain, Held, Loss, Summary, announcement_sent,
     limits::{Every, Often},
     list,
 };
@@ -61,9 +61,10 @@ impl Changes {
         info!(ip = %vip, node = self.node, service, interface, reason = %why, epoch, "announcing");
     }
 
-    /// The first announcement of `vip` left on `interface`: `wire::sender::Sent::first`.
-    pub fn announced(&self, vip: Vip, interface: &str, mac: Mac) {
-        info!(ip = %vip, node = self.node, interface, mac = %mac, "{}", announcement_sent(vip));
+    /// The first announcement of an address left on `interface`: `wire::sender::Sent::first`.
+    pub fn announced(&self, held: &Held, interface: &str, mac: Mac) {
+        let (vip, service, epoch) = (held.vip, held.service(), held.epoch);
+        info!(ip = %vip, node = self.node, service, interface, mac = %mac, epoch, "{}", announcement_sent(vip));
     }
 
     /// This node no longer answers for `vip`, which it held under `epoch`.
@@ -91,20 +92,24 @@ impl Changes {
         info!(node = self.node, ips, "answering again: the lease is renewed");
     }
 
-    /// The running program would not answer for `vip`, which this node holds.
-    pub fn unanswered(&self, vip: Vip, interface: &str, reason: &str) {
-        error!(ip = %vip, node = self.node, interface, reason, "held but not answered");
+    /// The running program would not answer for an address that this node holds.
+    pub fn unanswered(&self, held: &Held, interface: &str, reason: &str) {
+        let (vip, service, epoch) = (held.vip, held.service(), held.epoch);
+        error!(ip = %vip, node = self.node, service, interface, reason, epoch, "held but not answered");
     }
 
     /// It would again.
-    pub fn answered_again(&self, vip: Vip, interface: &str) {
-        info!(ip = %vip, node = self.node, interface, "answered again");
+    pub fn answered_again(&self, held: &Held, interface: &str) {
+        let (vip, service, epoch) = (held.vip, held.service(), held.epoch);
+        info!(ip = %vip, node = self.node, service, interface, epoch, "answered again");
     }
 
-    /// A foreign host claimed `vip` on the wire; told once a minute per address and MAC.
-    pub fn conflict(&mut self, vip: Vip, interface: &str, mac: Mac, now: Instant) {
+    /// A foreign host claimed an address on the wire; told once a minute per address and MAC.
+    pub fn conflict(&mut self, held: &Held, interface: &str, mac: Mac, now: Instant) {
+        let vip = held.vip;
         if self.conflicts.tell(vip, mac, now) {
-            warn!(ip = %vip, node = self.node, interface, mac = %mac, "another host claims this address");
+            let (service, epoch) = (held.service(), held.epoch);
+            warn!(ip = %vip, node = self.node, service, interface, mac = %mac, epoch, "another host claims this address");
         }
     }
 

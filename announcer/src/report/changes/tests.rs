@@ -55,6 +55,10 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
+fn held(n: u8) -> Held {
+    Held { vip: vip(n), services: Some(names(&["default/web"])), epoch: Some(7) }
+}
+
 fn changes() -> Changes {
     Changes::new("bettley", Instant::now())
 }
@@ -89,14 +93,15 @@ fn a_shared_address_names_all_its_services_and_interfaces() {
 #[test]
 fn the_first_announcement_says_gratuitous_arp_for_both_families() {
     let told = lines(|| {
-        changes().announced(vip(1), "eth0", MAC);
-        changes().announced("fd00:4:b::1".parse().expect("an address"), "eth0", MAC);
+        changes().announced(&held(1), "eth0", MAC);
+        let vip = "fd00:4:b::1".parse().expect("an address");
+        changes().announced(&Held { vip, ..held(1) }, "eth0", MAC);
     });
     assert_eq!(
         told,
         [
-            r#"{"level":"info","msg":"gratuitous ARP sent","ip":"10.4.11.1","node":"bettley","interface":"eth0","mac":"02:00:00:00:00:aa"}"#,
-            r#"{"level":"info","msg":"unsolicited NA sent (the gratuitous ARP of IPv6)","ip":"fd00:4:b::1","node":"bettley","interface":"eth0","mac":"02:00:00:00:00:aa"}"#,
+            r#"{"level":"info","msg":"gratuitous ARP sent","ip":"10.4.11.1","node":"bettley","service":"default/web","interface":"eth0","mac":"02:00:00:00:00:aa","epoch":7}"#,
+            r#"{"level":"info","msg":"unsolicited NA sent (the gratuitous ARP of IPv6)","ip":"fd00:4:b::1","node":"bettley","service":"default/web","interface":"eth0","mac":"02:00:00:00:00:aa","epoch":7}"#,
         ]
     );
 }
@@ -111,8 +116,7 @@ fn losing_an_address_says_withdrawn_and_why() {
     };
     let handed = Loss::HandedOver { to: "karstark".into(), because: "cordoned".into() };
     assert_eq!(lose(handed), line("handed over to karstark: cordoned"));
-    assert_eq!(lose(Loss::NotWanted { because: "service deleted".into() }), line("service deleted"));
-    assert_eq!(lose(Loss::Fenced), line("fenced by another node"));
+    assert_eq!(lose(Loss::GivenUp { because: "service deleted".into() }), line("service deleted"));
 }
 
 #[test]
@@ -170,14 +174,31 @@ fn a_conflict_is_told_once_a_minute_per_address_and_mac() {
     let told = lines(|| {
         let mut changes = Changes::new("bettley", start);
         for second in 0..90 {
-            changes.conflict(vip(1), "eth0", MAC, start + Duration::from_secs(second));
+            changes.conflict(&held(1), "eth0", MAC, start + Duration::from_secs(second));
         }
-        changes.conflict(vip(2), "eth0", MAC, start);
+        changes.conflict(&held(2), "eth0", MAC, start);
     });
     assert_eq!(told.len(), 3);
     assert_eq!(
         told[0],
-        r#"{"level":"warn","msg":"another host claims this address","ip":"10.4.11.1","node":"bettley","interface":"eth0","mac":"02:00:00:00:00:aa"}"#
+        r#"{"level":"warn","msg":"another host claims this address","ip":"10.4.11.1","node":"bettley","service":"default/web","interface":"eth0","mac":"02:00:00:00:00:aa","epoch":7}"#
+    );
+}
+
+#[test]
+fn an_address_that_is_held_and_not_answered_names_its_service_and_epoch_if_it_has_one() {
+    let told = lines(|| {
+        changes().unanswered(&held(1), "eth0", "no answer");
+        changes().answered_again(&held(1), "eth0");
+        changes().answered_again(&Held { vip: vip(1), services: None, epoch: None }, "eth0");
+    });
+    assert_eq!(
+        told,
+        [
+            r#"{"level":"error","msg":"held but not answered","ip":"10.4.11.1","node":"bettley","service":"default/web","interface":"eth0","reason":"no answer","epoch":7}"#,
+            r#"{"level":"info","msg":"answered again","ip":"10.4.11.1","node":"bettley","service":"default/web","interface":"eth0","epoch":7}"#,
+            r#"{"level":"info","msg":"answered again","ip":"10.4.11.1","node":"bettley","interface":"eth0"}"#,
+        ]
     );
 }
 
@@ -188,7 +209,7 @@ fn a_flood_of_claims_does_not_flood_the_log() {
         let mut changes = Changes::new("bettley", start);
         for n in 0..3000_u32 {
             let [.., a, b] = n.to_be_bytes();
-            changes.conflict(vip(1), "eth0", Mac([2, 0, 0, 0, a, b]), start);
+            changes.conflict(&held(1), "eth0", Mac([2, 0, 0, 0, a, b]), start);
         }
     });
     assert_eq!(told.len(), 1000);

@@ -1,10 +1,10 @@
 //! The agent is killed, stopped, wedged or restarted, and its kernel goes on as long as its lease.
 
-use announcer_tests::{Signal, flood::RATE, wait};
+use announcer_tests::{Node, Signal, flood::RATE, wait};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{JOINED, PATIENCE, SOON, is_replaced};
+use super::{JOINED, PATIENCE, SOON, is_replaced, says_what_it_lost};
 use crate::{
     bare::{Lab, VIPS},
     watch::{HANDOVER, LAPSE, LEASE, RENEWAL},
@@ -65,9 +65,9 @@ fn a_killed_agents_kernel_falls_silent_at_its_deadline_before_a_successor_answer
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     lab.kill_agent(old)?;
-    is_replaced(&lab, watch, old, "an agent is killed, and comes back too late", LAPSE, || {
-        lab.start_agent(old)
-    })
+    let fault = "an agent is killed, and comes back too late";
+    let lost = is_replaced(&lab, watch, old, fault, LAPSE, || lab.start_agent(old))?;
+    says_what_it_lost(&lab, old, &lost)
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn a_stopped_agents_kernel_falls_silent_at_its_deadline_before_a_successor_answe
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     lab.signal(old, Signal::STOP)?;
-    is_replaced(&lab, watch, old, "an agent is stopped, and goes on too late", LAPSE, || {
-        lab.signal(old, Signal::CONT)
-    })
+    let fault = "an agent is stopped, and goes on too late";
+    let lost = is_replaced(&lab, watch, old, fault, LAPSE, || lab.signal(old, Signal::CONT))?;
+    says_what_it_lost(&lab, old, &lost)
 }
 
 #[test]
@@ -87,14 +87,15 @@ fn a_wedged_loops_kernel_falls_silent_at_its_deadline_before_a_successor_answers
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     let wedge = lab.wedge(old)?;
-    is_replaced(&lab, watch, old, "an agent's loop is wedged", LAPSE, || {
+    let lost = is_replaced(&lab, watch, old, "an agent's loop is wedged", LAPSE, || {
         // The rest of the agent lives, and says so to the kubelet.
         let asked = ["curl", "-s", "--max-time", "2", "http://127.0.0.1:9475/healthz"];
         let words = "the loop has not turned";
         wait::until(words, PATIENCE, || Ok(old.exec(&asked)?.contains(words).then_some(())))?;
         drop(wedge);
         Ok(())
-    })
+    })?;
+    says_what_it_lost(&lab, old, &lost)
 }
 
 #[test]
@@ -135,6 +136,49 @@ fn an_agent_told_to_release_hands_over_when_it_ends() -> Result<()> {
     let new = watch.moved(VIPS[0], old, SOON)?;
     let story = watch.finish("an agent ends that was told to release")?;
     story.moved(VIPS[0], &[old, new], HANDOVER);
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_ends_on_a_cordoned_node_hands_over_at_once() -> Result<()> {
+    ends_on_a_node_that_goes("an agent ends on a cordoned node", |lab, node| {
+        // The cordon itself moves nothing here.
+        lab.cluster.kubectl(&["cordon", node.name()])?;
+        lab.wait_for_agents()
+    })
+}
+
+#[test]
+fn a_node_whose_object_is_deleted_hands_over_at_once_and_its_agent_may_end() -> Result<()> {
+    ends_on_a_node_that_goes("a Node object is deleted, and its agent ends", |lab, node| {
+        lab.cluster.kubectl(&["delete", "node", node.name()])?;
+        lab.wait_log(node, "\"msg\":\"withdrawn\"", 1, SOON)
+    })
+}
+
+/// The node of the first address's owner is going away, which the cluster says by this; then its agent is told to end.
+fn ends_on_a_node_that_goes(fault: &str, goes: impl FnOnce(&Lab, &Node) -> Result<()>) -> Result<()> {
+    let lab = Lab::start_with(4, &["--node-health", "ignore"])?;
+    let watch = lab.watch(&VIPS)?;
+    let before = watch.owners()?;
+    let old = before[0].1;
+    goes(&lab, old)?;
+    let status = lab.end_agent(old)?;
+    ensure!(status == Some(0), "the agent of {} ended with {status:?}", old.name());
+    for (vip, _) in before.iter().filter(|(_, owner)| owner.name() == old.name()) {
+        watch.moved(*vip, old, SOON)?;
+    }
+    let after = watch.owners()?;
+    let story = watch.finish(fault)?;
+    for ((vip, before), (_, after)) in before.into_iter().zip(after) {
+        if before.name() == old.name() {
+            story.moved(vip, &[old, after], HANDOVER);
+        } else {
+            story.stayed(vip, before);
+        }
+    }
+    let log = lab.log(old)?;
+    assert!(log.contains("\"hand_over\":true"), "{log}");
     Ok(())
 }
 

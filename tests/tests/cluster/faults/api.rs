@@ -10,7 +10,7 @@ use std::{
 use announcer_tests::{Node, Signal, product, wait};
 use anyhow::{Context as _, Result, ensure};
 
-use super::{FENCE, JOINED, PATIENCE, SOON, is_replaced};
+use super::{FENCE, JOINED, PATIENCE, SOON, is_replaced, says_what_it_lost};
 use crate::{
     bare::{Lab, VIPS},
     watch::{DEADLINE, HANDOVER, LAPSE, LEASE, RENEWAL},
@@ -27,7 +27,9 @@ fn a_node_cut_off_from_the_api_server_alone_is_replaced_under_fence() -> Result<
     let watch = lab.watch(&VIPS)?;
     let old = watch.owner(VIPS[0])?;
     old.cut_off_api()?;
-    is_replaced(&lab, watch, old, "a node is cut off from the API server", LAPSE, || old.reconnect_api())
+    let fault = "a node is cut off from the API server";
+    let lost = is_replaced(&lab, watch, old, fault, LAPSE, || old.reconnect_api())?;
+    says_what_it_lost(&lab, old, &lost)
 }
 
 #[test]
@@ -38,9 +40,9 @@ fn a_node_that_is_heard_by_the_api_server_and_hears_nothing_is_replaced_under_fe
     old.deafen_to_api()?;
     // A renewal that arrives still counts for those who watch, but not for its sender, who does not know.
     let limit = LAPSE + RENEWAL;
-    is_replaced(&lab, watch, old, "half-open: a node's requests arrive, no answer does", limit, || {
-        old.reconnect_api()
-    })
+    let fault = "half-open: a node's requests arrive, no answer does";
+    let lost = is_replaced(&lab, watch, old, fault, limit, || old.reconnect_api())?;
+    says_what_it_lost(&lab, old, &lost)
 }
 
 #[test]

@@ -13,12 +13,16 @@ mod nodes;
 mod policy;
 mod selectors;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use announcer_tests::Node;
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 
-use crate::{bare::Lab, watch::Watch};
+use crate::{
+    bare::{JOINED, Lab},
+    watch::{DEADLINE, Watch},
+};
 
 /// For what happens within a second or two.
 const SOON: Duration = Duration::from_secs(10);
@@ -28,11 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FENCE: &str = "--on-api-loss=fence";
 /// While the API server is away: whoever answers goes on, as long as it hears nobody else. The default.
 const HOLD: &str = "--on-api-loss=hold";
-/// What an agent says once for each session, adopted or new.
-const JOINED: &str = "leader election joined";
+/// Nobody is replaced before its lease has run out.
+const STRICT: &str = "--fencing=strict";
 
-/// Nothing renews the lease of `old` any more: each of its addresses moves, silent for no longer than `limit`, and
-/// nothing else does. Then `mend` lets it come back: it finds itself fenced, and takes nothing.
+/// From now on nothing renews the lease of `old`: its kernel is silent at its deadline, each of its addresses moves, silent
+/// for no longer than `limit`, and nothing else does. Then `mend` lets it come back: it finds itself fenced, and takes
+/// nothing. Which addresses moved.
 fn is_replaced(
     lab: &Lab,
     watch: Watch<'_>,
@@ -40,7 +45,8 @@ fn is_replaced(
     fault: &str,
     limit: Duration,
     mend: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<IpAddr>> {
+    let begun = watch.now();
     let before = watch.first_owners()?;
     for (vip, _) in before.iter().filter(|(_, owner)| owner.name() == old.name()) {
         watch.moved(*vip, old, PATIENCE)?;
@@ -49,13 +55,38 @@ fn is_replaced(
     mend()?;
     lab.wait_log(old, JOINED, 2, PATIENCE)?;
     lab.wait_for_agents()?;
-    let story = watch.finish(fault)?;
+    let (story, mut lost) = (watch.finish(fault)?, Vec::new());
     for ((vip, before), (_, after)) in before.into_iter().zip(after) {
         if before.name() == old.name() {
             story.moved(vip, &[old, after], limit);
+            let last = story.last_answer(vip, old).context("an answer")?;
+            println!("{vip}: answered by {} for {:.1?}", old.name(), last.saturating_sub(begun));
+            // The last renewal that it knows of was sent before.
+            assert!(last <= begun + DEADLINE, "{vip} was answered after the lease of {}", old.name());
+            lost.push(vip);
         } else {
             story.stayed(vip, before);
         }
     }
+    Ok(lost)
+}
+
+/// An agent that was fenced says so of each address that it had, once.
+fn says_what_it_lost(lab: &Lab, old: &Node, lost: &[IpAddr]) -> Result<()> {
+    let log = lab.log(old)?;
+    let withdrawn = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let withdrawn: Vec<Value> = withdrawn.filter(|line| line["msg"] == "withdrawn").collect();
+    for vip in lost {
+        let of_vip: Vec<_> = withdrawn.iter().filter(|line| line["ip"] == vip.to_string()).collect();
+        let [line] = of_vip[..] else { bail!("{vip} is not withdrawn once: {of_vip:?}") };
+        let told = json!({"node": line["node"], "service": line["service"], "reason": line["reason"], "epoch": line["epoch"]});
+        let number = vip.to_string().rsplit('.').next().map(str::to_owned);
+        let service = format!("default/web-{}", number.unwrap_or_default());
+        let expected = json!({
+            "node": old.name(), "service": service, "reason": "fenced by another node", "epoch": 1,
+        });
+        assert_eq!(told, expected);
+    }
+    assert_eq!(withdrawn.len(), lost.len(), "{withdrawn:?}");
     Ok(())
 }
