@@ -313,6 +313,8 @@ pub struct Machine {
     pub(super) target: Target,
     /// Our own lease is over at this boot time; the kernel's deadline is later only while we hold on.
     pub(super) earned: BootNs,
+    /// What a renewal earned that was proven only after the kernel had fallen silent: it waits for a read of our session.
+    pub(super) revival: Option<BootNs>,
     pub(super) silence: Silence,
     /// When the API server was back after we had held on.
     pub(super) held_on_until: Option<BootNs>,
@@ -411,6 +413,7 @@ impl Machine {
                 .collect(),
             target: inherited,
             earned: BootNs::NONE,
+            revival: None,
             silence: Silence::default(),
             held_on_until: None,
             demand: None,
@@ -601,8 +604,13 @@ impl Machine {
     fn answered(&mut self, now: BootNs, token: Token, answer: Answer) {
         let Some((name, purpose)) = self.outstanding.remove(token) else { return };
         if matches!(purpose, Purpose::Own | Purpose::OwnRead(_)) {
+            let read = matches!((&answer, &purpose), (Answer::Done(_), Purpose::OwnRead(_)));
             self.own_answered(now, token, &purpose, answer);
-            return self.own_seen(now);
+            self.own_seen(now);
+            if read {
+                self.revive(now);
+            }
+            return;
         }
         // What a write returned is a version like any other; a delete returned what is gone.
         let done = matches!(answer, Answer::Done(_));

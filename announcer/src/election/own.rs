@@ -106,6 +106,7 @@ impl Machine {
         self.chores.clear();
         self.passing.clear();
         self.forget_provisional();
+        self.revival = None;
     }
 
     /// Why what we held by our session is over, by what is there in its place.
@@ -174,7 +175,13 @@ impl Machine {
                         live.failed = 0;
                         // One that was proven too late to earn anything is no reason to wait.
                         live.renew_at = renew_at.min(in_time(now, deadline));
-                        self.extend(now, deadline);
+                        if self.target.deadline <= now && deadline > now && !self.settings.strict {
+                            // While the kernel was silent others may have found that, and fenced this very version.
+                            self.revival = Some(deadline);
+                            self.read_own(now);
+                        } else {
+                            self.extend(now, deadline);
+                        }
                     }
                     // Somebody else's edit of what we wrote: nothing earned, and no reason to renew later.
                     Some((attempt, _)) if Some(attempt) == live.proven => {}
@@ -191,10 +198,6 @@ impl Machine {
     fn extend(&mut self, now: BootNs, deadline: BootNs) {
         if self.earned <= now && deadline > now {
             self.view.restart_timers(now);
-        }
-        if self.target.deadline <= now && deadline > now && !self.settings.strict {
-            // While the kernel was silent others may have found that, and fenced this very version.
-            self.read_own(now);
         }
         if self.target.deadline > self.earned {
             // Nothing was seen of the claims while rounds of probes spoke for us.
@@ -471,6 +474,16 @@ impl Machine {
             (Answer::Done(record), _) => self.view.seen(now, record),
             (Answer::NotFound, Purpose::OwnRead(asked)) => self.view.missing(now, &name, *asked),
             _ => {}
+        }
+    }
+
+    /// A read has shown that our session is still ours: a kernel that had fallen silent answers again.
+    pub(super) fn revive(&mut self, now: BootNs) {
+        let next = self.next_renewal(now);
+        let Some(deadline) = self.revival.take() else { return };
+        if let Own::Live(live) = &mut self.own {
+            (live.unsure, live.renew_at) = (false, next.min(in_time(now, deadline)));
+            self.extend(now, deadline);
         }
     }
 

@@ -41,6 +41,11 @@ impl Kernel {
         self.session.as_ref()
     }
 
+    /// Whether there is an entry.
+    pub fn has(&self, vip: Vip) -> bool {
+        self.entries.contains_key(&vip)
+    }
+
     /// What a new agent finds.
     pub fn inherited(&self) -> Target {
         let of_session =

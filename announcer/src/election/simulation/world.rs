@@ -252,8 +252,8 @@ impl World {
         let said = self.trace.is_some().then(|| brief::input(&input));
         agent.to_send = agent.machine.step(boot, input);
         // What an agent leaves behind when it is killed stays so until the next one has found out.
-        let settled = agent.machine.is_live(boot);
-        host.provisional.retain(|vip| !settled && agent.machine.target().held.contains(vip));
+        let held = |vip: &Vip| agent.machine.is_live(boot) && agent.machine.target().held.contains(vip);
+        host.provisional.retain(|vip| !held(vip) && host.kernel.has(*vip));
         host.provisional.extend(agent.machine.provisional());
         agent.plan = host.kernel.plan(agent.machine.target());
         agent.busy = true;

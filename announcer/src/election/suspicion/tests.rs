@@ -328,3 +328,29 @@ fn a_kernel_that_is_silent_because_the_api_server_was_away_is_no_dead_node() {
     assert_eq!(cluster.answering(), ["a"]);
     assert!(!is_fenced(&cluster, "a"));
 }
+
+/// Found by the exhaustive model: the renewal commits, its answer is late, and the kernel falls silent; whoever finds that fences
+/// this very version, so nothing collides.
+#[test]
+fn a_late_answer_revives_no_kernel_that_was_fenced_while_it_was_silent() {
+    let mut cluster = Cluster::early(&["a", "b", "c"]);
+    let (token, renewal) = cluster.until_it_sends("a");
+    let answer = cluster.commit(&renewal);
+    cluster.now += 10_000;
+    assert!(cluster.answering().is_empty());
+    cluster.store.annotate(cluster.now, "session-b");
+    let session = cluster.session("a");
+    cluster.put(Record::Session(Session {
+        holder: None,
+        epoch: session.epoch + 1,
+        early: Some(session.epoch),
+        renewal: "by b".to_owned(),
+        ..session
+    }));
+    cluster.answer("a", token, answer);
+    assert!(cluster.answering().is_empty(), "it asks first");
+    let (token, read) = cluster.next_request("a");
+    let answer = cluster.commit(&read);
+    cluster.answer("a", token, answer);
+    assert_eq!(cluster.target("a"), &Default::default());
+}
