@@ -605,12 +605,19 @@ impl Machine {
             return;
         }
         self.confirmed.insert(vip, sent_at);
-        if sent_at + ANSWERED_LATE <= now && !self.settings.strict {
+        if sent_at + ANSWERED_LATE <= now && !self.is_assured(now) {
             // Nobody was answered meanwhile, and we may have been fenced for that.
-            self.read_own(now);
+            self.unsure.insert(vip, why);
+            return self.read_own(now);
         }
+        self.gain(vip, why);
+    }
+
+    /// The kernel answers for it from now on.
+    pub(super) fn gain(&mut self, vip: Vip, why: Why) {
+        let Some((_, epoch)) = self.target.session else { return };
         if self.target.held.insert(vip) {
-            self.changes.push_back(Change::Gained { vip, epoch: session.1, why });
+            self.changes.push_back(Change::Gained { vip, epoch, why });
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use super::{
     choose::{LiveNode, heirs},
     lease::{Bound, Claim, Record, claim_name},
-    machine::{Change, Machine, Purpose, Request},
+    machine::{Machine, Purpose, Request},
 };
 use crate::{
     policy::Demand,
@@ -74,13 +74,14 @@ impl Machine {
         if self.may_be_held_on(&claim) && !self.is_unanswered(now, vip) {
             return;
         }
-        let Some((_, epoch)) = self.target.session else { return };
+        if !self.is_assured(now) {
+            // It was inherited by what the watch has brought, and that may be late.
+            return self.read_own(now);
+        }
         self.probed.remove(&vip);
         self.in_use.remove(&vip);
-        if self.target.held.insert(vip) {
-            self.inherited_at = now;
-            self.changes.push_back(Change::Gained { vip, epoch, why: self.why(Some(&claim)) });
-        }
+        self.inherited_at = now;
+        self.gain(vip, self.why(Some(&claim)));
     }
 
     /// An heir without a policy, or whose probes cannot be sent, says so: as long as it is one, nobody else may take it.

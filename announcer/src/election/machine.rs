@@ -315,6 +315,8 @@ pub struct Machine {
     pub(super) earned: BootNs,
     /// What a renewal earned that was proven only after the kernel had fallen silent: it waits for a read of our session.
     pub(super) revival: Option<BootNs>,
+    /// Taken by writes whose answers were late: they wait for the same.
+    pub(super) unsure: BTreeMap<Vip, Why>,
     pub(super) silence: Silence,
     /// When the API server was back after we had held on.
     pub(super) held_on_until: Option<BootNs>,
@@ -414,6 +416,7 @@ impl Machine {
             target: inherited,
             earned: BootNs::NONE,
             revival: None,
+            unsure: BTreeMap::new(),
             silence: Silence::default(),
             held_on_until: None,
             demand: None,
@@ -604,11 +607,11 @@ impl Machine {
     fn answered(&mut self, now: BootNs, token: Token, answer: Answer) {
         let Some((name, purpose)) = self.outstanding.remove(token) else { return };
         if matches!(purpose, Purpose::Own | Purpose::OwnRead(_)) {
-            let read = matches!((&answer, &purpose), (Answer::Done(_), Purpose::OwnRead(_)));
+            let done = matches!(answer, Answer::Done(_));
             self.own_answered(now, token, &purpose, answer);
             self.own_seen(now);
-            if read {
-                self.revive(now);
+            if done {
+                self.revive(now, matches!(purpose, Purpose::OwnRead(_)));
             }
             return;
         }

@@ -53,6 +53,10 @@ pub(super) struct Live {
     accused: BTreeSet<Suspicion>,
     /// The last answer was lost: read before writing again.
     unsure: bool,
+    /// Until when our session is taken for ours without another look.
+    assured: BootNs,
+    /// When the last read was sent.
+    read_at: BootNs,
     /// The newest attempt that was proven.
     proven: Option<Token>,
     /// Writes that failed since, one after the other.
@@ -60,6 +64,10 @@ pub(super) struct Live {
 }
 
 const RETRY: Duration = Duration::from_millis(500);
+/// Nobody can have found our kernel silent, agreed on that, and fenced us within this time after a request was sent.
+const ASSURED_FOR: Duration = Duration::from_millis(200);
+/// Of a slower API server a read's answer counts for the moment at which it comes, if it comes in this time.
+const SLOW_READ: Duration = Duration::from_secs(2);
 const LEAVING: &str = "agent is shutting down";
 
 /// The latest moment for the renewal after one that earned this deadline: R may be longer by now than it was when that
@@ -107,6 +115,7 @@ impl Machine {
         self.passing.clear();
         self.forget_provisional();
         self.revival = None;
+        self.unsure.clear();
     }
 
     /// Why what we held by our session is over, by what is there in its place.
@@ -170,6 +179,8 @@ impl Machine {
                 live.version = session.version;
                 match live.attempts.credit(&session.renewal) {
                     Some((attempt, deadline)) if Some(attempt) > live.proven => {
+                        let sent = live.attempts.sent_at(&session.renewal).unwrap_or_default();
+                        live.assured = live.assured.max(sent + ASSURED_FOR);
                         live.proven = Some(attempt);
                         live.unsure = false;
                         live.failed = 0;
@@ -224,6 +235,8 @@ impl Machine {
             published: session.links.clone(),
             accused: session.suspects.clone(),
             unsure: false,
+            assured: BootNs::NONE,
+            read_at: BootNs::NONE,
             proven,
             failed: 0,
         });
@@ -408,7 +421,10 @@ impl Machine {
         let name = self.own_name();
         if live.unsure {
             let asked = live.version;
-            self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name));
+            let sent = self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name));
+            if let (Some(_), Own::Live(live)) = (sent, &mut self.own) {
+                live.read_at = now;
+            }
             return;
         }
         let version = live.version;
@@ -477,9 +493,32 @@ impl Machine {
         }
     }
 
-    /// A read has shown that our session is still ours: a kernel that had fallen silent answers again.
-    pub(super) fn revive(&mut self, now: BootNs) {
+    /// Whether our session was ours just now.
+    pub(super) fn is_assured(&self, now: BootNs) -> bool {
+        self.settings.strict || matches!(&self.own, Own::Live(live) if live.assured > now)
+    }
+
+    /// Our session was read or written: a kernel that had fallen silent answers again, and for what was taken too late to be
+    /// sure of, if that is new enough; else it is read once more.
+    pub(super) fn revive(&mut self, now: BootNs, read: bool) {
         let next = self.next_renewal(now);
+        if let Own::Live(live) = &mut self.own
+            && read
+        {
+            let by_answer = (live.read_at + SLOW_READ > now).then(|| now + Duration::from_nanos(1));
+            live.assured = live.assured.max(live.read_at + ASSURED_FOR).max(by_answer.unwrap_or_default());
+        }
+        if self.revival.is_none() && self.unsure.is_empty() {
+            return;
+        }
+        if !self.is_assured(now) {
+            return self.read_own(now);
+        }
+        for (vip, why) in std::mem::take(&mut self.unsure) {
+            if self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim)) {
+                self.gain(vip, why);
+            }
+        }
         let Some(deadline) = self.revival.take() else { return };
         if let Own::Live(live) = &mut self.own {
             (live.unsure, live.renew_at) = (false, next.min(in_time(now, deadline)));
@@ -491,6 +530,7 @@ impl Machine {
     pub(super) fn read_own(&mut self, now: BootNs) {
         if let Own::Live(live) = &mut self.own {
             (live.unsure, live.renew_at) = (true, now);
+            self.renew(now);
         }
     }
 
