@@ -24,12 +24,10 @@ pub const CLAIMS_IN_FLIGHT: usize = 16;
 
 /// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
 const UNREADY: Duration = Duration::from_secs(15);
-/// Whoever fences early has been unanswered for at least this long.
-const ANSWERED_LATE: Duration = Duration::from_millis(50);
 /// How many VIPs are asked for before they are taken.
 const PROBES_AHEAD: usize = 512;
-/// How long an unanswered probe speaks for an absent claim.
-const PROBE_VALID: Duration = Duration::from_secs(5);
+/// How long an unanswered probe speaks for nobody's answering.
+const PROBE_VALID: Duration = Duration::from_millis(1_500);
 /// How long a node that goes on taking others is waited for with a VIP of its rank.
 const AT_WORK: Duration = Duration::from_secs(10);
 /// The last of all ranks waits no longer than this.
@@ -314,6 +312,7 @@ impl Machine {
     /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
     pub(super) fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
         let answered = self.target.held.remove(&vip);
+        self.unsure.remove(&vip);
         if answered {
             self.lost(vip, why, to.clone());
         }
@@ -605,8 +604,8 @@ impl Machine {
             return;
         }
         self.confirmed.insert(vip, sent_at);
-        if sent_at + ANSWERED_LATE <= now && !self.is_assured(now) {
-            // Nobody was answered meanwhile, and we may have been fenced for that.
+        if !self.is_assured(now) {
+            // A claim can be written under an epoch that is over, by whoever has not heard of that.
             self.unsure.insert(vip, why);
             return self.read_own(now);
         }

@@ -68,6 +68,9 @@ impl Machine {
 
     /// Puts a VIP that is ours into the kernel, if it was inherited; else it is taken.
     pub(super) fn keep(&mut self, now: BootNs, vip: Vip) {
+        if self.unsure.contains_key(&vip) {
+            return;
+        }
         let inherited =
             self.view.claims.get(&vip).filter(|claim| self.is_ours(claim) && !self.holds_claim(claim));
         let Some(claim) = inherited.cloned() else { return self.take(now, vip, None) };

@@ -118,7 +118,9 @@ impl Machine {
             | Input::Deleted(_)
             | Input::Spoke => {
                 // The others had as little chance to renew as we had to hear of it, and we may be back before them.
-                if self.silence.lost && self.silence.word + self.times.renew <= now {
+                let late = |silence: Duration| self.silence.word + silence <= now;
+                // A request may be on its way for longer than this, and nothing be lost yet.
+                if late(self.times.renew * 6 / 5) || self.silence.lost && late(self.times.renew) {
                     self.view.restart_timers(now);
                 }
                 self.silence.word = now;

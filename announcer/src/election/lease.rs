@@ -179,6 +179,12 @@ impl Claim {
 }
 
 impl Session {
+    /// Whether what was bound to this epoch was ended before its lease was over. A hand may have written greater epochs into
+    /// claims than the session ever had.
+    pub fn ended_early(&self, epoch: u64) -> bool {
+        self.early.is_some_and(|early| early <= epoch) && epoch < self.epoch
+    }
+
     /// Whether its node goes on answering while the API server is away; what it does not say is not known.
     pub fn holds_on(&self) -> bool {
         self.on_api_loss != "fence" && self.fencing != "strict"

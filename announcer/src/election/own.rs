@@ -67,7 +67,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Nobody can have found our kernel silent, agreed on that, and fenced us within this time after a request was sent.
 const ASSURED_FOR: Duration = Duration::from_millis(200);
 /// Of a slower API server a read's answer counts for the moment at which it comes, if it comes in this time.
-const SLOW_READ: Duration = Duration::from_secs(2);
+const SLOW_READ: Duration = Duration::from_millis(500);
 const LEAVING: &str = "agent is shutting down";
 
 /// The latest moment for the renewal after one that earned this deadline: R may be longer by now than it was when that

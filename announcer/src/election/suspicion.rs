@@ -134,7 +134,7 @@ impl Machine {
             }
         }
         let sessions = || self.view.sessions.values().map(|seen| &seen.session);
-        let ended = |uid: &str, epoch| sessions().any(|s| s.uid == uid && s.early == Some(epoch));
+        let ended = |uid: &str, epoch| sessions().any(|s| s.uid == uid && s.ended_early(epoch));
         let goes_on = |uid: &str, epoch| accused.iter().any(|one| one.uid == uid && one.epoch == epoch);
         self.suspicions.since.retain(|(uid, epoch), _| ended(uid, *epoch) || goes_on(uid, *epoch));
         for one in accused {
@@ -204,7 +204,7 @@ impl Machine {
         let bindings = self.view.claims.get(&vip).into_iter().flat_map(Claim::bindings);
         let since = bindings.filter_map(|(node, uid, epoch)| {
             let seen = self.view.session(node)?;
-            let early = seen.session.uid == uid && seen.session.early == Some(epoch);
+            let early = seen.session.uid == uid && seen.session.ended_early(epoch);
             let suspected = self.suspicions.since.get(&(uid.to_owned(), epoch)).copied();
             early.then(|| suspected.unwrap_or(seen.since))
         });

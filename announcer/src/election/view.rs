@@ -456,7 +456,7 @@ impl View {
         if self.has_left(binding) || session.epoch > epoch && of_epoch.is_some_and(by) {
             return Some(false);
         }
-        if session.early == Some(epoch) {
+        if session.ended_early(epoch) {
             return Some(true);
         }
         Some(match (of_epoch, &session.holder) {

@@ -50,6 +50,8 @@ pub struct Checks {
 const DOUBLE_ALLOWED: u64 = 60 * SECOND;
 /// Until the kernel has told of a conflict, and the agent has acted on it.
 const GIVES_WAY: u64 = 3 * SECOND;
+/// The same, where requests are lost or late. Its lease ends before long, whatever it hears.
+const SLOWLY: u64 = 15 * SECOND;
 const D_MAX_NS: u64 = 60 * SECOND;
 
 fn understood(record: &Record) -> bool {
@@ -107,11 +109,17 @@ impl World {
             let weak = restored || edited || deleted && !self.setting.strict;
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
             let brief = weak && self.now - since <= DOUBLE_ALLOWED.max(self.asks_for());
-            // Who answers in another's place gives way as soon as it hears somebody.
+            // Who answers in another's place, or was fenced early, is silent as soon as it hears somebody, and has asked.
             let gives_way = |one: &usize| {
+                let host = &self.hosts[*one];
                 let hears = by.iter().any(|other| other != one && self.hear_each_other(vip, *one, *other));
-                let acts = self.hosts[*one].agent.as_ref().is_some_and(|agent| !agent.paused);
-                self.is_provisional(*one, vip) && (!hears || !acts || self.now - since <= GIVES_WAY)
+                let acts = host.agent.as_ref().is_some_and(|agent| !agent.paused);
+                let asks = !host.cut && !host.refused && !self.weather.api_down;
+                let rough = self.weather.loss > 0 || self.weather.late > 0;
+                let within = if rough { SLOWLY } else { GIVES_WAY };
+                let (provisional, early) = (self.is_provisional(*one, vip), self.is_fenced_early(*one));
+                let soon = self.now - since <= within;
+                provisional && (!hears || !acts || soon) || early && (!hears || !acts || !asks || soon)
             };
             let aside = by.iter().any(gives_way);
             if !brief && !aside && !self.may_hold(vip, &by) {

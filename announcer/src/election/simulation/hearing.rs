@@ -62,10 +62,13 @@ impl World {
         }
     }
 
-    /// An agent that answers in another's place hears, once a second or so, that somebody else does.
+    /// The kernel tells, within a second or so, that somebody else answers for what it answers for.
     fn contest(&mut self, at: usize) {
-        let Some(agent) = self.hosts[at].agent.as_ref().filter(|agent| !agent.paused) else { return };
-        let vips: Vec<Vip> = agent.machine.provisional().collect();
+        if self.hosts[at].agent.as_ref().is_none_or(|agent| agent.paused) {
+            return;
+        }
+        let boot = self.hosts[at].boot(self.now);
+        let vips: Vec<Vip> = self.hosts[at].kernel.answered(boot).collect();
         let contested: BTreeSet<Vip> =
             vips.into_iter().filter(|vip| self.heard_for(*vip, at).is_some()).collect();
         if !contested.is_empty() {
@@ -131,7 +134,7 @@ impl World {
     }
 
     /// Whether what this machine answers by was ended before its lease was over.
-    fn is_fenced_early(&self, host: usize) -> bool {
+    pub fn is_fenced_early(&self, host: usize) -> bool {
         self.hosts[host].kernel.session().is_some_and(|session| self.checks.early.contains(session))
     }
 }
