@@ -451,9 +451,9 @@ impl View {
         let (node, uid, epoch) = binding;
         let session = self.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid)?;
         let of_epoch = self.holders.get(uid).and_then(|of| of.get(&epoch));
-        // The very boot of the machine that held it was silent before it began a greater one.
-        let by = |(holder, _): &(Holder, bool)| session.holder.as_ref() == Some(holder);
-        if self.has_left(binding) || session.epoch > epoch && of_epoch.is_some_and(by) {
+        // Nobody else: the very boot that held it, too, was silent before it began a greater one, but it may have followed upon
+        // one that is not, and not have asked yet.
+        if self.has_left(binding) {
             return Some(false);
         }
         if session.ended_early(epoch) {

@@ -93,6 +93,8 @@ pub struct Agent {
     /// Questions in a row that peers have not answered; none for those who never did.
     pub ears: BTreeMap<(String, String), (Vec<Vip>, u32)>,
     pub silent: SilentPeers,
+    /// A request had no answer, and none since had one.
+    pub patient: bool,
     pub going: bool,
 }
 
@@ -194,6 +196,7 @@ impl Host {
             watch: Watch::default(),
             ears: BTreeMap::new(),
             silent: SilentPeers::new(),
+            patient: false,
             going: false,
         });
     }

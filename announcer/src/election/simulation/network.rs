@@ -46,7 +46,7 @@ impl World {
             let held = self.hosts[host].kernel.inherited().held;
             return self.later(1_200 * MS, host, Event::ChallengeEnds(token, held));
         }
-        let timeout = self.timeout(&request);
+        let timeout = self.timeout(host, &request);
         self.later(timeout, host, Event::Expired(token));
         let mut delay = self.latency();
         if !self.reaches(host) {
@@ -67,9 +67,10 @@ impl World {
     }
 
     /// How long the driver waits: longer for a write, where one before had no answer.
-    fn timeout(&mut self, request: &Request) -> u64 {
+    fn timeout(&self, host: usize, request: &Request) -> u64 {
         let is_write = matches!(request, Request::Put(_) | Request::Delete(_));
-        let limit = if is_write && self.rng.per_mille(300) { LONG_TIMEOUT } else { REQUEST_TIMEOUT };
+        let patient = self.hosts[host].agent.as_ref().is_some_and(|agent| agent.patient);
+        let limit = if is_write && patient { LONG_TIMEOUT } else { REQUEST_TIMEOUT };
         u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -107,7 +108,18 @@ impl World {
         }
     }
 
+    /// Nothing came in time: the next writes are waited for longer.
+    pub fn expired(&mut self, host: usize, token: Token) {
+        if let Some(agent) = self.hosts[host].agent.as_mut().filter(|agent| agent.waiting.contains(&token)) {
+            agent.patient = true;
+        }
+        self.answered(host, token, Answer::Lost);
+    }
+
     pub fn answered(&mut self, host: usize, token: Token, mut answer: Answer) {
+        if let (Answer::Done(_), Some(agent)) = (&answer, &mut self.hosts[host].agent) {
+            agent.patient = false;
+        }
         if let Answer::Done(record) = &mut answer {
             self.hosts[host].speaks.translate(record, false);
         }

@@ -191,7 +191,7 @@ impl World {
             Event::Tick(_) => {}
             Event::Work => self.work(host),
             Event::Answered(token, answer) => self.answered(host, token, answer),
-            Event::Expired(token) => self.answered(host, token, Answer::Lost),
+            Event::Expired(token) => self.expired(host, token),
             Event::ProbeEnds(token, vip) => self.probe_ends(host, token, vip),
             Event::ChallengeEnds(token, asked) => self.challenge_ends(host, token, asked),
             Event::Watched(connection, index) => self.watched(host, connection, index),

@@ -177,3 +177,34 @@ fn under_takeover_an_owner_that_dies_while_the_api_server_is_stopped_is_replaced
     }
     Ok(())
 }
+
+/// `ANNOUNCER_MINUTES=60 cargo test -p announcer-tests --test cluster an_hour -- --ignored --nocapture`, with `ANNOUNCER_PROGRAM`.
+#[test]
+#[ignore = "an hour, with every CPU busy"]
+fn an_hour_of_a_loaded_lab_moves_nothing() -> Result<()> {
+    let minutes = std::env::var("ANNOUNCER_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let lab = acquainted(4, &[])?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    // The lowest priority that still takes every moment that nobody else wants, beside whatever else runs here.
+    let loops = std::thread::available_parallelism()?;
+    let mut busy = (0..2 * loops.get())
+        .map(|_| {
+            std::process::Command::new("nice").args(["-n", "5", "sh", "-c", "while :; do :; done"]).spawn()
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    watch.go_on_for(Duration::from_secs(60 * minutes));
+    for child in &mut busy {
+        child.kill()?;
+        child.wait()?;
+    }
+    let mut suspected = 0;
+    for node in lab.cluster.nodes() {
+        suspected += lab.log(node)?.matches(SUSPECTED).count();
+        ensure!(!lab.log(node)?.contains("silent node fenced"), "{}:\n{}", node.name(), lab.log(node)?);
+    }
+    println!("{minutes} minutes: {suspected} suspicions, none agreed upon");
+    let story = watch.finish("an hour of a loaded lab")?;
+    owners.iter().for_each(|(vip, owner)| story.had(*vip, &[owner.mac()]));
+    Ok(())
+}
