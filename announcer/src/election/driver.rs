@@ -40,12 +40,31 @@ const RELIST_PAUSE: Duration = Duration::from_secs(1);
 /// The Leases of our namespace.
 #[derive(Clone)]
 pub struct Leases {
+    /// What requests go through, until one has no answer.
+    current: Arc<Mutex<Arc<Apis>>>,
+    /// Makes another client, with connections of its own.
+    another: Option<Arc<dyn Fn() -> Option<Client> + Send + Sync>>,
+    namespace: String,
+    patience: Arc<Patience>,
+    told: Arc<Told>,
+}
+
+/// Leases through one client.
+struct Apis {
     api: Api<Lease>,
     /// The same, read as bare JSON: a Lease with a field that nobody here can hold (a year 9999, say) must not hide the
     /// others.
     bare: Api<DynamicObject>,
-    patience: Arc<Patience>,
-    told: Arc<Told>,
+}
+
+impl Apis {
+    fn new(client: Client, namespace: &str) -> Self {
+        let kind = ApiResource::erase::<Lease>(&());
+        Self {
+            api: Api::namespaced(client.clone(), namespace),
+            bare: Api::namespaced_with(client, namespace, &kind),
+        }
+    }
 }
 
 /// How long the API server is given for a write at present.
@@ -61,12 +80,32 @@ struct Told(Mutex<BTreeMap<(String, bool), String>>);
 impl Leases {
     /// `client` must not retry by itself (`default_retry = false`): the machine has to know every attempt.
     pub fn new(client: Client, namespace: &str) -> Self {
-        let kind = ApiResource::erase::<Lease>(&());
         Self {
-            api: Api::namespaced(client.clone(), namespace),
-            bare: Api::namespaced_with(client, namespace, &kind),
+            current: Arc::new(Mutex::new(Arc::new(Apis::new(client, namespace)))),
+            another: None,
+            namespace: namespace.to_owned(),
             patience: Arc::default(),
             told: Arc::default(),
+        }
+    }
+
+    /// With a way to make another client after a request without an answer: all idle connections may be as dead as that one's,
+    /// and each would cost a timeout.
+    #[must_use]
+    pub fn with_another(self, another: impl Fn() -> Option<Client> + Send + Sync + 'static) -> Self {
+        Self { another: Some(Arc::new(another)), ..self }
+    }
+
+    fn apis(&self) -> Arc<Apis> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// No more requests through connections that may be dead.
+    fn give_up(&self, used: &Arc<Apis>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = self.another.as_ref().filter(|_| Arc::ptr_eq(&current, used)).and_then(|make| make());
+        if let Some(client) = client {
+            *current = Arc::new(Apis::new(client, &self.namespace));
         }
     }
 
@@ -80,8 +119,8 @@ impl Leases {
         };
         let is_write = !matches!(request, Request::Get(_) | Request::Survey);
         let limit = if is_write { self.patience.limit() } else { REQUEST_TIMEOUT };
-        let begun = Instant::now();
-        match timeout(limit, self.send(&name, request)).await {
+        let (begun, apis) = (Instant::now(), self.apis());
+        match timeout(limit, Self::send(&apis, &name, request)).await {
             Ok(outcome) => {
                 if is_write {
                     self.patience.answered(begun.elapsed());
@@ -99,6 +138,7 @@ impl Leases {
                 answer
             }
             Err(_) => {
+                self.give_up(&apis);
                 if is_write {
                     self.patience.ran_out();
                 }
@@ -110,28 +150,28 @@ impl Leases {
         }
     }
 
-    async fn send(&self, name: &str, request: Request) -> Result<Answer, kube::Error> {
+    async fn send(apis: &Apis, name: &str, request: Request) -> Result<Answer, kube::Error> {
         let read = |lease: &Lease| Record::read(lease).map_or(Answer::NotFound, Answer::Done);
         Ok(match request {
-            Request::Get(_) => record_of(self.bare.get(name).await?).map_or(Answer::NotFound, Answer::Done),
+            Request::Get(_) => record_of(apis.bare.get(name).await?).map_or(Answer::NotFound, Answer::Done),
             Request::Survey => {
                 let sessions = ListParams::default().labels(&format!("{KIND_LABEL}=session"));
                 Answer::Surveyed(
-                    self.bare.list(&sessions).await?.items.into_iter().filter_map(record_of).collect(),
+                    apis.bare.list(&sessions).await?.items.into_iter().filter_map(record_of).collect(),
                 )
             }
             Request::Put(record) => {
                 let lease = record.to_lease(jiff::Timestamp::now());
                 let params = PostParams::default();
                 read(&match record.version() {
-                    Version(0) => self.api.create(&params, &lease).await?,
-                    Version(_) => self.api.replace(name, &params, &lease).await?,
+                    Version(0) => apis.api.create(&params, &lease).await?,
+                    Version(_) => apis.api.replace(name, &params, &lease).await?,
                 })
             }
             Request::Delete(record) => {
                 let preconditions =
                     Preconditions { resource_version: Some(record.version().0.to_string()), uid: None };
-                self.api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
+                apis.api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
                 Answer::Done(record)
             }
             Request::Probe(_) | Request::Challenge => Answer::Lost,
@@ -144,7 +184,7 @@ impl Leases {
     /// # Errors
     /// What the API server said, or that it did not answer.
     pub async fn read(&self) -> Result<Vec<(Record, Option<jiff::Timestamp>)>, kube::Error> {
-        let listed = self.bare.list(&ListParams::default()).await?;
+        let listed = self.apis().bare.list(&ListParams::default()).await?;
         let written = |lease: &DynamicObject| lease.data.pointer("/spec/renewTime")?.as_str()?.parse().ok();
         let read = |lease| {
             let at = written(&lease);
@@ -169,7 +209,7 @@ impl Leases {
     async fn advance(&self, position: Position) -> (Vec<Input>, Position) {
         match position {
             Position::Start { said } => {
-                match timeout(REQUEST_TIMEOUT * 3, self.bare.list(&ListParams::default())).await {
+                match timeout(REQUEST_TIMEOUT * 3, self.apis().bare.list(&ListParams::default())).await {
                     Ok(Ok(list)) => {
                         let version = list.metadata.resource_version.unwrap_or_default();
                         let records = list.items.into_iter().filter_map(record_of).collect();
@@ -194,7 +234,7 @@ impl Leases {
             }
             Position::At { version, open: None, broken } => {
                 let params = WatchParams::default().timeout(WATCH_SECONDS);
-                match timeout(REQUEST_TIMEOUT, self.bare.watch(&params, &version)).await {
+                match timeout(REQUEST_TIMEOUT, self.apis().bare.watch(&params, &version)).await {
                     Ok(Ok(events)) => {
                         if broken {
                             info!("Lease watch continues");

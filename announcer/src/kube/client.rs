@@ -23,8 +23,18 @@ pub struct Clients {
     pub watch: Client,
     /// For Leases. It never retries and has no timeout of its own but for connecting (2 s): set one around each call.
     pub leases: Client,
+    /// What the second one was made from.
+    config: Config,
     /// Where the API server is.
     pub server: String,
+}
+
+impl Clients {
+    /// Another client for Leases, with connections of its own.
+    pub fn another(&self) -> impl Fn() -> Option<Client> + Send + Sync + use<> {
+        let config = self.config.clone();
+        move || Client::try_from(config.clone()).ok()
+    }
 }
 
 /// Without what follows in the next lines: an excerpt of the file, which may hold a token.
@@ -78,11 +88,11 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
     };
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
-    let leases = client(config.clone())?;
+    let (leases, of_leases) = (client(config.clone())?, config.clone());
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
     let server = config.cluster_url.to_string();
-    Ok(Clients { watch: client(config)?, leases, server })
+    Ok(Clients { watch: client(config)?, leases, config: of_leases, server })
 }
 
 async fn from_env() -> Result<Option<Config>, ConnectError> {

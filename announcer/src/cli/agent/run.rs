@@ -119,7 +119,7 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         excludes,
         on_shutdown: args.on_shutdown,
         machine: Machine::new(identity, settings, target),
-        leases: Leases::new(clients.leases, &args.cluster.namespace),
+        leases: Leases::new(clients.leases.clone(), &args.cluster.namespace).with_another(clients.another()),
         metrics,
         counts,
         health,
