@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to the bench: parts (micro, wire, flood, tcp, decide, dead, agent, writes, failover), --quick, --out DIR; none measures everything
+    /// Handed to the bench: parts (micro, wire, flood, tcp, decide, dead, agent, peers, writes, failover), --quick, --out DIR; none measures everything
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
@@ -25,7 +25,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let words = || arguments.rest.iter().map(|word| word.to_string_lossy());
     let all = words().all(|word| word.starts_with('-'));
     let asked = |parts: &[&str]| all || words().any(|word| parts.contains(&&*word));
-    if asked(&["dead", "agent", "writes", "failover"]) {
+    if asked(&["dead", "agent", "peers", "writes", "failover"]) {
         needs.extend(Need::lab());
     }
     if asked(&["failover"]) {

@@ -55,6 +55,10 @@ pub(super) struct Live {
     unsure: bool,
     /// Until when our session is taken for ours without another look.
     assured: BootNs,
+    /// When what proved last that it is ours was sent.
+    vouched: BootNs,
+    /// Since when it is to be read, or written: what was sent before says too little.
+    recheck: Option<BootNs>,
     /// When the last read was sent.
     read_at: BootNs,
     /// The newest attempt that was proven.
@@ -66,14 +70,22 @@ pub(super) struct Live {
 const RETRY: Duration = Duration::from_millis(500);
 /// Nobody can have found our kernel silent, agreed on that, and fenced us within this time after a request was sent.
 const ASSURED_FOR: Duration = Duration::from_millis(200);
-/// Of a slower API server a read's answer counts for the moment at which it comes, if it comes in this time.
-const SLOW_READ: Duration = Duration::from_millis(500);
+/// Of a slower API server a read's answer counts for the moment at which it comes, or nothing would ever be sure.
+const SLOW_READ: Duration = super::driver::REQUEST_TIMEOUT;
 const LEAVING: &str = "agent is shutting down";
 
 /// The latest moment for the renewal after one that earned this deadline: R may be longer by now than it was when that
 /// one was written.
 fn in_time(now: BootNs, deadline: BootNs) -> BootNs {
     now + deadline.until(now) / 2
+}
+
+impl Live {
+    /// What was sent then has proved that the session is ours.
+    fn vouch(&mut self, sent: BootNs) {
+        self.vouched = self.vouched.max(sent);
+        self.recheck = self.recheck.filter(|wanted| *wanted > self.vouched);
+    }
 }
 
 impl Attempts {
@@ -181,6 +193,7 @@ impl Machine {
                     Some((attempt, deadline)) if Some(attempt) > live.proven => {
                         let sent = live.attempts.sent_at(&session.renewal).unwrap_or_default();
                         live.assured = live.assured.max(sent + ASSURED_FOR);
+                        live.vouch(sent);
                         live.proven = Some(attempt);
                         live.unsure = false;
                         live.failed = 0;
@@ -236,6 +249,8 @@ impl Machine {
             accused: session.suspects.clone(),
             unsure: false,
             assured: BootNs::NONE,
+            vouched: BootNs::NONE,
+            recheck: None,
             read_at: BootNs::NONE,
             proven,
             failed: 0,
@@ -413,13 +428,19 @@ impl Machine {
         let Own::Live(live) = &self.own else { return };
         let suspects = self.suspicions.published();
         let due = live.renew_at <= now || live.published != self.links || live.accused != suspects;
-        if !due {
-            let at = live.renew_at;
+        // A renewal that is due tells as much as a read, and no read may keep it back.
+        let look = live.unsure || !due && live.recheck.is_some();
+        let at = live.renew_at;
+        if !due && !look {
             return self.wake(at);
+        }
+        if !due {
+            self.wake(at);
         }
         let Some((uid, epoch)) = self.target.session.clone() else { return };
         let name = self.own_name();
-        if live.unsure {
+        let Own::Live(live) = &self.own else { return };
+        if look {
             let asked = live.version;
             let sent = self.request(now, name.clone(), Purpose::OwnRead(asked), Request::Get(name));
             if let (Some(_), Own::Live(live)) = (sent, &mut self.own) {
@@ -464,13 +485,15 @@ impl Machine {
         }
         match &mut self.own {
             Own::Live(live) => {
-                live.unsure = !(known || was_write && matches!(answer, Answer::Refused));
+                let was_unsure = live.unsure;
+                live.unsure =
+                    (was_write || was_unsure) && !(known || was_write && matches!(answer, Answer::Refused));
                 let lost = was_write && matches!(answer, Answer::Lost);
                 live.failed += u32::from(lost);
                 if !known && was_write {
                     // What became of it is read at once.
                     live.renew_at = now;
-                } else if !was_write {
+                } else if !was_write && was_unsure {
                     // A server that is ill is not made better by writes without a pause.
                     live.renew_at = now + RETRY * live.failed.saturating_sub(1).min(4);
                 }
@@ -507,6 +530,7 @@ impl Machine {
         {
             let by_answer = (live.read_at + SLOW_READ > now).then(|| now + Duration::from_nanos(1));
             live.assured = live.assured.max(live.read_at + ASSURED_FOR).max(by_answer.unwrap_or_default());
+            live.vouch(live.read_at);
         }
         if self.revival.is_none() && self.unsure.is_empty() {
             return;
@@ -521,22 +545,22 @@ impl Machine {
         }
         let Some(deadline) = self.revival.take() else { return };
         if let Own::Live(live) = &mut self.own {
-            (live.unsure, live.renew_at) = (false, next.min(in_time(now, deadline)));
+            live.renew_at = live.renew_at.min(next).min(in_time(now, deadline));
             self.extend(now, deadline);
         }
     }
 
-    /// Our session is read before anything else is done with it.
+    /// Our session is read, unless it is to be written anyway.
     pub(super) fn read_own(&mut self, now: BootNs) {
         if let Own::Live(live) = &mut self.own {
-            (live.unsure, live.renew_at) = (true, now);
+            live.recheck = Some(now);
             self.renew(now);
         }
     }
 
     /// Whether our session is ours by the API server's last word, or, while that is away, by what the wire says.
     pub fn is_sure(&self, now: BootNs) -> bool {
-        let read = matches!(&self.own, Own::Live(live) if !live.unsure);
+        let read = matches!(&self.own, Own::Live(live) if !live.unsure && live.recheck.is_none());
         read || self.is_holding(now)
     }
 
@@ -544,8 +568,10 @@ impl Machine {
     pub(super) fn doubt(&mut self, now: BootNs) {
         self.target.deadline = BootNs::NONE;
         self.earned = BootNs::NONE;
+        self.revival = None;
         match &mut self.own {
             Own::Live(live) => {
+                live.assured = BootNs::NONE;
                 // A proven one must still be known as ours when somebody edits it.
                 for attempt in &mut live.attempts.0 {
                     attempt.answer_for = Duration::ZERO;

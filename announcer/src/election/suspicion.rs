@@ -231,6 +231,8 @@ impl Machine {
         for session in sessions {
             self.view.seen(now, session);
         }
+        // It may be us who were fenced.
+        self.own_seen(now);
         self.not_before.insert(SURVEY.to_owned(), now + SURVEY_AGAIN);
         let condemned = self.condemned(now, Some(&names)).map(|condemned| condemned.sessions);
         for (name, grounds) in condemned.into_iter().flatten() {
@@ -278,7 +280,19 @@ impl Machine {
                 let by = |one: &Accused| self.suspicions.silent.get(&(one.node.clone(), one.link.clone()));
                 accused.values().all(|one| by(one) == Some(&Witness::Gateway))
             };
-            let few = 2 * accused.len() < live.len() || 2 * accused.len() == live.len() && gateway();
+            // Two halves that both hear the gateway: one fences the other, the same for all.
+            let least =
+                |names: &mut dyn Iterator<Item = &str>| names.map(|name| tie_break_of(name, link)).min();
+            let back = accused.keys().filter_map(|name| self.view.sessions.get(name)).any(|seen| {
+                let of = |said: &Suspicion| electors.iter().any(|elector| elector.session.uid == said.uid);
+                seen.said.is_some_and(|at| at + LAPSES_AFTER > now) && seen.session.suspects.iter().any(of)
+            });
+            let first = || {
+                let ours = least(&mut electors.iter().map(|seen| seen.session.name.as_str()));
+                !back || ours < least(&mut accused.keys().map(String::as_str))
+            };
+            let half = 2 * accused.len() == live.len() && gateway() && first();
+            let few = 2 * accused.len() < live.len() || half;
             let read = |name: &String| within.is_none_or(|read| read.contains(name));
             if accused.is_empty() || !few || !live.iter().all(|seen| read(&seen.session.name)) {
                 continue;
@@ -327,7 +341,14 @@ impl Machine {
         let holders =
             sessions.filter_map(|session| Some((session.holder.as_ref()?.node.as_str(), &session.links)));
         let live: BTreeMap<&str, &BTreeSet<String>> = holders.filter(|(node, _)| node != me).collect();
-        let ring = ring(me, live.keys().copied());
+        // A ring for each link, so that whoever is there has watchers there.
+        let ring_on = |link: &String| {
+            let there = live.iter().filter(|(_, links)| links.contains(link));
+            ring(me, there.map(|(node, _)| *node))
+        };
+        let rings: BTreeMap<&String, BTreeSet<&str>> =
+            self.links.iter().map(|link| (link, ring_on(link))).collect();
+        let in_ring = |node: &str, link: &String| rings.get(link).is_some_and(|ring| ring.contains(node));
         let doubted = &self.suspicions.doubted;
         let is_doubted = |node: &str, link: &str| doubted.iter().any(|(n, l)| n == node && l == link);
         let before = &self.suspicions.watched;
@@ -356,7 +377,7 @@ impl Machine {
         for ((node, link), of) in &mut watched {
             of.doubted = is_doubted(node, link);
         }
-        watched.retain(|(node, _), of| !of.vips.is_empty() && (of.doubted || ring.contains(node.as_str())));
+        watched.retain(|(node, link), of| !of.vips.is_empty() && (of.doubted || in_ring(node, link)));
         self.suspicions.watched = watched;
     }
 }

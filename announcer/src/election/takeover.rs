@@ -81,11 +81,14 @@ impl Machine {
         let silent = self.suspicions.silent.keys().filter(|_| may).map(|(node, _)| node.clone());
         let silent: BTreeSet<String> = silent.collect();
         let since = &mut self.takeover.silent_since;
-        since.retain(|node, _| silent.contains(node));
+        // Who has been silent for long enough stays so until the API server speaks: whoever has taken some of what it had
+        // answers in its place, and the rest is asked for, one by one.
+        since.retain(|node, at| may && (silent.contains(node) || *at + SILENT_FOR <= now));
         for node in &silent {
             since.entry(node.clone()).or_insert(now);
         }
         let due: Vec<BootNs> = since.values().map(|at| *at + SILENT_FOR).filter(|at| *at > now).collect();
+        let silent: BTreeSet<String> = since.keys().cloned().collect();
         due.into_iter().for_each(|at| self.wake(at));
         if silent.is_empty() {
             return;

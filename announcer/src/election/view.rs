@@ -27,9 +27,14 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether a newer version says nothing new of its node, but that it lives.
+    /// Whether a newer version says nothing new of its node, but that it lives, and whom it suspects.
     pub fn is_renewed_by(&self, new: &Session) -> bool {
-        let renewed = Session { version: new.version, renewal: new.renewal.clone(), ..self.session.clone() };
+        let renewed = Session {
+            version: new.version,
+            renewal: new.renewal.clone(),
+            suspects: new.suspects.clone(),
+            ..self.session.clone()
+        };
         self.session.version < new.version && renewed == *new
     }
 

@@ -38,8 +38,8 @@ struct Runs {
 
 impl Effort {
     /// Three quarters of an hour, or a few minutes.
-    pub fn new(quick: bool) -> Self {
-        Self { runs: if quick { 3 } else { 30 } }
+    pub fn new(quick: bool, runs: Option<u32>) -> Self {
+        Self { runs: runs.map_or(if quick { 3 } else { 30 }, |runs| runs as usize) }
     }
 }
 

@@ -41,6 +41,9 @@ struct Arguments {
     /// A few seconds for each part, and figures that say little
     #[arg(long)]
     quick: bool,
+    /// Runs of each scenario of `failover`, instead of 30, or of 3
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: Option<u32>,
     /// Where to write bench.md, bench.json and failover.svg
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -91,7 +94,7 @@ fn main() -> ExitCode {
 }
 
 impl Part {
-    fn run(self, quick: bool) -> Result<Vec<Section>> {
+    fn run(self, quick: bool, runs: Option<u32>) -> Result<Vec<Section>> {
         match self {
             Self::Micro => Ok(vec![micro::run(micro::Effort::new(quick))?]),
             Self::Wire => wire::run(wire::Effort::new(quick)),
@@ -101,7 +104,7 @@ impl Part {
             Self::Dead => Ok(vec![scale::dead_node(scale::Effort::new(quick))?]),
             Self::Agent => Ok(vec![scale::weighed(scale::Effort::new(quick))?]),
             Self::Writes => Ok(vec![scale::writes(scale::Effort::new(quick))?]),
-            Self::Failover => Ok(vec![failover::run(failover::Effort::new(quick))?]),
+            Self::Failover => Ok(vec![failover::run(failover::Effort::new(quick, runs))?]),
         }
     }
 }
@@ -114,7 +117,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     for part in PARTS {
         if arguments.only.is_empty() || arguments.only.contains(&part) {
             // In a thread of its own: parts pin themselves to CPUs.
-            let measured = std::thread::scope(|scope| scope.spawn(|| part.run(arguments.quick)).join());
+            let measured =
+                std::thread::scope(|scope| scope.spawn(|| part.run(arguments.quick, arguments.runs)).join());
             sections.extend(measured.map_err(|_| anyhow!("{part:?} has panicked"))??);
         }
     }

@@ -340,7 +340,9 @@ impl Agent {
             return Vec::new();
         };
         let on = self.on(&candidate.interfaces);
-        on.iter().filter_map(|id| self.station.view.links.get(id)).cloned().collect()
+        // Nobody can be asked on the others, and nobody answers there.
+        let up = on.iter().filter_map(|id| self.station.view.links.get(id)).filter(|link| link.carrier);
+        up.cloned().collect()
     }
 
     fn came_back(&mut self, outcomes: Vec<Outcome>) -> Result<(), DatapathError> {

@@ -242,13 +242,18 @@ impl World {
 
     /// The agent takes its next input, unless it is still performing the last one or stopped.
     fn turn(&mut self, at: usize) {
+        while self.step(at) {}
+    }
+
+    /// Whether there is nothing to perform, so that the next input can be taken at once.
+    fn step(&mut self, at: usize) -> bool {
         let host = &mut self.hosts[at];
         let boot = host.boot(self.now);
-        let Some(agent) = &mut host.agent else { return };
+        let Some(agent) = &mut host.agent else { return false };
         if agent.paused || agent.busy {
-            return;
+            return false;
         }
-        let Some(input) = agent.inbox.pop_front() else { return };
+        let Some(input) = agent.inbox.pop_front() else { return false };
         let said = self.trace.is_some().then(|| brief::input(&input));
         agent.to_send = agent.machine.step(boot, input);
         // What an agent leaves behind when it is killed stays so until the next one has found out.
@@ -270,10 +275,11 @@ impl World {
         self.checks.changed(self.now, at, &changes);
         self.note_deaf(at, &changes);
         if self.hosts[at].agent.as_mut().is_some_and(Agent::has_nothing_to_do) {
-            return self.turn(at);
+            return true;
         }
         let after = self.rng.below(MS / 5);
         self.later(after, at, Event::Work);
+        false
     }
 
     fn work(&mut self, at: usize) {

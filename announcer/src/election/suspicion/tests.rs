@@ -354,3 +354,40 @@ fn a_late_answer_revives_no_kernel_that_was_fenced_while_it_was_silent() {
     cluster.answer("a", token, answer);
     assert_eq!(cluster.target("a"), &Default::default());
 }
+
+/// Found by a reader: each slow read was followed by another one, and the renewal never went out.
+#[test]
+fn an_api_server_that_takes_two_seconds_for_each_answer_keeps_nobody_from_renewing() {
+    let mut cluster = Cluster::early(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::LinkUp);
+    let mut on_their_way: Vec<(u64, crate::election::Token, Answer)> = Vec::new();
+    for _ in 0..1_200 {
+        for (token, request) in std::mem::take(&mut cluster.node("a").out) {
+            let answer = cluster.commit(&request);
+            on_their_way.push((cluster.now + 2_000, token, answer));
+        }
+        let now = cluster.now;
+        let (due, later) = on_their_way.into_iter().partition(|(at, ..)| *at <= now);
+        on_their_way = later;
+        let due: Vec<(u64, crate::election::Token, Answer)> = due;
+        for (_, token, answer) in due {
+            cluster.answer("a", token, answer);
+        }
+        cluster.run(50);
+        assert_eq!(cluster.answering(), ["a"], "at {} ms", cluster.now);
+    }
+}
+
+/// Found by a reader: two halves that both hear the gateway fenced each other, and nobody answered.
+#[test]
+fn of_two_halves_that_both_hear_the_gateway_one_fences_the_other() {
+    let mut cluster = Cluster::early(&["a", "b"]);
+    let before = [cluster.session("a").epoch, cluster.session("b").epoch];
+    silent(&mut cluster, &["a"], "b", Witness::Gateway);
+    silent(&mut cluster, &["b"], "a", Witness::Gateway);
+    cluster.run(500);
+    let begun = [cluster.session("a").epoch, cluster.session("b").epoch];
+    let fenced = begun.iter().zip(before).filter(|(now, before)| **now > *before).count();
+    assert_eq!(fenced, 1, "{begun:?}");
+}

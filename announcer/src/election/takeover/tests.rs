@@ -104,3 +104,20 @@ fn while_the_api_server_answers_nothing_is_taken_provisionally() {
     assert!(cluster.target("b").held.is_empty());
     assert!(cluster.target("a").held.contains(&vip()));
 }
+
+/// Found by a reader: whoever took some of a dead node's addresses was heard in its place, and the others left the rest alone.
+#[test]
+fn that_others_have_taken_some_of_it_ends_no_takeover_of_the_rest() {
+    let mut cluster = Cluster::taking_over(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(30_000);
+    cluster.crash("a");
+    silent(&mut cluster, &["b"], "a");
+    cluster.node("b").dark = true;
+    cluster.run(1_200);
+    // Another of its addresses is answered by now, and it cannot ask for this one yet.
+    cluster.step("b", Input::Silent(SilentPeers::new()));
+    cluster.node("b").dark = false;
+    cluster.run(3_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}

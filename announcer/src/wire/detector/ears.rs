@@ -27,10 +27,13 @@ use crate::{
 /// Every ear of this node.
 #[derive(Debug, Default)]
 pub(super) struct Ears {
-    ears: BTreeMap<(LinkId, bool), Ear>,
+    /// By link, family, and number: a filter has room for so many addresses.
+    ears: BTreeMap<Key, Ear>,
     /// Links that cannot be listened to, so that each is said once.
     deaf: BTreeSet<LinkId>,
 }
+
+type Key = (LinkId, bool, usize);
 
 #[derive(Debug)]
 struct Ear {
@@ -41,17 +44,17 @@ struct Ear {
 impl Ears {
     /// Listens to these from now on. What has arrived for others is not told any more.
     pub(super) fn follow(&mut self, wanted: &BTreeMap<LinkId, BTreeSet<Vip>>) {
-        let mut all: BTreeMap<(LinkId, bool), Vec<Vip>> = BTreeMap::new();
+        let mut all: BTreeMap<Key, Vec<Vip>> = BTreeMap::new();
         for (link, addresses) in wanted {
-            for address in addresses {
-                all.entry((*link, address.ip().is_ipv4())).or_default().push(*address);
+            let (v4, v6): (Vec<Vip>, Vec<Vip>) = addresses.iter().partition(|address| address.ip().is_ipv4());
+            for (is_ipv4, addresses) in [(true, v4), (false, v6)] {
+                let some = addresses.chunks(VIPS).enumerate();
+                all.extend(some.map(|(number, some)| ((*link, is_ipv4, number), some.to_vec())));
             }
         }
         self.ears.retain(|key, _| all.contains_key(key));
         self.deaf.retain(|link| wanted.contains_key(link));
-        for (key, mut addresses) in all {
-            // Peers come first in no order that matters: what is beyond the filter's size is not heard, and not suspected.
-            addresses.truncate(VIPS);
+        for (key, addresses) in all {
             let followed = match self.ears.get_mut(&key) {
                 Some(ear) if ear.addresses == addresses => continue,
                 Some(ear) => ear.listen_to(addresses),
@@ -78,7 +81,7 @@ impl Ears {
 
     /// All that has arrived, whatever the runtime knows of it: a process that was stopped is to hear first.
     pub(super) fn drain(&self, mut tell: impl FnMut(LinkId, Vip, Mac)) {
-        for ((link, _), ear) in &self.ears {
+        for ((link, ..), ear) in &self.ears {
             let mut frame = [0; FRAME_BYTES];
             loop {
                 match ear.socket.get_ref().read(&mut frame) {
@@ -97,7 +100,7 @@ impl Ears {
 }
 
 impl Ear {
-    fn open((link, is_ipv4): (LinkId, bool), addresses: Vec<Vip>) -> io::Result<Self> {
+    fn open((link, is_ipv4, _): Key, addresses: Vec<Vip>) -> io::Result<Self> {
         let ethertype = if is_ipv4 { ETHERTYPE_ARP } else { ETHERTYPE_IPV6 };
         // Deaf until it is bound: nothing passes before the filter is in place.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;

@@ -19,9 +19,12 @@ pub(super) async fn gateways(netlink: &Handle) -> Result<BTreeSet<(LinkId, Vip)>
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut all = RouteMessage::default();
         all.header.address_family = family;
-        let routes: Vec<RouteMessage> = netlink.route().get(all).execute().try_collect().await?;
-        for route in routes.iter().filter(|route| route.header.destination_prefix_length == 0) {
-            found.extend(hops(route));
+        // A router's whole table may come by: none of it is kept.
+        let mut routes = std::pin::pin!(netlink.route().get(all).execute());
+        while let Some(route) = routes.try_next().await? {
+            if route.header.destination_prefix_length == 0 {
+                found.extend(hops(&route));
+            }
         }
     }
     Ok(found)

@@ -1,13 +1,14 @@
 //! The rim of the detector: sockets, netlink, and the one task that asks and listens, beside the agent's loop.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
@@ -15,7 +16,7 @@ use tracing::warn;
 
 use super::{Detector, Pace, Silent, Watching, ears::Ears, gateways::gateways};
 use crate::{
-    vocabulary::{Link, LinkId},
+    vocabulary::{Link, LinkId, Vip},
     wire::{
         frames,
         sender::{Sender, Transmit as _},
@@ -75,18 +76,22 @@ async fn run(
 ) {
     let mut ears = Ears::default();
     let mut links: BTreeMap<LinkId, Link> = BTreeMap::new();
-    let mut routes = interval(ROUTES);
-    routes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (look, found) = (Arc::new(Notify::new()), watch::Sender::new(BTreeSet::new()));
+    let mut gateways = found.subscribe();
+    let mut beside = JoinSet::new();
+    beside.spawn(keep_gateways(netlink, look.clone(), found));
     loop {
         let due = detector.next_due().unwrap_or_else(|| Instant::now() + IDLE);
-        let (mut look, mut asks) = (false, false);
+        let mut asks = false;
         tokio::select! {
             changed = watched.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 let watching = watched.borrow_and_update().clone();
-                look = !watching.links.keys().eq(links.keys());
+                if !watching.links.keys().eq(links.keys()) {
+                    look.notify_one();
+                }
                 detector.watch(&watching, Instant::now());
                 links = watching.links;
                 // Who is doubted is asked now.
@@ -94,14 +99,7 @@ async fn run(
             }
             () = ears.ready() => {}
             () = sleep_until(due.into()) => asks = true,
-            _ = routes.tick() => look = true,
-        }
-        if look {
-            match timeout(ROUTES_TIMEOUT, gateways(&netlink)).await {
-                Ok(Ok(found)) => detector.set_gateways(found),
-                Ok(Err(error)) => warn!(%error, "cannot list routes: the gateway is no witness"),
-                Err(_) => warn!("listing routes took more than 5 s: the gateway is no witness"),
-            }
+            Ok(()) = gateways.changed() => detector.set_gateways(gateways.borrow_and_update().clone()),
         }
         // Whoever was late, or stopped, hears first what has come meanwhile.
         ears.drain(|link, ip, mac| detector.heard(link, ip, mac, Instant::now()));
@@ -122,5 +120,26 @@ async fn run(
             }
             news
         });
+    }
+}
+
+/// Looks at the routes from time to time, and when links have changed; beside the questions, for it may take its time.
+async fn keep_gateways(
+    netlink: rtnetlink::Handle,
+    look: Arc<Notify>,
+    found: watch::Sender<BTreeSet<(LinkId, Vip)>>,
+) {
+    let mut routes = interval(ROUTES);
+    routes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = routes.tick() => {}
+            () = look.notified() => {}
+        }
+        match timeout(ROUTES_TIMEOUT, gateways(&netlink)).await {
+            Ok(Ok(now)) => drop(found.send_replace(now)),
+            Ok(Err(error)) => warn!(%error, "cannot list routes: the gateway is no witness"),
+            Err(_) => warn!("listing routes took more than 5 s: the gateway is no witness"),
+        }
     }
 }
