@@ -15,7 +15,7 @@ mod watch;
 
 use anyhow::Result;
 
-pub use self::plot::svg;
+pub use self::{ears::index_of, pace::within, plot::svg};
 use self::{field::Field, keepalived::Keepalived, scenario::Scenario, watch::Seen};
 use crate::{progress::Progress, report::Section};
 

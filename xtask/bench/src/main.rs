@@ -65,13 +65,15 @@ enum Part {
     Dead,
     /// An agent's memory and idle CPU
     Agent,
+    /// An agent's idle CPU beside a hundred others
+    Peers,
     /// Writes to the API server, by the count of VIPs and nodes
     Writes,
     /// How long a client's packets are undelivered when the node with its address crashes, hands over, is upgraded
     Failover,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::Micro,
     Part::Wire,
     Part::Flood,
@@ -79,6 +81,7 @@ const PARTS: [Part; 9] = [
     Part::Decide,
     Part::Dead,
     Part::Agent,
+    Part::Peers,
     Part::Writes,
     Part::Failover,
 ];
@@ -103,6 +106,7 @@ impl Part {
             Self::Decide => Ok(vec![scale::decide(scale::Effort::new(quick))]),
             Self::Dead => Ok(vec![scale::dead_node(scale::Effort::new(quick))?]),
             Self::Agent => Ok(vec![scale::weighed(scale::Effort::new(quick))?]),
+            Self::Peers => Ok(vec![scale::peers(scale::Effort::new(quick))?]),
             Self::Writes => Ok(vec![scale::writes(scale::Effort::new(quick))?]),
             Self::Failover => Ok(vec![failover::run(failover::Effort::new(quick, runs))?]),
         }

@@ -1,13 +1,17 @@
 //! What ownership costs as VIPs and nodes grow: deciding, on its own; and against a real API server.
 
+mod agents;
 mod api;
 mod decide;
 mod members;
+mod peers;
+mod process;
 mod real;
 
 pub use self::{
     api::run as writes,
     decide::run as decide,
+    peers::run as peers,
     real::{dead_node, weighed},
 };
 
@@ -26,6 +30,8 @@ pub struct Effort {
     dead: (usize, usize),
     /// VIPs of the agent that is weighed.
     weighed: usize,
+    /// Nodes that an agent watches.
+    peers: usize,
 }
 
 impl Effort {
@@ -33,10 +39,10 @@ impl Effort {
     pub fn new(quick: bool) -> Self {
         if quick {
             let (vips, nodes): (&[usize], &[usize]) = (&[1, 100], &[3]);
-            Self { vips, nodes, rounds: 10, quiet: 10, dead: (100, 1), weighed: 100 }
+            Self { vips, nodes, rounds: 10, quiet: 10, dead: (100, 1), weighed: 100, peers: 12 }
         } else {
             let (vips, nodes): (&[usize], &[usize]) = (&[1, 100, 1_000, 5_000], &[3, 30, 100]);
-            Self { vips, nodes, rounds: 50, quiet: 20, dead: (1_000, 3), weighed: 5_000 }
+            Self { vips, nodes, rounds: 50, quiet: 20, dead: (1_000, 3), weighed: 5_000, peers: 100 }
         }
     }
 }

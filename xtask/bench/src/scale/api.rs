@@ -2,15 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd as _,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use announcer::{election::Leases, kube::connect};
 use announcer_tests::{Cluster, Mode};
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     ResourceExt as _,
@@ -27,12 +25,13 @@ use super::{
     members::{self, demand},
 };
 use crate::{
+    failover::within,
     progress::Progress,
     report::{Cell, Section},
 };
 
 /// How long all VIPs may take to be claimed, and then to find their heirs.
-const SETTLE: Duration = Duration::from_secs(240);
+pub const SETTLE: Duration = Duration::from_secs(240);
 
 /// The elections are at rest when no claim has been written for so long.
 const REST: Duration = Duration::from_secs(15);
@@ -65,20 +64,11 @@ pub fn run(effort: Effort) -> Result<Section> {
 
 /// Runs `work` in a thread that is in the network namespace of the API server.
 pub fn in_control_plane<T: Send>(cluster: &Cluster, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let namespace = std::fs::File::open(cluster.control_plane().netns_path())?;
-    thread::scope(|scope| {
-        let enter = move || {
-            rustix::thread::move_into_link_name_space(
-                namespace.as_fd(),
-                Some(rustix::thread::LinkNameSpaceType::Network),
-            )?;
-            work()
-        };
-        scope.spawn(enter).join().map_err(|_| anyhow!("it has panicked"))?
-    })
+    within(cluster.control_plane(), work)
 }
 
-type Row = (String, Vec<Cell>);
+/// A row of a table.
+pub type Row = (String, Vec<Cell>);
 
 async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
     let quiet = Duration::from_secs(effort.quiet);
@@ -144,7 +134,12 @@ async fn measure(cluster: &Cluster, effort: Effort) -> Result<Vec<Row>> {
 }
 
 /// Waits until every node has a session and no claim is written any more. When the last was seen to be.
-async fn at_rest(cluster: &Cluster, namespace: &str, nodes: usize, progress: &Progress) -> Result<Instant> {
+pub async fn at_rest(
+    cluster: &Cluster,
+    namespace: &str,
+    nodes: usize,
+    progress: &Progress,
+) -> Result<Instant> {
     let client = connect(Some(&cluster.kubeconfig())).await?.leases;
     let leases = Api::<Lease>::namespaced(client, namespace);
     let claims = ListParams::default().labels("announcer.io/kind=claim").match_any();

@@ -1,8 +1,7 @@
 //! Whole agents with their kernels, on nodes of a lab: a node that dies with all VIPs, and one agent on the scales.
 
 use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -10,141 +9,24 @@ use announcer::{
     election::{CLAIMS_IN_FLIGHT, Input, Leases, lease::Record},
     kube::connect,
 };
-use announcer_tests::{
-    Cluster, Judge, Mode, Node, Process,
-    product::{self, NAMESPACE},
-    wait,
-};
+use announcer_tests::{Cluster, product::NAMESPACE, wait};
 use anyhow::{Context as _, Result, anyhow};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service, discovery::v1::EndpointSlice};
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, PostParams};
+use serde_json::json;
 
-use super::{Effort, api::in_control_plane};
+use super::{
+    Effort,
+    agents::{ASK_EVERY, AT_ONCE, LEASES, Lab, vip},
+    api::in_control_plane,
+    process::{cpu_seconds, resident_mib},
+};
 use crate::{
     progress::Progress,
     report::{Cell, Section},
     stats::Spread,
 };
-
-const POOL: &str = "
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: scale, namespace: metallb}
-spec: {addresses: [10.4.128.0/17]}
----
-apiVersion: metallb.io/v1beta1
-kind: L2Advertisement
-metadata: {name: scale, namespace: metallb}
-";
-
-/// Services that are made at once.
-const AT_ONCE: usize = 24;
-/// A question for each VIP so often.
-const ASK_EVERY: Duration = Duration::from_millis(100);
-
-fn vip(number: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(0x0a04_8001 + u32::try_from(number).unwrap_or_default()))
-}
-
-struct Lab {
-    /// Ended before their cluster: fields drop in order.
-    agents: Vec<Process>,
-    cluster: Cluster,
-    kubeconfig: String,
-    program: String,
-}
-
-impl Lab {
-    fn start(nodes: usize, vips: usize, progress: &Progress) -> Result<Self> {
-        let program = product::program()?.display().to_string();
-        let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
-        cluster.install_metallb_crds()?;
-        cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
-        cluster.apply_yaml(POOL)?;
-        let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
-        in_control_plane(&cluster, || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(serve(&cluster, vips, progress))
-        })?;
-        Ok(Self { agents: Vec::new(), kubeconfig: kubeconfig.display().to_string(), program, cluster })
-    }
-
-    fn start_agent(&mut self, node: usize) -> Result<()> {
-        let node = &self.cluster.nodes()[node];
-        let (program, kubeconfig) = (self.program.as_str(), self.kubeconfig.as_str());
-        let argv = [program, "agent", "--node-name", node.name(), "--namespace", NAMESPACE];
-        let more = ["--kubeconfig", kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE];
-        self.agents.push(node.spawn("agent", &[&argv[..], &more].concat())?);
-        Ok(())
-    }
-
-    /// Waits until each of so many claims has an heir: nothing is left to be written then.
-    fn wait_heirs(&self, vips: usize, limit: Duration, progress: &Progress) -> Result<()> {
-        wait::until("an heir for every claim", limit, || {
-            std::thread::sleep(Duration::from_secs(1));
-            let listed =
-                self.cluster.api("GET", &format!("{LEASES}?labelSelector=announcer.io/kind=claim"), None)?;
-            let claims = listed["items"].as_array().into_iter().flatten();
-            let heir = |claim: &&Value| {
-                let heir = claim["metadata"]["annotations"]["announcer.io/heir"].as_str();
-                heir.is_some_and(|heir| !heir.is_empty())
-            };
-            let heirs = claims.filter(heir).count();
-            progress.tell(&format!("{heirs} of {vips} claims have an heir"));
-            Ok((heirs == vips).then_some(()))
-        })
-    }
-
-    /// Waits until all VIPs are answered.
-    fn wait_answered(&self, judge: &Judge, vips: usize, progress: &Progress) -> Result<()> {
-        wait::until("an answer for every VIP", Duration::from_secs(120), || {
-            std::thread::sleep(Duration::from_millis(500));
-            let mut answered: Vec<IpAddr> = judge
-                .answers_since(judge.now().saturating_sub(2 * ASK_EVERY))
-                .iter()
-                .map(|answer| answer.vip)
-                .collect();
-            answered.sort();
-            answered.dedup();
-            progress.tell(&format!("{} of {vips} VIPs are answered", answered.len()));
-            Ok((answered.len() == vips).then_some(()))
-        })
-    }
-}
-
-/// Makes so many Services, each with an address and an endpoint.
-async fn serve(cluster: &Cluster, vips: usize, progress: &Progress) -> Result<()> {
-    let client = connect(Some(&cluster.kubeconfig())).await?.leases;
-    let services: Api<Service> = Api::namespaced(client.clone(), "default");
-    let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
-    let one = |number: usize| {
-        let (services, slices) = (services.clone(), slices.clone());
-        async move {
-            let name = format!("web-{number}");
-            let service = json!({"metadata": {"name": name}, "spec": {
-                "type": "LoadBalancer", "ports": [{"port": 80}], "allocateLoadBalancerNodePorts": false}});
-            let slice = json!({
-                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-                "addressType": "IPv4",
-                "endpoints": [{"addresses": ["10.244.0.9"], "conditions": {"ready": true}}]});
-            let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": vip(number)}]}}});
-            services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
-            slices.create(&PostParams::default(), &serde_json::from_value(slice)?).await?;
-            services.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
-            anyhow::Ok(())
-        }
-    };
-    let mut made = 0;
-    let all = stream::iter(0..vips).map(one).buffer_unordered(AT_ONCE);
-    all.try_for_each(|()| {
-        made += 1;
-        progress.tell(&format!("{made} of {vips} Services"));
-        std::future::ready(Ok(()))
-    })
-    .await
-}
 
 /// One node owns everything, and loses its power.
 pub fn dead_node(effort: Effort) -> Result<Section> {
@@ -238,8 +120,6 @@ pub fn dead_node(effort: Effort) -> Result<Section> {
     })
 }
 
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/metallb/leases";
-
 /// How long so many updates of Leases take, without a decision between them.
 async fn bare_writes(kubeconfig: &str, writes: usize) -> Result<Duration> {
     let mut clients = Vec::new();
@@ -324,19 +204,4 @@ pub fn weighed(effort: Effort) -> Result<Section> {
         columns: ["", "MiB", "CPU %"].map(str::to_owned).to_vec(),
         rows,
     })
-}
-
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent has ended")?;
-    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let ticks: f64 =
-        after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
-}
-
-fn resident_mib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the agent has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
 }
