@@ -561,7 +561,7 @@ impl Machine {
                 self.demand = Some(demand);
             }
             Input::Links(links) => self.links = links,
-            Input::Silent(silent) => self.suspicions.silent = silent,
+            Input::Silent(silent) => self.hear(silent),
             Input::Listed(version, records) => {
                 self.synced = true;
                 for record in &records {

@@ -259,6 +259,7 @@ impl Machine {
         self.remembered = self.remembered.max(session.epoch);
         if !adopted {
             self.target.held.clear();
+            self.begin_hearing();
         }
         self.target.session = Some((session.uid.clone(), session.epoch));
         self.target.deadline = deadline;

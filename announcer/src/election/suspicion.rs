@@ -67,6 +67,9 @@ pub struct Watched {
 pub(super) struct Suspicions {
     /// What the wire tells.
     pub(super) silent: SilentPeers,
+    /// Who was silent when our own epoch began. It may be us whom nobody heard, and who were fenced for that: until it is heard
+    /// again its silence accuses nobody, or two that do not hear each other would fence each other in turn.
+    unheard: BTreeSet<(String, String)>,
     /// Under which session and epoch, on which link: the round, and when it began.
     ours: BTreeMap<Accused, (u32, BootNs)>,
     /// Since when we have suspected a session's epoch, also if it was ended meanwhile.
@@ -107,6 +110,17 @@ impl Suspicions {
 }
 
 impl Machine {
+    /// What the wire tells now.
+    pub(super) fn hear(&mut self, silent: SilentPeers) {
+        self.suspicions.unheard.retain(|key| silent.contains_key(key));
+        self.suspicions.silent = silent;
+    }
+
+    /// Our own epoch begins.
+    pub(super) fn begin_hearing(&mut self) {
+        self.suspicions.unheard = self.suspicions.silent.keys().cloned().collect();
+    }
+
     /// Whom to ask on the wire, by node and link, and for what.
     pub fn watched(&self) -> &BTreeMap<(String, String), Watched> {
         &self.suspicions.watched
@@ -119,7 +133,9 @@ impl Machine {
             return;
         }
         let able = self.is_live(now) && self.shutdown.is_none() && self.quiet_until <= now;
-        let silent: Vec<(String, String)> = self.suspicions.silent.keys().filter(|_| able).cloned().collect();
+        let unheard = &self.suspicions.unheard;
+        let silent = self.suspicions.silent.keys().filter(|key| able && !unheard.contains(*key));
+        let silent: Vec<(String, String)> = silent.cloned().collect();
         let mut accused = BTreeSet::new();
         for (node, link) in silent {
             accused.extend(self.accuse(now, &node, &link));
