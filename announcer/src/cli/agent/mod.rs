@@ -64,7 +64,8 @@ pub(crate) struct Args {
     probe_interval: Duration,
 
     /// How many questions in a row a node may leave unanswered before it is suspected. After the first they come four times as
-    /// often, so a node that dies is found after 1 + MISSES/4 intervals at the latest: 0.175 s with the defaults.
+    /// often (at least every 250 ms), so a node that dies is found after 1 + MISSES/4 intervals at the latest: 0.175 s with
+    /// the defaults.
     #[arg(long, env = "ANNOUNCER_PROBE_MISSES", value_name = "MISSES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     probe_misses: u32,
 
