@@ -215,7 +215,7 @@ fn crash(cluster: &Cluster, time: &Timeline, judge: &Judge) -> Result<()> {
     let new = cluster.node(&new)?;
     wait_answer_by(judge, new, Duration::from_secs(10))?;
     time.tell(&format!(
-        "failover: {} was silent for its whole lease and is fenced; {} answers, after {:.1} s",
+        "failover: no node hears {}, which is fenced; {} answers, after {:.2} s",
         old.name(),
         new.name(),
         silence_since(judge, from).as_secs_f64(),
@@ -249,7 +249,8 @@ fn wait_with_word<T>(
         match wait::until("a new owner", step, &mut check) {
             Ok(value) => return Ok(value),
             Err(error) if start.elapsed() >= limit => return Err(error).context("nobody took over"),
-            Err(_) => time.tell("… nobody may answer yet: the dead node's lease is still running"),
+            Err(_) => time
+                .tell("… nobody may answer yet: not all nodes agree, and the dead node's lease is running"),
         }
     }
 }
