@@ -23,8 +23,10 @@ fn dies(cluster: &mut Cluster, name: &str) {
     cluster.crash(name);
 }
 
+/// Whether it was, be it that it lives again by now under another epoch.
 fn is_fenced(cluster: &Cluster, name: &str) -> bool {
-    cluster.session(name).holder.is_none()
+    let session = cluster.session(name);
+    session.holder.is_none() || session.early.is_some()
 }
 
 #[test]
