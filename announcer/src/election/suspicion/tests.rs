@@ -172,7 +172,8 @@ fn a_suspicion_is_of_one_epoch() {
     assert!(after.holder.is_some() && before.iter().all(|one| one.epoch < after.epoch));
     cluster.node("b").held_back = false;
     silent(&mut cluster, &["b"], "a", Witness::Gateway);
-    cluster.run(900);
+    // Longer than it takes until a node that is back may be accused, and shorter than until a suspicion lapses.
+    cluster.run(1_500);
     assert_eq!(cluster.session("a").epoch, after.epoch);
 }
 
