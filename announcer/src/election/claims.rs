@@ -136,12 +136,14 @@ impl Machine {
     /// Whether a claim that our node owns is ours to keep or to release. One under a session that this boot never held
     /// may still be answered by another machine of our name.
     fn is_bound_to_us(&self, vip: Vip, now: BootNs) -> bool {
-        let claim = self.view.claims.get(&vip);
-        let Some((_, uid, epoch)) = claim.and_then(|claim| self.view.owner(claim, now)) else { return false };
+        let Some(claim) = self.view.claims.get(&vip) else { return false };
+        let Some((_, uid, epoch)) = self.view.owner(claim, now) else { return false };
         // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
         let current = self.target.session.as_ref().is_some_and(|(own, _)| own == uid);
         let last = || self.held_sessions.get(uid).and_then(BTreeSet::last);
-        current || last().is_some_and(|last| epoch <= *last)
+        // Before it was deleted it may have been fenced, and then its heir, whose watch is late, answers one day.
+        let ended = || self.view.ended_unfenced(uid, epoch) || self.foreign_heir(now, claim).is_none();
+        current || last().is_some_and(|last| epoch <= *last) && ended()
     }
 
     /// The nodes with a session that is not fenced, as far as we have heard.

@@ -312,6 +312,36 @@ fn who_has_ended_its_session_itself_is_not_asked_for() {
     assert_eq!(cluster.answering(), ["b"]);
 }
 
+/// Found by simulation: who had been fenced saw no more than that its session was gone, and took its claim again at once; then
+/// the late watch of its heir brought the fence.
+#[test]
+fn who_may_have_been_fenced_before_its_session_was_deleted_leaves_its_claims_to_their_heirs() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let late = cluster.node("a").cursor;
+    cluster.node("a").cursor = usize::MAX;
+    cluster.node("b").cursor = usize::MAX;
+    cluster.fence("a");
+    cluster.store.delete(cluster.now, "session-a");
+    cluster.run(12_000);
+    assert_eq!(
+        cluster.session("a").holder,
+        Some(super::scripted::holder("a", "boot1")),
+        "it has begun another"
+    );
+    assert!(cluster.answering().is_empty());
+    cluster.node("b").cursor = late;
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
+#[test]
+fn whose_session_is_seen_to_be_deleted_unfenced_answers_again_at_once() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.store.delete(cluster.now, "session-a");
+    cluster.run(500);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
 #[test]
 fn an_heir_without_a_policy_leaves_what_it_inherits_to_others() {
     let mut cluster = Cluster::settled(&["a", "b", "c"]);

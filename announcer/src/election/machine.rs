@@ -579,8 +579,7 @@ impl Machine {
                 self.own_seen(now);
             }
             Input::Deleted(record) => {
-                self.view.watched(record.version());
-                self.view.deleted(now, &record);
+                self.view.watched_deletion(now, &record);
                 self.own_seen(now);
             }
             Input::WatchBroke => self.view.gap(),

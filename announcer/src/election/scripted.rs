@@ -58,7 +58,8 @@ pub struct Node {
     pub off_wire: bool,
     /// It can't ask the wire anything.
     pub dark: bool,
-    cursor: usize,
+    /// How far its watch has come.
+    pub cursor: usize,
 }
 
 impl Node {

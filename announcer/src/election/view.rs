@@ -58,6 +58,8 @@ pub struct View {
     /// Lease name and UID of sessions that claims are bound to and that are gone, and since when. Both, for a hand may
     /// have written one node's name over another's: that node's other claims are as good as before.
     gone: BTreeMap<(String, String), BootNs>,
+    /// The last epoch of those that the watch saw being deleted, by UID: until then nobody had fenced it.
+    last_epochs: BTreeMap<String, u64>,
     /// When a claim was last seen to be deleted.
     deleted_claims: BTreeMap<Vip, BootNs>,
     /// VIPs without a claim and since when.
@@ -311,6 +313,15 @@ impl View {
         }
     }
 
+    /// Takes a deletion that the watch has brought, with what was deleted.
+    pub fn watched_deletion(&mut self, now: BootNs, record: &Record) {
+        self.watched(record.version());
+        if let Record::Session(session) = record {
+            self.last_epochs.insert(session.uid.clone(), session.epoch);
+        }
+        self.deleted(now, record);
+    }
+
     /// Takes a deletion. One that is older than the newest version seen is of an earlier object.
     pub fn deleted(&mut self, now: BootNs, record: &Record) {
         let at = self.deleted.entry(record.name()).or_default();
@@ -365,6 +376,7 @@ impl View {
                 names.insert(name, since);
             }
         }
+        self.last_epochs.retain(|uid, _| gone.keys().any(|(_, of)| of == uid));
         self.absent_sessions = names;
         self.gone = gone;
     }
@@ -425,6 +437,11 @@ impl View {
         self.sessions.get(&name)?;
         let since = self.gone.get(&(name, uid.to_owned()))?;
         Some(*since + self.wait_for_absent(uid))
+    }
+
+    /// Whether a session that is gone is known not to have been fenced before, at this epoch.
+    pub fn ended_unfenced(&self, uid: &str, epoch: u64) -> bool {
+        self.last_epochs.get(uid).is_some_and(|last| *last <= epoch)
     }
 
     /// When the owner of this claim may change by waiting alone.

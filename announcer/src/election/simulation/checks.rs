@@ -29,6 +29,8 @@ pub struct Checks {
     pub deleted_at: Option<u64>,
     /// Since when two have answered for a VIP, where that is allowed for a while.
     doubled: BTreeMap<Vip, u64>,
+    /// Since when a host answers for a VIP beside one that it hears.
+    heard: BTreeMap<(Vip, usize), u64>,
     /// Who holds on to what another, which it did not hear, has taken, and when that one last answered too.
     deaf: BTreeMap<(Vip, usize), u64>,
     /// Who answers, since all is well.
@@ -62,6 +64,12 @@ fn understood(record: &Record) -> bool {
 }
 
 impl Checks {
+    /// At most one answers for it.
+    fn is_single(&mut self, vip: Vip) {
+        self.doubled.remove(&vip);
+        self.heard.retain(|(of, _), _| *of != vip);
+    }
+
     /// What was settled in the quiet hours may change again.
     pub fn new_round(&mut self, unnoticed: bool) {
         self.writes = None;
@@ -94,7 +102,7 @@ impl World {
         for vip in mine {
             let by = self.answering(vip);
             if by.len() < 2 {
-                self.checks.doubled.remove(&vip);
+                self.checks.is_single(vip);
                 continue;
             }
             self.checks.doubles += 1;
@@ -109,17 +117,29 @@ impl World {
             let weak = restored || edited || deleted && !self.setting.strict;
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
             let brief = weak && self.now - since <= DOUBLE_ALLOWED.max(self.asks_for());
-            // Who answers in another's place, or was fenced early, is silent as soon as it hears somebody, and has asked.
+            // Who answers in another's place, or was fenced early, is silent as soon as it hears somebody, and has asked. The one that
+            // it did not hear may have handed the VIP over to one that it hears.
+            let hears: BTreeSet<usize> = by
+                .iter()
+                .filter(|one| {
+                    by.iter().any(|other| other != *one && self.hear_each_other(vip, **one, *other))
+                })
+                .copied()
+                .collect();
+            self.checks.heard.retain(|(of, one), _| *of != vip || hears.contains(one));
+            for one in &hears {
+                self.checks.heard.entry((vip, *one)).or_insert(self.now);
+            }
             let gives_way = |one: &usize| {
                 let host = &self.hosts[*one];
-                let hears = by.iter().any(|other| other != one && self.hear_each_other(vip, *one, *other));
+                let hears = self.checks.heard.get(&(vip, *one));
                 let acts = host.agent.as_ref().is_some_and(|agent| !agent.paused);
                 let asks = !host.cut && !host.refused && !self.weather.api_down;
                 let rough = self.weather.loss > 0 || self.weather.late > 0;
                 let within = if rough { SLOWLY } else { GIVES_WAY };
                 let (provisional, early) = (self.is_provisional(*one, vip), self.is_fenced_early(*one));
-                let soon = self.now - since <= within;
-                provisional && (!hears || !acts || soon) || early && (!hears || !acts || !asks || soon)
+                let soon = hears.is_none_or(|since| self.now - since <= within);
+                provisional && (!acts || soon) || early && (!acts || !asks || soon)
             };
             let aside = by.iter().any(gives_way);
             if !brief && !aside && !self.may_hold(vip, &by) {
@@ -211,7 +231,7 @@ impl World {
         for vip in &vips {
             let by = self.answering(*vip);
             if by.len() < 2 {
-                self.checks.doubled.remove(vip);
+                self.checks.is_single(*vip);
             }
         }
         let calm = self.setting.unnoticed && self.now > 110 * SECOND;
