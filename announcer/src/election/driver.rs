@@ -20,7 +20,7 @@ use kube::{
     },
 };
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     lease::{KIND_LABEL, Record, Version},
@@ -122,6 +122,8 @@ impl Leases {
         let (begun, apis) = (Instant::now(), self.apis());
         match timeout(limit, Self::send(&apis, &name, request)).await {
             Ok(outcome) => {
+                let took_us = begun.elapsed().as_micros() as u64;
+                debug!(lease = %name, write = is_write, took_us, "API server answered a lease request");
                 if is_write {
                     self.patience.answered(begun.elapsed());
                 }

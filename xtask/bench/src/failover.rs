@@ -9,6 +9,7 @@ mod plot;
 mod rollout;
 mod scenario;
 mod steady;
+mod steps;
 mod table;
 mod trail;
 mod watch;
@@ -44,7 +45,7 @@ impl Effort {
 }
 
 /// Runs all of it.
-pub fn run(effort: Effort) -> Result<Section> {
+pub fn run(effort: Effort) -> Result<Vec<Section>> {
     let field = Field::start()?;
     let keepalived = Keepalived::default();
     let mut all = Vec::new();
@@ -68,7 +69,8 @@ pub fn run(effort: Effort) -> Result<Section> {
         let cluster = whole.take().map_or_else(rollout::start, Ok)?;
         rollout::run(whole.insert(cluster))
     }));
-    Ok(table::section(&all))
+    let steps: Vec<_> = all.iter().flat_map(|runs| &runs.seen).filter_map(|seen| seen.steps).collect();
+    Ok(vec![table::section(&all), steps::section(&steps)])
 }
 
 /// So many runs, one after the other. One that fails is no reason not to try the next, unless nothing works any more.

@@ -15,7 +15,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep_until,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{OnShutdown, beside::Beside, state::Said};
@@ -230,8 +230,16 @@ impl Agent {
             Some(demand) => NewOwners::Of(owned_on(&moved, &target.held, demand, &self.node, on)),
             None => NewOwners::All(owner_table(&target.held, demand, &self.node, on, before)),
         };
+        let begun = Instant::now();
         self.station.follow(&target, owners)?;
         self.stale = false;
+        debug!(
+            node = self.node,
+            held = target.held.len(),
+            moved = moved.len(),
+            took_us = begun.elapsed().as_micros() as u64,
+            "kernel follows the election"
+        );
         Ok(())
     }
 

@@ -19,8 +19,8 @@ use super::steady::Leases;
 /// The VIP that agents announce.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 4, 11, 1);
 
-/// What every agent is told besides where it is: nothing, so that the defaults are measured.
-const FLAGS: [&str; 0] = [];
+/// What every agent is told besides where it is: the defaults are measured, and how long each step takes.
+const FLAGS: [&str; 1] = ["--log-level=debug"];
 /// Enough for a quorum among those that are left.
 const NODES: usize = 4;
 
@@ -120,6 +120,11 @@ impl Field {
         let process = &mut agents.get_mut(&node).context("an agent")?.process;
         process.signal(Signal::TERM)?;
         process.wait(Duration::from_secs(15)).map(drop)
+    }
+
+    /// What each node's agent has logged.
+    pub fn logs(&self) -> Vec<String> {
+        self.agents.borrow().values().map(|agent| agent.process.log()).collect()
     }
 
     /// The version of a node's session before its agent was started; `None` without an agent.

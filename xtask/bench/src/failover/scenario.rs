@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{
     field::{self, Field},
     keepalived::{self, Keepalived},
+    steps::Steps,
     watch::{Seen, Watch},
 };
 
@@ -109,7 +110,11 @@ impl Scenario {
             }
         }
         watch.go_on(AFTER)?;
-        watch.finish()
+        let seen = watch.finish()?;
+        Ok(match self {
+            Self::Crash => Seen { steps: Some(Steps::of(&seen.packets, &field.logs())?), ..seen },
+            _ => seen,
+        })
     }
 
     /// Undoes what any run does, and waits until nothing is left to happen.

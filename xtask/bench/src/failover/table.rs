@@ -87,7 +87,7 @@ fn row(runs: &Runs) -> Vec<Cell> {
         .collect()
 }
 
-fn milliseconds(time: std::time::Duration) -> f64 {
+pub(super) fn milliseconds(time: std::time::Duration) -> f64 {
     // Microseconds are what the clocks are good for.
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

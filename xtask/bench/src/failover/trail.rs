@@ -20,6 +20,8 @@ pub struct Outage {
     /// The longest stretch undelivered: from the sending of the first that did not arrive in time to that of the next
     /// that did, or to the window's end.
     pub longest: Duration,
+    /// When that began, by the wall clock.
+    pub since: Duration,
     /// How many never arrived.
     pub lost: usize,
     /// How many arrived too late to count.
@@ -53,7 +55,7 @@ impl Trail {
             match took {
                 Some(took) if took <= LATE => {
                     let since = dark_since.take().unwrap_or(*at);
-                    outage.longest = outage.longest.max(at.saturating_sub(since));
+                    outage.note(since, *at);
                 }
                 missed => {
                     dark_since.get_or_insert(*at);
@@ -62,8 +64,17 @@ impl Trail {
             }
         }
         let since = dark_since.unwrap_or(to);
-        outage.longest = outage.longest.max(to.saturating_sub(since));
+        outage.note(since, to);
         outage
+    }
+}
+
+impl Outage {
+    fn note(&mut self, since: Duration, until: Duration) {
+        let dark = until.saturating_sub(since);
+        if dark > self.longest {
+            (self.longest, self.since) = (dark, since);
+        }
     }
 }
 
@@ -86,9 +97,10 @@ mod tests {
     #[test]
     fn a_stretch_without_delivery_is_as_long_as_its_packets_are_apart() {
         let trail = trail(|number| (!(20..50).contains(&number)).then_some(MS * number));
-        let expected = Outage { longest: MS * 30, lost: 30, late: 0, resolution: MS };
+        let expected = Outage { longest: MS * 30, since: MS * 20, lost: 30, late: 0, resolution: MS };
         assert_eq!(trail.outage(Duration::ZERO, MS * 100), expected);
-        assert_eq!(trail.outage(MS * 60, MS * 100), Outage { longest: Duration::ZERO, lost: 0, ..expected });
+        let none = Outage { longest: Duration::ZERO, since: Duration::ZERO, lost: 0, ..expected };
+        assert_eq!(trail.outage(MS * 60, MS * 100), none);
     }
 
     #[test]
@@ -100,7 +112,7 @@ mod tests {
     #[test]
     fn what_arrives_late_is_not_lost_but_dark() {
         let trail = trail(|number| Some(if number == 7 { MS * 80 } else { MS * number }));
-        let expected = Outage { longest: MS, lost: 0, late: 1, resolution: MS };
+        let expected = Outage { longest: MS, since: MS * 7, lost: 0, late: 1, resolution: MS };
         assert_eq!(trail.outage(Duration::ZERO, MS * 100), expected);
     }
 }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     ears::{Ear, PORT, index_of},
     pace::Pacer,
+    steps::Steps,
     trail::{Outage, Trail, now},
 };
 use crate::sys;
@@ -43,12 +44,14 @@ pub struct Seen {
     pub packets: Outage,
     /// Questions by broadcast.
     pub questions: Outage,
+    /// Where the time went, if a node has died.
+    pub steps: Option<Steps>,
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let Outage { longest, lost, late, resolution } = self.packets;
+        let Outage { longest, lost, late, resolution, .. } = self.packets;
         write!(f, "{:.0} ms undelivered, {lost} packets lost, {late} late; ", ms(longest))?;
         write!(f, "ARP unanswered {:.0} ms; ", ms(self.questions.longest))?;
         write!(
@@ -174,7 +177,7 @@ impl Watch {
                 asked.arrives(number, at);
             }
         }
-        Ok(Seen { packets: delivered.outage(from, to), questions: asked.outage(from, to) })
+        Ok(Seen { packets: delivered.outage(from, to), questions: asked.outage(from, to), steps: None })
     }
 
     /// Takes up all that has come in.

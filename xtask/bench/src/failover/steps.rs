@@ -1,0 +1,148 @@
+//! Where the time goes when a node dies: what its clients missed, beside what the agents' logs say of the same moments.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::{table::milliseconds, trail::Outage};
+use crate::{
+    report::{Cell, Section},
+    stats::Spread,
+};
+
+/// The steps, in their order, and what ends each.
+const NAMES: [&str; 7] = [
+    "detect: the last of the others suspects it",
+    "agree: the fence is sent",
+    "fence: it is written",
+    "claim: the heir is sure that it may answer",
+    "program: its kernel answers",
+    "announce: the first announcement is sent",
+    "deliver: the client's packets arrive there",
+];
+
+const NOTE: &str = "Milliseconds, median and middle half of the runs of \"node crash\", from the first packet that was not delivered. The agents'      clocks and the client's are one; log lines are stamped to the millisecond, so that a step may seem a millisecond shorter or longer.      Claim: nothing is written; the heir asks the wire for the address three times, from its own suspicion on, and reads its own session.";
+
+/// How long each step took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Steps([Duration; NAMES.len()]);
+
+impl Steps {
+    /// From a stretch in which packets were not delivered, and the logs of all agents that are left.
+    pub fn of(dark: &Outage, logs: &[String]) -> Result<Self> {
+        let lines: Vec<Line> = logs.iter().flat_map(|log| log.lines()).filter_map(Line::read).collect();
+        let during = |line: &&Line| line.at + MILLISECOND > dark.since && line.at < dark.since + dark.longest;
+        let lines: Vec<&Line> = lines.iter().filter(during).collect();
+        let of = |text: &'static str| lines.iter().filter(move |line| line.msg.starts_with(text));
+        let fenced = of("failover: silent node fenced")
+            .min_by_key(|line| line.at)
+            .context("nobody was fenced early")?;
+        let (fence, fenced) = (format!("session-{}", fenced.from), fenced.at);
+        let suspects = of("another node does not answer on the wire").map(|line| line.at);
+        let suspected = suspects.filter(|at| *at <= fenced).max().context("nobody was suspected")?;
+        let answered =
+            of("API server answered a lease request").filter(|line| line.write && line.lease == fence);
+        let written = answered.max_by_key(|line| line.at).context("no fence was written")?;
+        let gained = of("kernel follows").filter(|line| line.moved > 0 && line.at >= fenced);
+        let gained = gained.min_by_key(|line| line.at).context("no kernel gained the address")?;
+        let announced = of("gratuitous ARP sent").map(|line| line.at).find(|at| *at >= gained.at);
+        let ends = [
+            suspected,
+            written.at.saturating_sub(written.took),
+            written.at,
+            gained.at.saturating_sub(gained.took),
+            gained.at,
+            announced.context("nothing was announced")?,
+            dark.since + dark.longest,
+        ];
+        let mut before = dark.since;
+        Ok(Self(ends.map(|end| {
+            let took = end.saturating_sub(before);
+            before = before.max(end);
+            took
+        })))
+    }
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// What matters of a log line.
+struct Line {
+    at: Duration,
+    msg: String,
+    from: String,
+    lease: String,
+    write: bool,
+    moved: u64,
+    took: Duration,
+}
+
+impl Line {
+    fn read(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let at: jiff::Timestamp = line["ts"].as_str()?.parse().ok()?;
+        let text = |name| line[name].as_str().unwrap_or_default().to_owned();
+        Some(Self {
+            at: at.as_duration().try_into().ok()?,
+            msg: line["msg"].as_str()?.to_owned(),
+            from: text("from"),
+            lease: text("lease"),
+            write: line["write"].as_bool().unwrap_or_default(),
+            moved: line["moved"].as_u64().unwrap_or_default(),
+            took: Duration::from_micros(line["took_us"].as_u64().unwrap_or_default()),
+        })
+    }
+}
+
+/// All runs in one table.
+pub fn section(all: &[Steps]) -> Section {
+    let row = |values: Vec<f64>| {
+        let worst = values.iter().copied().fold(0.0, f64::max);
+        vec![
+            Cell::spread("ms", Spread::of(values.iter().copied()), 1),
+            Cell::number("worst_ms", worst, 1),
+            Cell::series("runs_ms", values),
+        ]
+    };
+    let rows = NAMES.iter().enumerate().map(|(step, name)| {
+        ((*name).to_owned(), row(all.iter().map(|steps| milliseconds(steps.0[step])).collect()))
+    });
+    Section {
+        id: "failover_steps",
+        title: "Failover: where the time goes when a node dies".to_owned(),
+        notes: vec![NOTE.to_owned()],
+        columns: ["", "ms", "worst"].map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_ends_where_the_logs_say_and_together_they_are_the_whole() -> Result<()> {
+        let line = |ms: u64, rest: &str| format!("{{\"ts\":\"1970-01-01T00:00:01.{ms:03}Z\",{rest}}}");
+        let heir = [
+            line(90, "\"msg\":\"kernel follows the election\",\"moved\":1,\"took_us\":100"),
+            line(210, "\"msg\":\"another node does not answer on the wire: asking\""),
+            line(303, "\"msg\":\"kernel follows the election\",\"moved\":1,\"took_us\":1000"),
+            line(305, "\"msg\":\"gratuitous ARP sent\""),
+        ];
+        let fencer = [
+            line(220, "\"msg\":\"another node does not answer on the wire: asking\""),
+            line(234, "\"msg\":\"API server answered a lease request\",\"write\":false,\"took_us\":3000"),
+            line(
+                240,
+                "\"msg\":\"API server answered a lease request\",\"lease\":\"session-b\",\"write\":true,\"took_us\":4000",
+            ),
+            line(240, "\"msg\":\"failover: silent node fenced\",\"from\":\"b\""),
+        ];
+        let since = Duration::from_millis(1100);
+        let dark = Outage { longest: Duration::from_millis(210), since, ..Outage::default() };
+        let steps = Steps::of(&dark, &[heir.join("\n"), fencer.join("\n")])?;
+        assert_eq!(steps.0.map(|step| step.as_millis()), [120, 16, 4, 62, 1, 2, 5]);
+        Ok(())
+    }
+}
