@@ -281,6 +281,10 @@ impl Machine {
     /// Releases for a soft reason, which can wait: a successor that did not take the VIP the last time is not
     /// offered it again before long, or it would be gone every few seconds.
     fn hand_over(&mut self, now: BootNs, vip: Vip, to: String, why: &'static str) {
+        // Whoever gets it from us asks nobody, so that we have to have answered for it: it is known soon whether we may.
+        if self.unsure.contains_key(&vip) {
+            return;
+        }
         if let Some(Offer { to: last, at, .. }) = self.handed_over.get(&vip) {
             let again = *at + HAND_OVER_AGAIN;
             // Until the release is written, it is still the same one.

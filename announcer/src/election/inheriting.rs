@@ -342,6 +342,43 @@ fn whose_session_is_seen_to_be_deleted_unfenced_answers_again_at_once() {
     assert_eq!(cluster.answering(), ["a"]);
 }
 
+/// Found by simulation: one that hears badly took an address from an owner that was cut off, passed it on before it had answered,
+/// and its successor, to which it seemed to be handed over, asked nobody.
+#[test]
+fn nothing_is_handed_over_before_it_was_answered_for() {
+    let mut cluster = Cluster::empty(&["a", "b"], false);
+    cluster.start("a", "boot1", Target::default());
+    cluster.start("b", "boot1", Target::default());
+    cluster.node("a").held_back = true;
+    cluster.run(100);
+    cluster.node("b").held_back = true;
+    cluster.list("a");
+    loop {
+        let (token, request) = cluster.until_it_sends("a");
+        if let Request::Probe(vip) = request {
+            cluster.step("a", Input::Probed(vip, super::Probed::Unused));
+            continue;
+        }
+        let answer = cluster.commit(&request);
+        cluster.answer("a", token, answer);
+        if put_claim(&[(token, request)]).is_some() {
+            break;
+        }
+    }
+    let renewal = "2".to_owned();
+    let renewed = Record::Session(super::lease::Session { renewal, ..cluster.session("b") });
+    let renewed = cluster.put(renewed);
+    cluster.step("a", renewed);
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &["a"], 0))));
+    assert_eq!(put_claim(&cluster.node("a").out), None);
+    let (token, read) = cluster.next_request("a");
+    let answer = cluster.commit(&read);
+    cluster.answer("a", token, answer);
+    let gained = |change| matches!(change, super::Change::Gained { .. });
+    assert!(cluster.node("a").machine.take_changes().any(gained), "then it is");
+    assert!(put_claim(&cluster.node("a").out).is_some_and(|claim| claim.holder.is_none()));
+}
+
 #[test]
 fn an_heir_without_a_policy_leaves_what_it_inherits_to_others() {
     let mut cluster = Cluster::settled(&["a", "b", "c"]);
