@@ -329,6 +329,37 @@ fn in_a_large_cluster_too_the_owner_answers_on() {
     }
 }
 
+/// Found by simulation: a renewal came in time to end a hold that had hardly begun, and nobody thought of the claim, which had not
+/// been confirmed meanwhile. While the watch told nothing, that was noticed only by the kernel, which fell silent.
+#[test]
+fn an_owner_whose_watch_is_silent_confirms_its_claim_when_an_outage_is_over() {
+    for (others, begins, lasts) in [(0, 10_000, 9_000), (0, 24_000, 9_000), (1_200, 1_000, 35_000)] {
+        let mut cluster = Cluster::holding(&["a"]);
+        cluster.step("a", Input::Demand(std::sync::Arc::new(super::scripted::demand(&["a"], &[], others))));
+        cluster.run(130_000);
+        cluster.node("a").held_back = true;
+        let outage = cluster.now + begins..cluster.now + begins + lasts;
+        let mut rounds = 0;
+        while cluster.now < outage.end + 60_000 {
+            for (token, request) in std::mem::take(&mut cluster.node("a").out) {
+                if request == Request::Challenge {
+                    rounds += 1;
+                    let round = Challenged { asked: [vip()].into(), ..Challenged::default() };
+                    cluster.step("a", Input::Challenged(Some(round)));
+                    continue;
+                }
+                let away = outage.contains(&cluster.now);
+                let answer = if away { Answer::Lost } else { cluster.commit(&request) };
+                cluster.answer("a", token, answer);
+            }
+            cluster.run(50);
+            assert_eq!(cluster.answering(), ["a"], "at {} ms, away from {outage:?}", cluster.now);
+        }
+        let ran_out = changes(&mut cluster, "a").iter().any(|change| matches!(change, Change::HeldOn));
+        assert!(rounds > 0 && !ran_out, "{rounds} rounds, and the lease was not over");
+    }
+}
+
 /// Found by simulation: a claim that names our node was taken to be ours to write, though another machine of our name
 /// answered by it, cut off from the API server.
 #[test]

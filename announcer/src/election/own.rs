@@ -224,8 +224,10 @@ impl Machine {
             self.view.restart_timers(now);
         }
         if self.target.deadline > self.earned {
-            // Nothing was seen of the claims while rounds of probes spoke for us.
+            // Nothing was seen of the claims while rounds of probes spoke for us: they are read now, though our lease may not
+            // have been over.
             self.held_on_until = Some(now);
+            self.claims_due = true;
         }
         // Of an attempt that was proven late nothing is left, and the renewal that follows is yet to come.
         self.target.deadline =
