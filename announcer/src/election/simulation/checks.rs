@@ -106,16 +106,18 @@ impl World {
                 continue;
             }
             self.checks.doubles += 1;
+            // Who holds on, be it because of that, gives way a lease after it was heard.
+            let since = *self.checks.doubled.entry(vip).or_insert(self.now);
+            let lately = |at: u64| since.saturating_sub(at) < D_MAX_NS;
             // A restored store makes holders of the past look valid to an agent without memory of what followed.
             // Of one who holds on, cut off, a new history knows nothing, however late it is.
             let holds_on = by.iter().any(|host| self.hosts[*host].by_hold);
-            let restored = self.checks.restored_at.is_some_and(|at| holds_on || self.now - at < D_MAX_NS);
+            let restored = self.checks.restored_at.is_some_and(|at| holds_on || lately(at));
             // A hand that writes "released" or a shorter lease is believed at once, by whoever sees it first.
-            let edited = self.checks.edited_at.is_some_and(|at| self.now - at < D_MAX_NS);
+            let edited = self.checks.edited_at.is_some_and(lately);
             // What is absent is believed if nobody answers, and not under `strict`.
-            let deleted = self.checks.deleted_at.is_some_and(|at| self.now - at < D_MAX_NS);
+            let deleted = self.checks.deleted_at.is_some_and(lately);
             let weak = restored || edited || deleted && !self.setting.strict;
-            let since = *self.checks.doubled.entry(vip).or_insert(self.now);
             let brief = weak && self.now - since <= DOUBLE_ALLOWED.max(self.asks_for());
             // Who answers in another's place, or was fenced early, is silent as soon as it hears somebody, and has asked. The one that
             // it did not hear may have handed the VIP over to one that it hears.
