@@ -393,6 +393,49 @@ fn a_claim_of_our_name_under_a_session_we_never_held_is_not_ours_to_take() {
     assert_eq!(cluster.answering().len(), 1);
 }
 
+/// 12, found by simulation: another machine of our name had followed upon us, unheard, and taken a claim under its own epoch,
+/// which we took for a hand's; written in as its holder, under the epoch that was over, we gave it to a third one.
+#[test]
+fn a_claim_under_a_greater_epoch_of_our_session_is_left_alone_until_that_was_written_since() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.crash("b");
+    cluster.node("a").held_back = true;
+    cluster.fence("a");
+    let fenced = cluster.session("a");
+    let (holder, epoch) = (Some(holder("a", "boot2")), fenced.epoch + 1);
+    cluster.put(Record::Session(Session { holder, epoch, renewal: "boot2".to_owned(), ..fenced }));
+    let claim = cluster.claim().expect("a claim");
+    cluster.put(Record::Claim(Claim { session_epoch: epoch, write: "boot2".to_owned(), ..claim }));
+    let taken = cluster.claim().expect("a claim");
+    // It reads the claim before its watch brings what came before.
+    cluster.step("a", Input::Changed(Record::Claim(taken.clone())));
+    for _ in 0..20 {
+        while let Some((token, request)) = cluster.node("a").out.pop() {
+            match request {
+                Request::Probe(vip) => cluster.step("a", Input::Probed(vip, super::Probed::Unused)),
+                request => {
+                    let answer = cluster.commit(&request);
+                    cluster.answer("a", token, answer);
+                }
+            }
+        }
+        cluster.run(50);
+    }
+    assert_eq!(cluster.claim(), Some(taken));
+    assert_eq!(cluster.target("a"), &Target::default(), "and knows by now");
+}
+
+/// 12
+#[test]
+fn a_claim_whose_epoch_was_raised_by_hand_is_taken_again() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    let claim = cluster.claim().expect("a claim");
+    let (epoch, held) = (cluster.session("a").epoch, claim.session_epoch);
+    cluster.put(Record::Claim(Claim { session_epoch: held + 1, write: "by hand".to_owned(), ..claim }));
+    cluster.run(2_000);
+    assert_eq!((cluster.session("a").epoch, cluster.answering()), (epoch, vec!["a"]));
+}
+
 /// 13
 #[test]
 fn after_a_clock_jump_only_a_renewal_sent_since_is_believed() {

@@ -85,10 +85,16 @@ impl Machine {
         let moves = Moves { failback: self.settings.failback, unready };
         let verdicts = choose(&demand, &live, &claims, moves);
         let me = Some(self.me.holder.node.as_str());
-        let ours = claims.iter().filter(|(_, state)| state.owner == me).map(|(vip, _)| vip);
-        let mine: BTreeSet<Vip> = ours.filter(|vip| self.is_bound_to_us(**vip, now)).copied().collect();
+        let ours = || claims.iter().filter(|(_, state)| state.owner == me).map(|(vip, _)| *vip);
+        let mine: BTreeSet<Vip> = ours().filter(|vip| self.is_bound_to_us(*vip, now)).collect();
+        let followed =
+            ours().any(|vip| self.view.claims.get(&vip).is_some_and(|claim| self.is_followed(claim, now)));
         if let Some(at) = due {
             self.wake(at);
+        }
+        if followed {
+            self.renew_now(now);
+            self.wake(self.settles_at(now, false));
         }
         self.release_unwanted(now, &demand);
         let settled = self.settled(now, &demand, &live);
@@ -138,12 +144,24 @@ impl Machine {
     fn is_bound_to_us(&self, vip: Vip, now: BootNs) -> bool {
         let Some(claim) = self.view.claims.get(&vip) else { return false };
         let Some((_, uid, epoch)) = self.view.owner(claim, now) else { return false };
-        // Nobody can hold a greater epoch of the session that is ours: somebody has written it by hand.
         let current = self.target.session.as_ref().is_some_and(|(own, _)| own == uid);
+        let current = current && !self.is_followed(claim, now);
         let last = || self.held_sessions.get(uid).and_then(BTreeSet::last);
         // Before it was deleted it may have been fenced, and then its heir, whose watch is late, answers one day.
         let ended = || self.view.ended_unfenced(uid, epoch) || self.foreign_heir(now, claim).is_none();
         current || last().is_some_and(|last| epoch <= *last) && ended()
+    }
+
+    /// Whether a claim is bound to a greater epoch of the session that is ours, and that was not written since: we may have been
+    /// fenced unheard, and another machine of our name have followed. If it was, somebody has written that epoch by hand.
+    fn is_followed(&self, claim: &Claim, now: BootNs) -> bool {
+        let (Some((own, current)), Some((_, uid, epoch))) =
+            (&self.target.session, self.view.owner(claim, now))
+        else {
+            return false;
+        };
+        let written = self.view.session(&self.me.holder.node).map(|seen| seen.session.version);
+        own == uid && epoch > *current && written < Some(claim.version)
     }
 
     /// The nodes with a session that is not fenced, as far as we have heard.

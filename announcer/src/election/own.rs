@@ -561,6 +561,14 @@ impl Machine {
         }
     }
 
+    /// Our session is written, before that is due.
+    pub(super) fn renew_now(&mut self, now: BootNs) {
+        if let Own::Live(live) = &mut self.own {
+            live.renew_at = now;
+            self.renew(now);
+        }
+    }
+
     /// Whether our session is ours by the API server's last word, or, while that is away, by what the wire says.
     pub fn is_sure(&self, now: BootNs) -> bool {
         let read = matches!(&self.own, Own::Live(live) if !live.unsure && live.recheck.is_none());
