@@ -49,9 +49,7 @@ impl Machine {
             return;
         }
         let held: Vec<Vip> = self.target.held.iter().copied().collect();
-        self.confirmed.retain(|vip, _| self.target.held.contains(vip));
-        let reads = |purpose: &&Purpose| matches!(purpose, Purpose::Confirm(..));
-        let mut in_flight = self.outstanding.purposes().filter(reads).count();
+        self.confirmed.retain(|vip, _| self.target.held.contains(vip) || self.heirs.contains(vip));
         for vip in held {
             if self.is_provisional(vip) {
                 continue;
@@ -66,14 +64,26 @@ impl Machine {
                 self.wake(known + READ_AFTER);
             } else {
                 self.wake(known + GIVE_AWAY_AFTER);
-                let name = claim_name(vip);
-                let asked = self.view.version_of(&name).unwrap_or_default();
-                if in_flight < READS_IN_FLIGHT {
-                    in_flight += 1;
-                    let purpose = Purpose::Confirm(vip, asked, now);
-                    self.request(now, name.clone(), purpose, Request::Get(name));
-                }
+                self.read_claim(now, vip);
             }
+        }
+    }
+
+    /// Whether a claim was lately known to be there; else it is read. One that was deleted may be another's by now, and an heir
+    /// whose watch is late has not heard of either.
+    pub(super) fn is_confirmed(&mut self, now: BootNs, vip: Vip) -> bool {
+        let lately = self.known_until(vip) + READ_AFTER > now;
+        if !lately {
+            self.read_claim(now, vip);
+        }
+        lately
+    }
+
+    fn read_claim(&mut self, now: BootNs, vip: Vip) {
+        if self.outstanding.confirms < READS_IN_FLIGHT {
+            let name = claim_name(vip);
+            let asked = self.view.version_of(&name).unwrap_or_default();
+            self.request(now, name.clone(), Purpose::Confirm(vip, asked, now), Request::Get(name));
         }
     }
 

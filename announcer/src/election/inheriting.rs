@@ -100,6 +100,36 @@ fn who_has_declined_inherits_only_by_a_write_of_its_own() {
     assert_eq!(cluster.answering(), ["b"], "by a write of its own");
 }
 
+/// Found by simulation: an heir's watch was late by more than a minute. When it brought the end of the owner's epoch, the claim
+/// had been deleted by hand, and another node had it.
+#[test]
+fn an_heir_whose_watch_was_late_reads_the_claim_before_it_answers() {
+    for (deleted, owner) in [(true, "a"), (false, "b")] {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        cluster.node("b").held_back = true;
+        let fenced = cluster.fence("a");
+        if deleted {
+            cluster.store.delete(cluster.now, &claim_name(vip()));
+        }
+        for _ in 0..1_500 {
+            cluster.run(50);
+            let ours = |request: &Request| matches!(request, Request::Put(Record::Session(session)) if session.name == "session-b");
+            let renewals = std::mem::take(&mut cluster.node("b").out);
+            for (token, request) in renewals.into_iter().filter(|(_, request)| ours(request)) {
+                let answer = cluster.commit(&request);
+                cluster.answer("b", token, answer);
+            }
+        }
+        cluster.step("b", fenced);
+        let target = cluster.target("b");
+        assert!(target.deadline > at(cluster.now), "whatever else it had would be silent");
+        assert!(target.held.is_empty(), "what it knows of the claim is old");
+        cluster.node("b").held_back = false;
+        cluster.exchange();
+        assert_eq!(cluster.answering(), [owner]);
+    }
+}
+
 /// Found by simulation: the owner held on, cut off from the API server. Its heir was to give the address away before it had
 /// asked for it, and struck the owner out of the claim; the next one saw nobody whom it had to ask for.
 #[test]

@@ -15,6 +15,8 @@ pub(super) struct Outstanding {
     pub(super) chores: usize,
     /// VIPs that are asked for.
     pub(super) probes: usize,
+    /// Claims that are read.
+    pub(super) confirms: usize,
 }
 
 impl Outstanding {
@@ -46,10 +48,6 @@ impl Outstanding {
         self.by_token.get(&token).map(|(_, purpose)| purpose)
     }
 
-    pub(super) fn purposes(&self) -> impl Iterator<Item = &Purpose> {
-        self.by_token.values().map(|(_, purpose)| purpose)
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.by_token.is_empty()
     }
@@ -59,6 +57,7 @@ impl Outstanding {
             Purpose::Take(_) => &mut self.takes,
             Purpose::Chore(..) => &mut self.chores,
             Purpose::Probe(..) => &mut self.probes,
+            Purpose::Confirm(..) => &mut self.confirms,
             _ => return,
         };
         *counter = counter.saturating_add_signed(by);

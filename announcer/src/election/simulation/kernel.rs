@@ -61,6 +61,9 @@ impl Kernel {
     pub fn plan(&self, target: &Target) -> VecDeque<Write> {
         let mut plan = VecDeque::new();
         let same = self.session == target.session;
+        // As `cli/kernel.rs` does: nothing is added under a deadline that is too late for it.
+        let nearer = same && target.deadline < self.deadline;
+        plan.extend(nearer.then_some(Write::Deadline(target.deadline)));
         let stale = |(vip, session): &(&Vip, &(String, u64))| {
             !target.held.contains(*vip) || Some(*session) != target.session.as_ref()
         };
@@ -78,7 +81,7 @@ impl Kernel {
         }
         let there = |vip: &Vip| same && self.entries.get(vip) == target.session.as_ref();
         plan.extend(target.held.iter().filter(|vip| !there(vip)).copied().map(Write::Owned));
-        if !same || self.deadline != target.deadline {
+        if !same || self.deadline < target.deadline {
             plan.push_back(Write::Deadline(target.deadline));
         }
         plan
