@@ -247,8 +247,9 @@ impl Machine {
         for session in sessions {
             self.view.seen(now, session);
         }
-        // It may be us who were fenced.
+        // It may be us who were fenced, or another epoch by now that we would end.
         self.own_seen(now);
+        self.suspect(now);
         self.not_before.insert(SURVEY.to_owned(), now + SURVEY_AGAIN);
         let condemned = self.condemned(now, Some(&names)).map(|condemned| condemned.sessions);
         for (name, grounds) in condemned.into_iter().flatten() {

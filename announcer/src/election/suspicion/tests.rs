@@ -68,6 +68,27 @@ fn of_two_nodes_the_one_that_the_gateway_answers_fences_the_other() {
     assert_eq!(cluster.answering(), ["b"]);
 }
 
+/// Found by simulation: of two nodes one agrees with itself, and it ended what the survey had found, whatever that was.
+#[test]
+fn an_epoch_that_only_the_survey_has_brought_is_not_fenced_for_the_one_before() {
+    let mut cluster = Cluster::early(&["a", "b"]);
+    dies(&mut cluster, "a");
+    cluster.node("b").held_back = true;
+    let session = cluster.session("a");
+    let renewal = "2".to_owned();
+    cluster.put(Record::Session(Session { epoch: session.epoch + 1, renewal, ..session }));
+    silent(&mut cluster, &["b"], "a", Witness::Gateway);
+    let mut surveys = 0;
+    while surveys == 0 {
+        let (token, request) = cluster.until_it_sends("b");
+        surveys += u32::from(request == Request::Survey);
+        let answer = cluster.commit(&request);
+        cluster.answer("b", token, answer);
+    }
+    let fences = |(_, request): &(_, Request)| matches!(request, Request::Put(Record::Session(put)) if put.name == "session-a");
+    assert!(!cluster.node("b").out.iter().any(fences));
+}
+
 #[test]
 fn half_of_a_split_segment_fences_the_other_half_only_with_the_gateway() {
     let mut cluster = Cluster::early(&["a", "b", "c", "d"]);
