@@ -19,7 +19,7 @@ use crate::{
     vocabulary::{BootNs, Vip},
 };
 
-/// How many claims may be on their way at once, so that a thousand VIPs do not flood the API server.
+/// How many claims may be taken, given up and deleted at once, so that a thousand VIPs do not flood the API server.
 pub const CLAIMS_IN_FLIGHT: usize = 16;
 
 /// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
@@ -64,6 +64,7 @@ impl Machine {
             self.doubt_claims(now);
         }
         self.waiting.clear();
+        self.releasing.clear();
         self.view.forget_present();
         self.probed.retain(|_, at| *at + PROBE_VALID > now);
         self.leave_to_others(now);
@@ -325,12 +326,32 @@ impl Machine {
                 }
             }
         }
-        self.passing.remove(&vip);
+        let claim = self.view.claims.get(&vip);
+        let (version, transitions) =
+            claim.map_or((Version::default(), 0), |claim| (claim.version, claim.transitions));
         if self.target.held.contains(&vip) {
-            let transitions = self.view.claims.get(&vip).map_or(0, |claim| claim.transitions);
+            if self.outstanding.is_full() {
+                // Of a thousand, each is answered for until its turn comes.
+                return self.releasing.push_back((vip, version, Some(to), why));
+            }
             self.handed_over.insert(vip, Offer { to: to.clone(), at: now, transitions });
         }
+        self.passing.remove(&vip);
         self.release(now, vip, Some(to), why);
+    }
+
+    /// Goes on giving up what was found to be given up, unless it has changed since.
+    pub(super) fn release_waiting(&mut self, now: BootNs) {
+        while self.is_live(now) && !self.outstanding.is_full() {
+            let Some((vip, version, to, why)) = self.releasing.pop_front() else { return };
+            if self.view.claims.get(&vip).is_none_or(|claim| claim.version != version) {
+                continue;
+            }
+            match to {
+                Some(to) if self.target.held.contains(&vip) => self.hand_over(now, vip, to, why),
+                to => self.release(now, vip, to, why),
+            }
+        }
     }
 
     /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
@@ -343,6 +364,9 @@ impl Machine {
         let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
         if !claim.understood {
             return;
+        }
+        if self.outstanding.is_full() {
+            return self.releasing.push_back((vip, claim.version, to, why));
         }
         let write = self.nonce();
         // If it was inherited, only a write of our own brings it back from now on.
@@ -411,7 +435,7 @@ impl Machine {
         if claim.as_ref().is_some_and(|claim| self.may_be_held_on(claim)) && !self.is_unanswered(now, vip) {
             return;
         }
-        if self.outstanding.takes >= CLAIMS_IN_FLIGHT {
+        if self.outstanding.is_full() {
             // The answer to one of them brings us back.
             let version = claim.map_or(Version::default(), |claim| claim.version);
             return self.waiting.push_back((vip, version, heir));
@@ -460,7 +484,7 @@ impl Machine {
 
     /// Goes on taking what was found to be ours to take, unless it has changed since.
     pub(super) fn take_waiting(&mut self, now: BootNs) {
-        while self.is_live(now) && self.outstanding.takes < CLAIMS_IN_FLIGHT {
+        while self.is_live(now) && !self.outstanding.is_full() {
             let Some((vip, version, heir)) = self.waiting.pop_front() else { return };
             if self.view.claims.get(&vip).map_or(Version::default(), |claim| claim.version) == version {
                 self.take(now, vip, heir);

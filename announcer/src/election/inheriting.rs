@@ -265,6 +265,30 @@ fn hundreds_of_claims_find_their_heirs_a_few_at_a_time() {
     assert_eq!(heirs.count(), 501);
 }
 
+#[test]
+fn of_hundreds_of_addresses_that_are_handed_over_each_is_answered_until_its_turn() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    want_many(&mut cluster, &["a", "b"], 500);
+    cluster.run(100_000);
+    let mut cordoned = demand(&["a", "b"], &["a"], 0);
+    let wanted = cordoned.vips[&vip()].clone();
+    cordoned.vips = cluster.target("a").held.iter().map(|vip| (*vip, wanted.clone())).collect();
+    let all = cordoned.vips.len();
+    assert!(all > 250, "{all}");
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Demand(Arc::new(cordoned)));
+    cluster.run(100);
+    let out = &cluster.node("a").out;
+    let released = out.iter().filter(
+        |(_, request)| matches!(request, Request::Put(Record::Claim(claim)) if claim.holder.is_none()),
+    );
+    assert_eq!(released.count(), super::CLAIMS_IN_FLIGHT);
+    assert_eq!(cluster.target("a").held.len(), all - super::CLAIMS_IN_FLIGHT);
+    cluster.node("a").held_back = false;
+    cluster.run(3_000);
+    assert!(cluster.target("a").held.is_empty());
+}
+
 /// Found by reading: written late, after the fence, it would have voided the claim under an heir that answers.
 #[test]
 fn an_owner_that_takes_its_own_claim_again_leaves_its_heir() {

@@ -346,6 +346,8 @@ pub struct Machine {
     /// VIPs whose turn it is and whose claims, at these versions, are taken as soon as fewer others are on their way, each
     /// with the heir that we want for it.
     pub(super) waiting: VecDeque<(Vip, Version, Option<String>)>,
+    /// What is to be given up or handed over when fewer claims are on their way: the version it was found at, to whom, and why.
+    pub(super) releasing: VecDeque<(Vip, Version, Option<String>, &'static str)>,
     /// When other nodes were last seen to take a VIP: while one goes on taking, its turn for the next one is not over.
     pub(super) took: BTreeMap<String, BootNs>,
     /// For which policy and which nodes their turns were computed.
@@ -433,6 +435,7 @@ impl Machine {
             emptied: BTreeSet::new(),
             open: BTreeMap::new(),
             waiting: VecDeque::new(),
+            releasing: VecDeque::new(),
             took: BTreeMap::new(),
             electorate: None,
             electorate_since: BootNs::NONE,
@@ -501,6 +504,7 @@ impl Machine {
             self.go_through_claims(now, live != self.is_live(now));
             self.watch_peers(now);
             self.agree(now);
+            self.release_waiting(now);
             self.take_waiting(now);
             self.do_chores(now);
             self.bound_deadline(now);
@@ -545,7 +549,8 @@ impl Machine {
 
     /// Whether VIPs are being taken, by us or by others: all else that is written should wait.
     pub fn is_moving(&self) -> bool {
-        self.outstanding.takes > 0 || !self.open.is_empty() || !self.chores.is_empty()
+        let waiting = !self.open.is_empty() || !self.chores.is_empty() || !self.releasing.is_empty();
+        self.outstanding.takes > 0 || waiting
     }
 
     /// Whether any request is still outstanding, or our session is still to be ended.

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::machine::{Purpose, Token};
+use super::{
+    claims::CLAIMS_IN_FLIGHT,
+    machine::{Purpose, Token},
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
@@ -11,6 +14,8 @@ pub(super) struct Outstanding {
     by_name: BTreeMap<String, Token>,
     /// Claims on their way.
     pub(super) takes: usize,
+    /// Claims that are given up, or deleted.
+    gone: usize,
     /// Chores on their way.
     pub(super) chores: usize,
     /// VIPs that are asked for.
@@ -52,9 +57,15 @@ impl Outstanding {
         self.by_token.is_empty()
     }
 
+    /// Whether no more claims are to be written at once, but for chores.
+    pub(super) fn is_full(&self) -> bool {
+        self.takes + self.gone >= CLAIMS_IN_FLIGHT
+    }
+
     fn count(&mut self, purpose: &Purpose, by: isize) {
         let counter = match purpose {
             Purpose::Take(_) => &mut self.takes,
+            Purpose::Release(_) | Purpose::Sweep => &mut self.gone,
             Purpose::Chore(..) => &mut self.chores,
             Purpose::Probe(..) => &mut self.probes,
             Purpose::Confirm(..) => &mut self.confirms,

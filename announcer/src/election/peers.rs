@@ -154,7 +154,7 @@ impl Machine {
             let at = *self.useless_since.entry(name.clone()).or_insert(now) + kept;
             if at > now {
                 self.wake(at);
-            } else {
+            } else if !self.outstanding.is_full() {
                 self.request(now, name, Purpose::Sweep, Request::Delete(record));
             }
         }

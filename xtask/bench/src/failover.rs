@@ -16,7 +16,7 @@ mod watch;
 
 use anyhow::Result;
 
-pub use self::{ears::index_of, pace::within, plot::svg};
+pub use self::{ears::index_of, pace::within, plot::svg, steps::writes_at_once, trail::now};
 use self::{field::Field, keepalived::Keepalived, scenario::Scenario, watch::Seen};
 use crate::{progress::Progress, report::Section};
 

@@ -95,6 +95,21 @@ impl Line {
     }
 }
 
+/// How many writes of Leases were on their way at once since then, at most, by the logs of all agents.
+pub fn writes_at_once(logs: &[String], since: Duration) -> usize {
+    let lines = logs.iter().flat_map(|log| log.lines()).filter_map(Line::read);
+    let writes = lines.filter(|line| line.write && line.at >= since);
+    // Of the same moment, an end comes first.
+    let mut changes: Vec<(Duration, i32)> =
+        writes.flat_map(|line| [(line.at.saturating_sub(line.took), 1), (line.at, -1)]).collect();
+    changes.sort_unstable();
+    let running = changes.iter().scan(0, |running, (_, change)| {
+        *running += change;
+        Some(*running)
+    });
+    running.max().and_then(|most| usize::try_from(most).ok()).unwrap_or_default()
+}
+
 /// All runs in one table.
 pub fn section(all: &[Steps]) -> Section {
     let row = |values: Vec<f64>| {
@@ -120,6 +135,20 @@ pub fn section(all: &[Steps]) -> Section {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_at_once_are_those_whose_times_overlap() {
+        let write = |end: u64, took: u64| {
+            format!(
+                "{{\"ts\":\"1970-01-01T00:00:01.{end:03}Z\",\"msg\":\"API server answered a lease request\",\"write\":true,\
+                 \"took_us\":{}}}",
+                took * 1000
+            )
+        };
+        let logs = [[write(10, 10), write(20, 10), write(19, 5)].join("\n"), write(18, 3)];
+        assert_eq!(writes_at_once(&logs, Duration::ZERO), 3);
+        assert_eq!(writes_at_once(&logs, Duration::from_millis(1019)), 2);
+    }
 
     #[test]
     fn every_step_ends_where_the_logs_say_and_together_they_are_the_whole() -> Result<()> {

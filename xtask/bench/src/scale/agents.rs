@@ -80,9 +80,23 @@ impl Lab {
         let node = &self.cluster.nodes()[node];
         let (program, kubeconfig) = (self.program.as_str(), self.kubeconfig.as_str());
         let argv = [program, "agent", "--node-name", node.name(), "--namespace", NAMESPACE];
-        let more = ["--kubeconfig", kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE];
+        // What is told besides of each write is all that anybody could count them by.
+        let more = ["--kubeconfig", kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE, "--log-level=debug"];
         self.agents.push(node.spawn("agent", &[&argv[..], &more].concat())?);
         Ok(())
+    }
+
+    /// Waits until no claim is in the name of a node that is gone.
+    pub fn wait_written_down(&self, gone: &str, limit: Duration, progress: &Progress) -> Result<()> {
+        wait::until("every claim in its new owner's name", limit, || {
+            std::thread::sleep(Duration::from_secs(1));
+            let listed =
+                self.cluster.api("GET", &format!("{LEASES}?labelSelector=announcer.io/kind=claim"), None)?;
+            let claims = listed["items"].as_array().into_iter().flatten();
+            let old = claims.filter(|claim| claim["spec"]["holderIdentity"] == gone).count();
+            progress.tell(&format!("{old} claims are still in the name of {gone}"));
+            Ok((old == 0).then_some(()))
+        })
     }
 
     /// Waits until each of so many claims has an heir: nothing is left to be written then.
