@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    driver::REQUEST_TIMEOUT,
     machine::{Answer, Change, Input, Machine, Purpose, Request},
     own::Own,
 };
@@ -69,12 +70,17 @@ pub(super) struct Silence {
     holding: bool,
     /// Not to be asked again before: the last round could not be sent.
     not_before: BootNs,
+    /// What a round showed that ended before it was known what became of the renewal that made us ask.
+    round: Option<Challenged>,
     /// Since when a rival with a higher MAC has answered for a VIP.
     rivals: BTreeMap<Vip, BootNs>,
 }
 
 const ROUND: &str = "all that we hold";
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// A renewal that has been on its way for so long is probably lost. To wait until it is costs an agent that crashes meanwhile
+/// the time for another round.
+const SLOW: Duration = Duration::from_secs(1);
 
 impl Machine {
     /// Whether sessions of ours go on without the API server.
@@ -90,6 +96,19 @@ impl Machine {
     /// Whether the API server did not even take a renewal, and has said nothing for half a lease.
     pub(super) fn is_without_api(&self, now: BootNs) -> bool {
         self.silence.renewal_lost && self.silence.word + self.times.lease / 2 <= now
+    }
+
+    /// Whether the API server is taken to be away.
+    fn is_silent(&self, now: BootNs) -> bool {
+        // A renewal after a slow one is waited for longer: too long for an agent that crashes before it believes what it heard.
+        let slow = || self.unheard_since().is_some_and(|sent| sent + REQUEST_TIMEOUT <= now);
+        // An agent that has just started has asked for a list, and heard nothing.
+        self.silence.renewal_lost || self.silence.word == BootNs::NONE || slow()
+    }
+
+    /// Since when a renewal has been on its way, and the API server has said nothing else.
+    fn unheard_since(&self) -> Option<BootNs> {
+        self.renewing_since().filter(|sent| *sent >= self.silence.word)
     }
 
     /// Whether we have had word of the API server lately: whoever has not may not call another's silence its own.
@@ -131,8 +150,11 @@ impl Machine {
         }
     }
 
-    /// Starts a round when half of what the deadline gives is gone and the API server is silent.
+    /// Starts a round when half of what the deadline gives is gone and the API server is silent, or seems to be.
     pub(super) fn drive_hold(&mut self, now: BootNs) {
+        if let Some(round) = self.silence.round.take() {
+            self.challenged(now, Some(round));
+        }
         let holding = self.is_holding(now);
         if self.silence.holding && !holding {
             self.silence.holding = false;
@@ -145,13 +167,15 @@ impl Machine {
         let may =
             self.holds() && self.shutdown.is_none() && (!self.target.held.is_empty() || self.takes_over());
         let ours = matches!(self.own, Own::Live(_)) || matches!(self.own, Own::Unknown) && !self.is_synced();
-        // An agent that has just started has asked for a list, and heard nothing.
-        let silent = self.silence.renewal_lost || self.silence.word == BootNs::NONE;
-        if !may || !ours || self.target.session.is_none() || self.target.deadline <= now || !silent {
+        if !may || !ours || self.target.session.is_none() || self.target.deadline <= now {
             return;
         }
         let due = self.target.deadline - self.times.answer_for() / 2;
-        let due = due.max(self.silence.not_before);
+        let mut due = due.max(self.silence.not_before);
+        if !self.is_silent(now) {
+            let Some(sent) = self.unheard_since().filter(|_| !self.target.held.is_empty()) else { return };
+            due = due.max(sent + SLOW);
+        }
         if due > now {
             return self.wake(due);
         }
@@ -166,9 +190,18 @@ impl Machine {
 
     /// A round has ended.
     pub(super) fn challenged(&mut self, now: BootNs, round: Option<Challenged>) {
+        let Some(Purpose::Challenge(_, begun)) = self.outstanding.of(ROUND) else { return };
+        let spoken = self.silence.word >= *begun;
+        let over = self.target.deadline <= now || spoken || self.target.session.is_none();
+        if !over && !self.is_silent(now) && round.is_some() {
+            self.silence.round = round;
+            if let Some(sent) = self.unheard_since() {
+                self.wake(sent + REQUEST_TIMEOUT);
+            }
+            return;
+        }
         let Some(Purpose::Challenge(held, begun)) = self.outstanding.end(ROUND) else { return };
-        let spoken = self.silence.word >= begun;
-        if self.target.deadline <= now || spoken || self.target.session.is_none() {
+        if over {
             return; // An expired hold never revives.
         }
         let Some(round) = round.filter(|round| !round.asked.is_empty()) else {

@@ -443,3 +443,33 @@ fn an_api_server_that_fails_writes_and_answers_reads_is_not_away() {
     assert!(answered <= begun + 13_500, "it is silent at its deadline, not {} ms later", answered - begun);
     assert!(writes < 60, "{writes} writes do not make the server well");
 }
+
+/// Found by simulation: the wire was asked only when the renewal's time was over. Agents that crashed while they asked, and the
+/// next ones too, left the kernel silent at its deadline.
+#[test]
+fn the_wire_is_asked_while_a_renewal_is_on_its_way() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    let round = Challenged { asked: [vip()].into(), ..Challenged::default() };
+    // None: a renewal after a slow one is waited for longer.
+    for (answer, extends) in [(Some(Answer::Lost), true), (Some(Answer::Refused), false), (None, true)] {
+        let (token, renewal) = cluster.until_it_sends("a");
+        assert!(matches!(renewal, Request::Put(Record::Session(_))));
+        let (sent, deadline) = (cluster.now, cluster.target("a").deadline);
+        let (_, asks) = cluster.until_it_sends("a");
+        assert_eq!(asks, Request::Challenge);
+        let begun = cluster.now;
+        assert!((1_000..2_300).contains(&(begun - sent)), "after {} ms", begun - sent);
+        cluster.run(600);
+        cluster.step("a", Input::Challenged(Some(round.clone())));
+        assert_eq!(cluster.target("a").deadline, deadline, "the server may be there");
+        match answer {
+            Some(answer) => cluster.answer("a", token, answer),
+            None => cluster.run(2_000),
+        }
+        let until = if extends { at(begun + 13_500) } else { deadline };
+        assert_eq!(cluster.target("a").deadline, until);
+        cluster.answer("a", token, Answer::Lost);
+        cluster.node("a").held_back = false;
+        cluster.run(20_000);
+    }
+}

@@ -281,6 +281,16 @@ impl Machine {
         now + self.times.renew * thousandths / 1000
     }
 
+    /// When the renewal, or the read of our session, that is on its way was sent.
+    pub(super) fn renewing_since(&self) -> Option<BootNs> {
+        let Own::Live(live) = &self.own else { return None };
+        match self.outstanding.of(&self.own_name())? {
+            Purpose::Own => live.attempts.0.back().map(|attempt| attempt.sent_at),
+            Purpose::OwnRead(_) => Some(live.read_at),
+            _ => None,
+        }
+    }
+
     /// Adopts, claims or renews our session, whichever is due.
     pub(super) fn drive_session(&mut self, now: BootNs) {
         if self.shutdown == Some(true) {

@@ -34,7 +34,10 @@ impl World {
         match kind {
             Fault::Crash => {
                 let down = self.rng.range(100 * MS, self.setting.agent_down);
-                if self.hosts[at].up && self.hosts[at].agent.is_some() {
+                // Whoever crashes again and again before a round of probes is over cannot hold on.
+                let asks = self.now - self.hosts[at].started_at < 1_300 * MS;
+                let hopeless = self.setting.unnoticed && self.weather.api_down && asks;
+                if self.hosts[at].up && self.hosts[at].agent.is_some() && !hopeless {
                     self.hosts[at].kill_agent();
                     self.later(down, at, Event::Start);
                 }

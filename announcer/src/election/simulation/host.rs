@@ -73,6 +73,8 @@ pub struct Host {
     pub speaks: Speaks,
     /// Counts agents, so that what belongs to a dead one is told apart.
     pub life: u64,
+    /// When the last agent was started.
+    pub started_at: u64,
     pub agent: Option<Agent>,
 }
 
@@ -139,6 +141,7 @@ impl Host {
             settings,
             speaks: Speaks::This,
             life: 0,
+            started_at: 0,
             agent: None,
         }
     }

@@ -221,6 +221,7 @@ impl World {
             return;
         }
         self.hosts[host].start_agent(&mut self.rng);
+        self.hosts[host].started_at = self.now;
         self.say(|w| {
             let host = &w.hosts[host];
             format!("{} agent starts, kernel {:?}", host.machine_id, host.kernel.inherited())
