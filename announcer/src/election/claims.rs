@@ -300,10 +300,6 @@ impl Machine {
     /// Releases for a soft reason, which can wait: a successor that did not take the VIP the last time is not
     /// offered it again before long, or it would be gone every few seconds.
     fn hand_over(&mut self, now: BootNs, vip: Vip, to: String, why: &'static str) {
-        // Whoever gets it from us asks nobody, so that we have to have answered for it: it is known soon whether we may.
-        if self.unsure.contains_key(&vip) {
-            return;
-        }
         if let Some(Offer { to: last, at, .. }) = self.handed_over.get(&vip) {
             let again = *at + HAND_OVER_AGAIN;
             // Until the release is written, it is still the same one.
@@ -342,9 +338,14 @@ impl Machine {
 
     /// Goes on giving up what was found to be given up, unless it has changed since.
     pub(super) fn release_waiting(&mut self, now: BootNs) {
-        while self.is_live(now) && !self.outstanding.is_full() {
+        while self.is_live(now) && self.shutdown.is_none() && !self.outstanding.is_full() {
             let Some((vip, version, to, why)) = self.releasing.pop_front() else { return };
             if self.view.claims.get(&vip).is_none_or(|claim| claim.version != version) {
+                continue;
+            }
+            if let Some(at) = self.not_before.get(&claim_name(vip)).copied().filter(|at| *at > now) {
+                self.claims_wait(at);
+                self.wake(at);
                 continue;
             }
             match to {
@@ -366,18 +367,22 @@ impl Machine {
             return;
         }
         if self.outstanding.is_full() {
-            return self.releasing.push_back((vip, claim.version, to, why));
+            // Nobody answers for it any more, as for what is handed over.
+            return self.releasing.push_front((vip, claim.version, to, why));
         }
         let write = self.nonce();
         // If it was inherited, only a write of our own brings it back from now on.
         self.heirs.remove(&vip);
         // Whoever has accepted to inherit it owns it now; only that one may say otherwise.
         let heir = self.foreign_heir(now, &claim);
-        // Who inherits a claim and does not want it has asked nobody whether its holder holds on.
-        let holder = claim.holder.clone().filter(|node| !answered && *node != self.me.holder.node);
-        let moved = u64::from(answered && !self.holds_claim(&claim));
-        let transitions = claim.transitions + moved;
-        let released = Claim { holder, preferred: to, heir, write, transitions, ..claim };
+        // Who inherits a claim and does not want it has asked nobody whether its holder holds on; who took one and was not sure yet
+        // that it may answer leaves it void, by an epoch that never was, for its successor to ask.
+        let (answered, ours) = (self.answered.contains(&vip), self.holds_claim(&claim));
+        let named = claim.holder.as_ref().is_some_and(|node| *node == self.me.holder.node);
+        let holder = claim.holder.clone().filter(|_| !answered && (ours || !named));
+        let session_epoch = if holder.is_some() && ours { 0 } else { claim.session_epoch };
+        let transitions = claim.transitions + u64::from(answered && !ours);
+        let released = Claim { holder, session_epoch, preferred: to, heir, write, transitions, ..claim };
         self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
     }
 
@@ -646,6 +651,7 @@ impl Machine {
     pub(super) fn taken(&mut self, now: BootNs, take: Take) {
         let Take { vip, session, why, creates, sent_at } = take;
         self.probed.remove(&vip);
+        self.answered.remove(&vip);
         let current = self.target.session.as_ref() == Some(&session);
         let named = self.view.claims.get(&vip).is_some_and(|claim| self.is_ours(claim));
         if !current || !named || creates && self.settings.strict {
@@ -663,6 +669,7 @@ impl Machine {
     /// The kernel answers for it from now on.
     pub(super) fn gain(&mut self, vip: Vip, why: Why) {
         let Some((_, epoch)) = self.target.session else { return };
+        self.answered.insert(vip);
         if self.target.held.insert(vip) {
             self.changes.push_back(Change::Gained { vip, epoch, why });
         }

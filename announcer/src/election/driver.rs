@@ -123,7 +123,6 @@ impl Leases {
         match timeout(limit, Self::send(&apis, &name, request)).await {
             Ok(outcome) => {
                 let took_us = begun.elapsed().as_micros() as u64;
-                debug!(lease = %name, write = is_write, took_us, "API server answered a lease request");
                 if is_write {
                     self.patience.answered(begun.elapsed());
                 }
@@ -134,6 +133,8 @@ impl Leases {
                     }
                     answer
                 });
+                let done = matches!(answer, Answer::Done(_));
+                debug!(lease = %name, write = is_write, done, took_us, "API server answered a lease request");
                 if !matches!(answer, Answer::Refused | Answer::Lost) && self.told.is_over(&name, is_write) {
                     info!(lease = %name, "API server takes lease requests again");
                 }

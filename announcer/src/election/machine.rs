@@ -317,6 +317,8 @@ pub struct Machine {
     pub(super) revival: Option<BootNs>,
     /// Taken by writes whose answers were late: they wait for the same.
     pub(super) unsure: BTreeMap<Vip, Why>,
+    /// What our kernel has answered for under the epoch in force, since it was last taken.
+    pub(super) answered: BTreeSet<Vip>,
     pub(super) silence: Silence,
     /// When the API server was back after we had held on.
     pub(super) held_on_until: Option<BootNs>,
@@ -419,6 +421,7 @@ impl Machine {
             earned: BootNs::NONE,
             revival: None,
             unsure: BTreeMap::new(),
+            answered: BTreeSet::new(),
             silence: Silence::default(),
             held_on_until: None,
             demand: None,
@@ -504,8 +507,8 @@ impl Machine {
             self.go_through_claims(now, live != self.is_live(now));
             self.watch_peers(now);
             self.agree(now);
-            self.release_waiting(now);
             self.take_waiting(now);
+            self.release_waiting(now);
             self.do_chores(now);
             self.bound_deadline(now);
         }

@@ -81,10 +81,10 @@ fn in_time(now: BootNs, deadline: BootNs) -> BootNs {
 }
 
 impl Live {
-    /// What was sent then has proved that the session is ours.
-    fn vouch(&mut self, sent: BootNs) {
+    /// What was sent then has proved that the session is ours. Whether that was waited for.
+    fn vouch(&mut self, sent: BootNs) -> bool {
         self.vouched = self.vouched.max(sent);
-        self.recheck = self.recheck.filter(|wanted| *wanted > self.vouched);
+        self.recheck.take_if(|wanted| *wanted <= self.vouched).is_some()
     }
 }
 
@@ -128,6 +128,7 @@ impl Machine {
         self.forget_provisional();
         self.revival = None;
         self.unsure.clear();
+        self.answered.clear();
     }
 
     /// Why what we held by our session is over, by what is there in its place.
@@ -193,7 +194,7 @@ impl Machine {
                     Some((attempt, deadline)) if Some(attempt) > live.proven => {
                         let sent = live.attempts.sent_at(&session.renewal).unwrap_or_default();
                         live.assured = live.assured.max(sent + ASSURED_FOR);
-                        live.vouch(sent);
+                        self.claims_due |= live.vouch(sent);
                         live.proven = Some(attempt);
                         live.unsure = false;
                         live.failed = 0;
@@ -263,6 +264,7 @@ impl Machine {
             self.target.held.clear();
             self.begin_hearing();
         }
+        self.answered.clone_from(&self.target.held);
         self.target.session = Some((session.uid.clone(), session.epoch));
         self.target.deadline = deadline;
         // What the agent before us held by may have been no lease: the first renewal tells.
@@ -386,6 +388,9 @@ impl Machine {
             return;
         }
         let Some(session) = self.view.sessions.get(&name).map(|seen| seen.session.clone()) else { return };
+        // What we took and did not answer for yet is to be asked for by whoever follows.
+        let mut ours = self.view.claims.values().filter(|claim| self.holds_claim(claim));
+        let left = ours.all(|claim| self.answered.contains(&claim.vip)).then_some(session.epoch);
         for vip in self.target.held.clone() {
             let heir = self.view.claims.get(&vip).and_then(|claim| self.foreign_heir(now, claim));
             self.target.held.remove(&vip);
@@ -393,7 +398,7 @@ impl Machine {
         }
         self.fall_silent(LEAVING);
         let epoch = self.view.greatest_epoch(&session.uid).max(session.epoch).saturating_add(1);
-        let (left, renewal) = (Some(session.epoch), self.nonce());
+        let renewal = self.nonce();
         let ended = Session { holder: None, epoch, left, renewal, suspects: BTreeSet::new(), ..session };
         self.request(now, name, Purpose::Leave, Request::Put(Record::Session(ended)));
     }
@@ -543,7 +548,8 @@ impl Machine {
         {
             let by_answer = (live.read_at + SLOW_READ > now).then(|| now + Duration::from_nanos(1));
             live.assured = live.assured.max(live.read_at + ASSURED_FOR).max(by_answer.unwrap_or_default());
-            live.vouch(live.read_at);
+            let sent = live.read_at;
+            self.claims_due |= live.vouch(sent);
         }
         if self.revival.is_none() && self.unsure.is_empty() {
             return;

@@ -20,7 +20,7 @@
 //! | `interface not usable` | warn | an advertisement names it in vain | `interface`, `node`, `reason` |
 //! | `announcing N of M addresses; leader election live` (or `… not live`) | info | every ten minutes | `node`, `announcing`, `addresses`, `unanswered`, `nodes`, `epoch` |
 //!
-//! At `debug`, in which nothing is told of changes: `API server answered a lease request` (`lease`, `write`, `took_us`) and `kernel
+//! At `debug`, in which nothing is told of changes: `API server answered a lease request` (`lease`, `write`, `done`, `took_us`) and `kernel
 //! follows the election` (`node`, `held`, `moved`, `took_us`), by which a failover can be followed step by step.
 //!
 //! The first four are all there is at a quiet start. All lines carry `level` and `ts`. `announcer answer` knows neither

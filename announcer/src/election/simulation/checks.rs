@@ -106,12 +106,13 @@ impl World {
                 continue;
             }
             self.checks.doubles += 1;
-            // Who holds on, be it because of that, gives way a lease after it was heard.
             let since = *self.checks.doubled.entry(vip).or_insert(self.now);
-            let lately = |at: u64| since.saturating_sub(at) < D_MAX_NS;
+            let holds_on = by.iter().any(|host| self.hosts[*host].by_hold);
+            // Who holds on gives way a lease after it was heard.
+            let from = if holds_on { since } else { self.now };
+            let lately = |at: u64| from.saturating_sub(at) < D_MAX_NS;
             // A restored store makes holders of the past look valid to an agent without memory of what followed.
             // Of one who holds on, cut off, a new history knows nothing, however late it is.
-            let holds_on = by.iter().any(|host| self.hosts[*host].by_hold);
             let restored = self.checks.restored_at.is_some_and(|at| holds_on || lately(at));
             // A hand that writes "released" or a shorter lease is believed at once, by whoever sees it first.
             let edited = self.checks.edited_at.is_some_and(lately);
@@ -143,8 +144,8 @@ impl World {
                 let soon = hears.is_none_or(|since| self.now - since <= within);
                 provisional && (!acts || soon) || early && (!acts || !asks || soon)
             };
-            let aside = by.iter().any(gives_way);
-            if !brief && !aside && !self.may_hold(vip, &by) {
+            let rest: Vec<usize> = by.iter().filter(|one| !gives_way(one)).copied().collect();
+            if !brief && rest.len() > 1 && !self.may_hold(vip, &rest) {
                 let names: Vec<&str> = by.iter().map(|h| self.hosts[*h].machine_id.as_str()).collect();
                 self.checks.broken = Some(format!("{vip} is answered by {names:?}"));
             }

@@ -110,11 +110,12 @@ impl Scenario {
             }
         }
         watch.go_on(AFTER)?;
-        let seen = watch.finish()?;
-        Ok(match self {
-            Self::Crash => Seen { steps: Some(Steps::of(&seen.packets, &field.logs())?), ..seen },
-            _ => seen,
-        })
+        let mut seen = watch.finish()?;
+        if self == Self::Crash {
+            let steps = Steps::of(&seen.packets, &field.logs());
+            seen.steps = steps.inspect_err(|error| eprintln!("{}: no steps: {error:#}", self.name())).ok();
+        }
+        Ok(seen)
     }
 
     /// Undoes what any run does, and waits until nothing is left to happen.

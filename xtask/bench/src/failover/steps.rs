@@ -22,7 +22,10 @@ const NAMES: [&str; 7] = [
     "deliver: the client's packets arrive there",
 ];
 
-const NOTE: &str = "Milliseconds, median and middle half of the runs of \"node crash\", from the first packet that was not delivered. The agents'      clocks and the client's are one; log lines are stamped to the millisecond, so that a step may seem a millisecond shorter or longer.      Claim: nothing is written; the heir asks the wire for the address three times, from its own suspicion on, and reads its own session.";
+const NOTE: &str = "Milliseconds, median and middle half of the runs of \"node crash\", from the first packet that was not delivered. The \
+    agents' clocks and the client's are one; log lines are stamped to the millisecond, so that a step may seem a millisecond shorter or \
+    longer. Claim: nothing is written; the heir asks the wire for the address three times, from its own suspicion on, and reads its own \
+    session.";
 
 /// How long each step took.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +35,9 @@ impl Steps {
     /// From a stretch in which packets were not delivered, and the logs of all agents that are left.
     pub fn of(dark: &Outage, logs: &[String]) -> Result<Self> {
         let lines: Vec<Line> = logs.iter().flat_map(|log| log.lines()).filter_map(Line::read).collect();
-        let during = |line: &&Line| line.at + MILLISECOND > dark.since && line.at < dark.since + dark.longest;
+        let end = dark.since + dark.longest;
+        // Their stamps are cut to the millisecond, and a line is written after what it tells.
+        let during = |line: &&Line| line.at + MILLISECOND > dark.since && line.at < end + 2 * MILLISECOND;
         let lines: Vec<&Line> = lines.iter().filter(during).collect();
         let of = |text: &'static str| lines.iter().filter(move |line| line.msg.starts_with(text));
         let fenced = of("failover: silent node fenced")
@@ -41,25 +46,27 @@ impl Steps {
         let (fence, fenced) = (format!("session-{}", fenced.from), fenced.at);
         let suspects = of("another node does not answer on the wire").map(|line| line.at);
         let suspected = suspects.filter(|at| *at <= fenced).max().context("nobody was suspected")?;
-        let answered =
-            of("API server answered a lease request").filter(|line| line.write && line.lease == fence);
+        let answered = of("API server answered a lease request")
+            .filter(|line| line.done && line.write && line.lease == fence);
         let written = answered.max_by_key(|line| line.at).context("no fence was written")?;
-        let gained = of("kernel follows").filter(|line| line.moved > 0 && line.at >= fenced);
+        let sent = written.at.saturating_sub(written.took);
+        // The heir may hear of the fence before the one that wrote it.
+        let gained = of("kernel follows").filter(|line| line.moved > 0 && line.at + MILLISECOND > sent);
         let gained = gained.min_by_key(|line| line.at).context("no kernel gained the address")?;
-        let announced = of("gratuitous ARP sent").map(|line| line.at).find(|at| *at >= gained.at);
+        let announced = of("gratuitous ARP sent").map(|line| line.at).filter(|at| *at >= gained.at).min();
         let ends = [
             suspected,
-            written.at.saturating_sub(written.took),
+            sent,
             written.at,
             gained.at.saturating_sub(gained.took),
             gained.at,
             announced.context("nothing was announced")?,
-            dark.since + dark.longest,
+            end,
         ];
         let mut before = dark.since;
-        Ok(Self(ends.map(|end| {
-            let took = end.saturating_sub(before);
-            before = before.max(end);
+        Ok(Self(ends.map(|at| {
+            let took = at.min(end).saturating_sub(before);
+            before = before.max(at.min(end));
             took
         })))
     }
@@ -74,6 +81,7 @@ struct Line {
     from: String,
     lease: String,
     write: bool,
+    done: bool,
     moved: u64,
     took: Duration,
 }
@@ -88,6 +96,7 @@ impl Line {
             msg: line["msg"].as_str()?.to_owned(),
             from: text("from"),
             lease: text("lease"),
+            done: line["done"].as_bool().unwrap_or_default(),
             write: line["write"].as_bool().unwrap_or_default(),
             moved: line["moved"].as_u64().unwrap_or_default(),
             took: Duration::from_micros(line["took_us"].as_u64().unwrap_or_default()),
@@ -95,13 +104,15 @@ impl Line {
     }
 }
 
-/// How many writes of Leases were on their way at once since then, at most, by the logs of all agents.
+/// How many writes of Leases were on their way at once since then, at most, by the logs of all agents. Their ends are told to the
+/// millisecond: each counts as that much shorter, or two that follow upon each other would be taken for two at once.
 pub fn writes_at_once(logs: &[String], since: Duration) -> usize {
     let lines = logs.iter().flat_map(|log| log.lines()).filter_map(Line::read);
     let writes = lines.filter(|line| line.write && line.at >= since);
     // Of the same moment, an end comes first.
-    let mut changes: Vec<(Duration, i32)> =
-        writes.flat_map(|line| [(line.at.saturating_sub(line.took), 1), (line.at, -1)]).collect();
+    let mut changes: Vec<(Duration, i32)> = writes
+        .flat_map(|line| [(line.at.saturating_sub(line.took) + MILLISECOND, 1), (line.at, -1)])
+        .collect();
     changes.sort_unstable();
     let running = changes.iter().scan(0, |running, (_, change)| {
         *running += change;
@@ -145,7 +156,7 @@ mod tests {
                 took * 1000
             )
         };
-        let logs = [[write(10, 10), write(20, 10), write(19, 5)].join("\n"), write(18, 3)];
+        let logs = [[write(10, 10), write(20, 11), write(19, 5)].join("\n"), write(18, 3)];
         assert_eq!(writes_at_once(&logs, Duration::ZERO), 3);
         assert_eq!(writes_at_once(&logs, Duration::from_millis(1019)), 2);
     }
@@ -164,7 +175,7 @@ mod tests {
             line(234, "\"msg\":\"API server answered a lease request\",\"write\":false,\"took_us\":3000"),
             line(
                 240,
-                "\"msg\":\"API server answered a lease request\",\"lease\":\"session-b\",\"write\":true,\"took_us\":4000",
+                "\"msg\":\"API server answered a lease request\",\"lease\":\"session-b\",\"write\":true,\"done\":true,\"took_us\":4000",
             ),
             line(240, "\"msg\":\"failover: silent node fenced\",\"from\":\"b\""),
         ];
