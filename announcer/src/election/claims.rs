@@ -124,16 +124,21 @@ impl Machine {
         if self.live_since.is_none() {
             return;
         }
-        let held = &self.target.held;
         let gone = |vip: &&Vip| {
             !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim))
                 && !self.is_provisional(**vip)
         };
-        let lost: Vec<Vip> = if touched.all {
-            held.iter().filter(gone).copied().collect()
-        } else {
-            touched.vips.iter().filter(|vip| held.contains(*vip)).filter(gone).copied().collect()
+        let gone_of = |vips: &BTreeSet<Vip>| -> Vec<Vip> {
+            if touched.all {
+                return vips.iter().filter(gone).copied().collect();
+            }
+            touched.vips.iter().filter(|vip| vips.contains(*vip)).filter(gone).copied().collect()
         };
+        let (lost, had) = (gone_of(&self.target.held), gone_of(&self.answered));
+        // What comes back to us later has had others in between.
+        for vip in had {
+            self.answered.remove(&vip);
+        }
         for vip in lost.into_iter().filter(|vip| self.target.held.remove(vip)).collect::<Vec<_>>() {
             let why = "its claim was taken away or deleted";
             self.lost(vip, why, None);

@@ -458,6 +458,24 @@ fn an_heir_that_cannot_ask_leaves_what_it_inherits_to_others() {
     assert_eq!(cluster.answering(), [other]);
 }
 
+/// Found by simulation: it had answered for it before in the same epoch, and the one that came after it was forgotten.
+#[test]
+fn who_inherits_what_it_once_had_and_cannot_ask_names_the_one_that_had_it_since() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    let cordoned = |of: &[&str]| Input::Demand(Arc::new(demand(&["a", "b"], of, 0)));
+    ["a", "b"].iter().for_each(|name| cluster.step(name, cordoned(&["a"])));
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["b"]);
+    ["a", "b"].iter().for_each(|name| cluster.step(name, cordoned(&[])));
+    cluster.run(20_000);
+    assert_eq!(heir(&cluster), "a");
+    cluster.node("a").dark = true;
+    cluster.crash("b");
+    cluster.run(35_000);
+    let released = cluster.claim().expect("a claim");
+    assert_eq!((released.holder.as_deref(), released.heir), (Some("b"), None));
+}
+
 #[test]
 fn what_is_handed_over_to_another_than_its_heir_moves_once() {
     let mut cluster = Cluster::holding(&["a", "b", "c"]);
