@@ -1,4 +1,4 @@
-//! Our share of the VIPs: what to give up, what to take, and when (`DESIGN` §5.4, §5.5).
+//! Our share of the VIPs: what to take, and when (`DESIGN` §5.4, §5.5).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,6 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     due::Touched,
-    heirs::HEIR_AFTER,
     lease::{Claim, Record, Version, claim_name},
     machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
     times::{D_MAX, RANK_STEP, RANK_STEP_PER_OPEN, SETTLE},
@@ -32,8 +31,6 @@ const PROBE_VALID: Duration = Duration::from_millis(1_500);
 const AT_WORK: Duration = Duration::from_secs(10);
 /// The last of all ranks waits no longer than this.
 const LAST_TURN: Duration = Duration::from_secs(30);
-/// When a VIP may be handed over to the same node once more.
-const HAND_OVER_AGAIN: Duration = D_MAX;
 /// When a VIP that another host answered for is probed again.
 const PROBE_AGAIN: Duration = Duration::from_secs(3);
 /// When a VIP whose probes could not be sent is probed again.
@@ -47,15 +44,6 @@ pub(super) struct Open {
     base: Version,
     /// Whose turn it is, best first, if that is known.
     ranked: Option<Arc<[String]>>,
-}
-
-/// A VIP that was handed over for a soft reason.
-#[derive(Debug)]
-pub(super) struct Offer {
-    to: String,
-    at: BootNs,
-    /// How often it had moved by then.
-    transitions: u64,
 }
 
 impl Machine {
@@ -288,109 +276,6 @@ impl Machine {
         false
     }
 
-    /// Claims of ours for VIPs that nobody wants any more.
-    fn release_unwanted(&mut self, now: BootNs, demand: &Demand) {
-        let unwanted: Vec<Vip> = self
-            .view
-            .claims
-            .values()
-            .filter(|claim| !demand.vips.contains_key(&claim.vip) && self.owns(claim, now))
-            .map(|claim| claim.vip)
-            .collect();
-        for vip in unwanted {
-            self.release(now, vip, None, "no service announces this address any more");
-        }
-    }
-
-    /// Releases for a soft reason, which can wait: a successor that did not take the VIP the last time is not
-    /// offered it again before long, or it would be gone every few seconds.
-    fn hand_over(&mut self, now: BootNs, vip: Vip, to: String, why: &'static str) {
-        if let Some(Offer { to: last, at, .. }) = self.handed_over.get(&vip) {
-            let again = *at + HAND_OVER_AGAIN;
-            // Until the release is written, it is still the same one.
-            if *last == to && again > now && self.target.held.contains(&vip) {
-                return self.wake(again);
-            }
-        }
-        // It would be its heir's first, who may be dead: whether it is, is known before long.
-        let heir = self.view.claims.get(&vip).and_then(|claim| self.foreign_heir(now, claim));
-        let heard = |node: &str| self.view.session(node).is_some_and(|seen| seen.heard_until() > now);
-        if self.target.held.contains(&vip) {
-            if heir.as_ref().is_some_and(|heir| !heard(&heir.node)) {
-                return;
-            }
-            // It moves once if its successor is its heir before.
-            if heir.map_or(self.passing.contains_key(&vip), |heir| heir.node != to) {
-                let until = *self.passing.entry(vip).or_insert(now) + HEIR_AFTER;
-                if until > now {
-                    return self.wake(until);
-                }
-            }
-        }
-        let claim = self.view.claims.get(&vip);
-        let (version, transitions) =
-            claim.map_or((Version::default(), 0), |claim| (claim.version, claim.transitions));
-        if self.target.held.contains(&vip) {
-            if self.outstanding.is_full() {
-                // Of a thousand, each is answered for until its turn comes.
-                return self.releasing.push_back((vip, version, Some(to), why));
-            }
-            self.handed_over.insert(vip, Offer { to: to.clone(), at: now, transitions });
-        }
-        self.passing.remove(&vip);
-        self.release(now, vip, Some(to), why);
-    }
-
-    /// Goes on giving up what was found to be given up, unless it has changed since.
-    pub(super) fn release_waiting(&mut self, now: BootNs) {
-        while self.is_live(now) && self.shutdown.is_none() && !self.outstanding.is_full() {
-            let Some((vip, version, to, why)) = self.releasing.pop_front() else { return };
-            if self.view.claims.get(&vip).is_none_or(|claim| claim.version != version) {
-                continue;
-            }
-            if let Some(at) = self.not_before.get(&claim_name(vip)).copied().filter(|at| *at > now) {
-                self.claims_wait(at);
-                self.wake(at);
-                continue;
-            }
-            match to {
-                Some(to) if self.target.held.contains(&vip) => self.hand_over(now, vip, to, why),
-                to => self.release(now, vip, to, why),
-            }
-        }
-    }
-
-    /// Entry away first, then the write; whatever becomes of that write, only a new one brings the entry back.
-    pub(super) fn release(&mut self, now: BootNs, vip: Vip, to: Option<String>, why: &'static str) {
-        let answered = self.target.held.remove(&vip);
-        self.unsure.remove(&vip);
-        if answered {
-            self.lost(vip, why, to.clone());
-        }
-        let Some(claim) = self.view.claims.get(&vip).cloned() else { return };
-        if !claim.understood {
-            return;
-        }
-        if self.outstanding.is_full() {
-            // Nobody answers for it any more, as for what is handed over.
-            return self.releasing.push_front((vip, claim.version, to, why));
-        }
-        let write = self.nonce();
-        // If it was inherited, only a write of our own brings it back from now on.
-        self.heirs.remove(&vip);
-        // Whoever has accepted to inherit it owns it now; only that one may say otherwise.
-        let heir = self.foreign_heir(now, &claim);
-        // Who inherits a claim and does not want it has asked nobody whether its holder holds on; who took one and was not sure yet
-        // that it may answer leaves it void, by an epoch that never was, for its successor to ask.
-        let (answered, ours) = (self.answered.contains(&vip), self.holds_claim(&claim));
-        let named = claim.holder.as_ref().is_some_and(|node| *node == self.me.holder.node);
-        let holder = claim.holder.clone().filter(|_| !answered && (ours || !named));
-        let session_epoch = if holder.is_some() && ours { 0 } else { claim.session_epoch };
-        let transitions = claim.transitions + u64::from(answered && !ours);
-        let released = Claim { holder, session_epoch, preferred: to, heir, write, transitions, ..claim };
-        self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
-    }
-
     /// Takes a VIP when our rank's turn has come.
     fn take_in_turn(&mut self, now: BootNs, vip: Vip, ranked: &Arc<[String]>) {
         let base = self.freed_at(vip);
@@ -410,14 +295,6 @@ impl Machine {
         }
         let heir = ranked.get(rank + 1).cloned();
         self.take(now, vip, heir);
-    }
-
-    /// Who took what it was offered may be offered it again, be it for a moment that it had it.
-    pub(super) fn note_accepted(&mut self, record: &Record) {
-        let Record::Claim(claim) = record else { return };
-        if self.handed_over.get(&claim.vip).is_some_and(|offer| claim.transitions > offer.transitions) {
-            self.handed_over.remove(&claim.vip);
-        }
     }
 
     /// Notes that another node is at work.

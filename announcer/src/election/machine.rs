@@ -12,8 +12,9 @@ use std::{
 
 use super::{
     choose::{Failback, LiveNode},
-    claims::{Offer, Open},
+    claims::Open,
     due::Touched,
+    giving::Offer,
     heirs::Chore,
     hold::{Challenged, OnApiLoss, Silence},
     lease::{Claim, Holder, Record, Session, Version},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{table::milliseconds, trail::Outage};
+use super::trail::{Outage, milliseconds};
 use crate::{
     report::{Cell, Section},
     stats::Spread,

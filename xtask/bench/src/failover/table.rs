@@ -1,6 +1,6 @@
 //! The runs as a table, with every single one of them in the JSON.
 
-use super::{Runs, watch::Seen};
+use super::{Runs, trail::milliseconds, watch::Seen};
 use crate::{
     report::{Cell, Section},
     stats::Spread,
@@ -85,9 +85,4 @@ fn row(runs: &Runs) -> Vec<Cell> {
         .chain(series)
         .chain([Cell::words("failures", &runs.failures)])
         .collect()
-}
-
-pub(super) fn milliseconds(time: std::time::Duration) -> f64 {
-    // Microseconds are what the clocks are good for.
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }

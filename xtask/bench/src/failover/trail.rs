@@ -35,6 +35,11 @@ pub fn now() -> Duration {
     UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
+/// To the microsecond: that is what the clocks are good for.
+pub fn milliseconds(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
 impl Trail {
     /// Notes an arrival; the first one counts.
     pub fn arrives(&mut self, number: usize, at: Duration) {
