@@ -107,22 +107,22 @@ impl Machine {
 
     /// A version newer than our own last write that no longer names us takes the entry away; nothing read ever
     /// gives one.
-    pub(super) fn drop_lost_entries(&mut self, touched: &Touched) {
+    pub(super) fn drop_lost_entries(&mut self, now: BootNs, touched: &Touched) {
         // While nothing is adopted yet, what the kernel inherited stays.
         if self.live_since.is_none() {
             return;
         }
-        let gone = |vip: &&Vip| {
-            !self.view.claims.get(*vip).is_some_and(|claim| self.is_ours(claim))
-                && !self.is_provisional(**vip)
+        let gone = |vip: &Vip| {
+            !self.view.claims.get(vip).is_some_and(|claim| self.is_ours(claim)) && !self.is_provisional(*vip)
         };
-        let gone_of = |vips: &BTreeSet<Vip>| -> Vec<Vip> {
+        let passed_on = |vip: &Vip| !self.view.claims.get(vip).is_some_and(|claim| self.owns(claim, now));
+        let seen_of = |vips: &BTreeSet<Vip>, is: &dyn Fn(&Vip) -> bool| -> Vec<Vip> {
             if touched.all {
-                return vips.iter().filter(gone).copied().collect();
+                return vips.iter().filter(|vip| is(vip)).copied().collect();
             }
-            touched.vips.iter().filter(|vip| vips.contains(*vip)).filter(gone).copied().collect()
+            touched.vips.iter().filter(|vip| vips.contains(*vip) && is(vip)).copied().collect()
         };
-        let (lost, had) = (gone_of(&self.target.held), gone_of(&self.answered));
+        let (lost, had) = (seen_of(&self.target.held, &gone), seen_of(&self.answered, &passed_on));
         // What comes back to us later has had others in between.
         for vip in had {
             self.answered.remove(&vip);

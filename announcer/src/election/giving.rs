@@ -129,10 +129,13 @@ impl Machine {
         self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
     }
 
-    /// Who took what it was offered may be offered it again, be it for a moment that it had it.
+    /// Who took what it was offered may be offered it again, be it for a moment that it had it. That we have taken it back
+    /// is no such thing.
     pub(super) fn note_accepted(&mut self, record: &Record) {
         let Record::Claim(claim) = record else { return };
-        if self.handed_over.get(&claim.vip).is_some_and(|offer| claim.transitions > offer.transitions) {
+        let back = claim.holder.as_ref() == Some(&self.me.holder.node);
+        let moved = claim.transitions.saturating_sub(u64::from(back));
+        if self.handed_over.get(&claim.vip).is_some_and(|offer| moved > offer.transitions) {
             self.handed_over.remove(&claim.vip);
         }
     }

@@ -504,7 +504,7 @@ impl Machine {
         if self.synced {
             self.drive_takeover(now);
             self.note_doubts(now);
-            self.drop_lost_entries(&touched);
+            self.drop_lost_entries(now, &touched);
             self.go_through_claims(now, live != self.is_live(now));
             self.watch_peers(now);
             self.agree(now);

@@ -297,6 +297,28 @@ fn a_successor_that_had_a_vip_for_a_moment_is_offered_it_again() {
     assert_eq!(cluster.answering(), ["b"]);
 }
 
+/// Found by simulation: to have taken it back counted as the other's having had it, and every two seconds it was offered again.
+#[test]
+fn a_successor_that_does_not_take_a_vip_is_not_offered_it_again_before_long() {
+    let mut cluster = Cluster::empty(&["a", "b"], false);
+    cluster.start("a", "boot1", Target::default());
+    cluster.start("b", "boot1", Target::default());
+    cluster.node("b").cursor = usize::MAX;
+    cluster.node("b").dark = true;
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    let cordoned = |of: &[&str]| Input::Demand(Arc::new(demand(&["a", "b"], of, 0)));
+    cluster.step("a", cordoned(&["a"]));
+    cluster.run(500);
+    assert!(cluster.answering().is_empty(), "the other has not seen that it is to take it");
+    cluster.step("a", cordoned(&[]));
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["a"], "it is taken back");
+    cluster.step("a", cordoned(&["a"]));
+    cluster.run(20_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
 #[test]
 fn nothing_is_handed_over_to_a_node_that_was_not_heard_lately() {
     let mut cluster = Cluster::settled(&["a", "b"]);

@@ -30,6 +30,7 @@ impl World {
     fn happen(&mut self, kind: Fault) {
         let at = usize::try_from(self.rng.below(self.hosts.len() as u64)).unwrap_or_default();
         let long = span(&mut self.rng) * if self.rng.per_mille(100) { 2 } else { 1 };
+        let calm = (self.round_at + self.setting.faults_for).saturating_sub(self.now);
         self.say(|w| format!("FAULT {kind:?} at {} for {} ms", w.hosts[at].machine_id, long / MS));
         match kind {
             Fault::Crash => {
@@ -65,11 +66,11 @@ impl World {
                 self.weather.late = self.rng.below(400);
             }
             Fault::StallWatch => {
+                let long = if self.setting.unnoticed { long } else { long.min(calm) };
                 self.stall_watch(at, long);
             }
             Fault::LoseWatch => {
                 // An agent that starts and cannot list for as long as its lease is fenced.
-                let calm = (self.round_at + self.setting.faults_for).saturating_sub(self.now);
                 let long = long.min(if self.setting.unnoticed { 3 * SECOND } else { calm });
                 self.lose_watch(at, long);
             }

@@ -15,6 +15,8 @@ use crate::{
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/metallb/leases";
 /// Three probes of an address that nobody seems to have, and the write that claims it.
 const PROBED: Duration = Duration::from_secs(3);
+/// The same, if the owner was heard before it knew that it was fenced: then it is asked for again three seconds later.
+const HEARD_ONCE_MORE: Duration = Duration::from_secs(3 + 3);
 const WENT_BACK: &str = "went back in time";
 /// D_MAX, probes and a write.
 const FROM_NOTHING: Duration = Duration::from_secs(70);
@@ -78,7 +80,7 @@ fn a_session_deleted_by_hand_is_made_again_and_its_addresses_are_answered_again(
 
 #[test]
 fn a_session_fenced_by_hand_gives_its_addresses_to_others() -> Result<()> {
-    by_hand("a session is fenced", PROBED, |lab, old, _| {
+    by_hand("a session is fenced", HEARD_ONCE_MORE, |lab, old, _| {
         let path = format!("{LEASES}/session-{}", old.name());
         let lease = lab.cluster.api("GET", &path, None)?;
         let epoch = lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default();
