@@ -9,7 +9,7 @@ use std::{
 use super::{
     lease::{EPOCH_END, Record, Session, Suspicion, Version, session_name},
     machine::{Answer, Change, Machine, Purpose, Request, Token},
-    times::D_MAX,
+    times::{D_MAX, Times},
     view::View,
 };
 use crate::vocabulary::BootNs;
@@ -334,6 +334,10 @@ impl Machine {
                     }
                 }
                 let (session, deadline) = (session.clone(), self.target.deadline);
+                if self.demand.is_none() {
+                    // How large the cluster is, is not known yet: the agent before us knew.
+                    self.times = Times::for_lease(session.lease);
+                }
                 return self.went_live(now, &session, deadline, None);
             }
         }

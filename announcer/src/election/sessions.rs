@@ -205,10 +205,6 @@ fn a_claim_without_an_inherited_entry_needs_a_write_of_its_own() {
 fn a_lease_written_before_the_cluster_s_size_is_known_is_renewed_in_time() {
     let mut cluster = Cluster::settled(&["a", "b"]);
     let large = Arc::new(demand(&["a", "b"], &[], 1_200));
-    for name in ["a", "b"] {
-        cluster.step(name, Input::Demand(Arc::clone(&large)));
-    }
-    cluster.run(30_000);
     let left = cluster.crash("a");
     cluster.begin("a", "boot1", left);
     cluster.list("a");
@@ -235,6 +231,21 @@ fn until_the_first_list_what_was_inherited_stays_in_force() {
         machine.step(at(cluster.now + ms), Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
     }
     assert_eq!(machine.target(), &left);
+}
+
+/// Found by simulation: a session of sixty seconds became one of fifteen, and an outage of twenty ended it.
+#[test]
+fn an_agent_that_adopts_its_session_keeps_its_lease_until_it_knows_the_cluster() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &[], 1_200))));
+    cluster.run(10_000);
+    let lease = cluster.session("a").lease;
+    assert_eq!(lease, std::time::Duration::from_secs(60));
+    let left = cluster.crash("a");
+    cluster.begin("a", "boot1", left);
+    cluster.list("a");
+    cluster.run(1_000);
+    assert_eq!((cluster.session("a").lease, cluster.answering()), (lease, vec!["a"]));
 }
 
 #[test]

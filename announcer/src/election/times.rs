@@ -33,7 +33,16 @@ impl Times {
     /// R = nodes/20 s, at least 5 s and at most 20 s, so that the API server sees at most 20 renewals a second
     /// up to 400 nodes.
     pub fn for_nodes(nodes: usize) -> Self {
-        let renew = Duration::from_millis((nodes as u64).saturating_mul(50).clamp(5_000, 20_000));
+        Self::for_renewal(Duration::from_millis((nodes as u64).saturating_mul(50)))
+    }
+
+    /// As a session with this lease has them, within the same bounds.
+    pub(super) fn for_lease(lease: Duration) -> Self {
+        Self::for_renewal(lease / 3)
+    }
+
+    fn for_renewal(renew: Duration) -> Self {
+        let renew = renew.clamp(Duration::from_secs(5), Duration::from_secs(20));
         let lease = Duration::from_secs((renew * 3).as_millis().div_ceil(1000) as u64).min(D_MAX);
         Self { renew, lease, margin: (lease / 10).max(Duration::from_secs(1)) }
     }
