@@ -110,7 +110,7 @@ impl Machine {
             return;
         }
         if self.outstanding.is_full() {
-            // Nobody answers for it any more, as for what is handed over.
+            // Nobody answers for it any more: it goes before what is answered for until its turn.
             return self.releasing.push_front((vip, claim.version, to, why));
         }
         let write = self.nonce();

@@ -86,14 +86,18 @@ impl Lab {
         Ok(())
     }
 
+    /// How many of the claims are like this.
+    pub fn count_claims(&self, like: impl Fn(&Value) -> bool) -> Result<usize> {
+        let listed =
+            self.cluster.api("GET", &format!("{LEASES}?labelSelector=announcer.io/kind=claim"), None)?;
+        Ok(listed["items"].as_array().into_iter().flatten().filter(|claim| like(claim)).count())
+    }
+
     /// Waits until no claim is in the name of a node that is gone.
     pub fn wait_written_down(&self, gone: &str, limit: Duration, progress: &Progress) -> Result<()> {
         wait::until("every claim in its new owner's name", limit, || {
             std::thread::sleep(Duration::from_secs(1));
-            let listed =
-                self.cluster.api("GET", &format!("{LEASES}?labelSelector=announcer.io/kind=claim"), None)?;
-            let claims = listed["items"].as_array().into_iter().flatten();
-            let old = claims.filter(|claim| claim["spec"]["holderIdentity"] == gone).count();
+            let old = self.count_claims(|claim| claim["spec"]["holderIdentity"] == gone)?;
             progress.tell(&format!("{old} claims are still in the name of {gone}"));
             Ok((old == 0).then_some(()))
         })
@@ -103,14 +107,10 @@ impl Lab {
     pub fn wait_heirs(&self, vips: usize, limit: Duration, progress: &Progress) -> Result<()> {
         wait::until("an heir for every claim", limit, || {
             std::thread::sleep(Duration::from_secs(1));
-            let listed =
-                self.cluster.api("GET", &format!("{LEASES}?labelSelector=announcer.io/kind=claim"), None)?;
-            let claims = listed["items"].as_array().into_iter().flatten();
-            let heir = |claim: &&Value| {
+            let heirs = self.count_claims(|claim| {
                 let heir = claim["metadata"]["annotations"]["announcer.io/heir"].as_str();
                 heir.is_some_and(|heir| !heir.is_empty())
-            };
-            let heirs = claims.filter(heir).count();
+            })?;
             progress.tell(&format!("{heirs} of {vips} claims have an heir"));
             Ok((heirs == vips).then_some(()))
         })
