@@ -623,6 +623,28 @@ fn another_object_of_the_same_version_is_the_one_that_is_there() {
     assert!(view.take_regressed(), "versions of another history");
 }
 
+/// Found by simulation: a node that was cut off held a claim of the history that was lost, and the claim of the new one had come
+/// to that very version. So it wrote over the new one, as void as the old one was, while the new owner answered.
+#[test]
+fn other_content_of_the_same_version_is_another_history() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let lost = cluster.claim().expect("a claim");
+    let there = Claim { session_epoch: lost.session_epoch + 1, write: "another".to_owned(), ..lost.clone() };
+    let takes: [&dyn Fn(&mut View, Record); 3] = [
+        &|view, there| view.listed(at(1), lost.version, vec![there]),
+        &|view, there| view.changed(at(1), there),
+        &|view, there| view.read(at(1), there, lost.version),
+    ];
+    for (way, take) in takes.iter().enumerate() {
+        let mut view = View::default();
+        view.listed(at(0), Version(0), Vec::new());
+        view.seen(at(0), Record::Claim(lost.clone()));
+        take(&mut view, Record::Claim(there.clone()));
+        assert_eq!(view.claims.get(&vip()), Some(&there), "way {way}");
+        assert!(view.take_regressed() || way == 2, "versions of another history: way {way}");
+    }
+}
+
 /// Found by simulation: the store was wiped. A claim that was known to be deleted stood again, at a version before its
 /// deletion; its owner read it again and again, and did not believe it.
 #[test]

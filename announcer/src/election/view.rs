@@ -166,15 +166,18 @@ impl View {
         session.or_else(|| claim().map(|claim| claim.version))
     }
 
-    /// Whether this is another object of the same name and version: the store was restored, and its versions start over.
+    /// Whether this is something else than what we hold at the very same name and version: the store was restored, and its
+    /// versions start over.
     fn is_another(&self, record: &Record) -> bool {
-        let held = match record {
-            Record::Session(session) => {
-                self.sessions.get(&session.name).map(|seen| (seen.session.version, &seen.session.uid))
+        match record {
+            Record::Session(session) => self
+                .sessions
+                .get(&session.name)
+                .is_some_and(|held| held.session.version == session.version && held.session != *session),
+            Record::Claim(claim) => {
+                self.claims.get(&claim.vip).is_some_and(|held| held.version == claim.version && held != claim)
             }
-            Record::Claim(claim) => self.claims.get(&claim.vip).map(|claim| (claim.version, &claim.uid)),
-        };
-        held.is_some_and(|(version, uid)| version == record.version() && uid != record.uid())
+        }
     }
 
     /// How far list and watch have come.
@@ -193,6 +196,10 @@ impl View {
         let follows = self.watching_since.is_some() && record.version() > self.watched;
         let regressed = self.regressed;
         self.watched(record.version());
+        if self.is_another(&record) {
+            self.regressed = true;
+            return self.replace(now, record);
+        }
         self.seen(now, record);
         self.regressed &= regressed || !follows;
     }
@@ -205,20 +212,21 @@ impl View {
         }
     }
 
+    /// Takes what is there, whatever the version of what we hold.
+    fn replace(&mut self, now: BootNs, record: Record) {
+        match &record {
+            Record::Session(session) => drop(self.sessions.remove(&session.name)),
+            Record::Claim(claim) => drop(self.claims.remove(&claim.vip)),
+        }
+        self.take(now, record, Some(now));
+    }
+
     /// Takes the result of a quorum read that was sent when `asked` was the version held: an older one shows that
     /// the store was restored.
     pub fn read(&mut self, now: BootNs, record: Record, asked: Version) {
         if record.version() < asked || self.is_another(&record) {
-            match &record {
-                Record::Session(session) => {
-                    self.sessions.remove(&session.name);
-                    self.regressed = true;
-                }
-                Record::Claim(claim) => {
-                    self.claims.remove(&claim.vip);
-                }
-            }
-            return self.take(now, record, Some(now));
+            self.regressed |= matches!(record, Record::Session(_));
+            return self.replace(now, record);
         }
         let name = record.name();
         if self.version_of(&name).is_none() && record.version() <= self.gone_at(&name) {
