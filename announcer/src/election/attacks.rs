@@ -623,6 +623,40 @@ fn another_object_of_the_same_version_is_the_one_that_is_there() {
     assert!(view.take_regressed(), "versions of another history");
 }
 
+/// Found by simulation: a strict node's watch was silent while another one's claim was made and deleted by hand. Then it created the
+/// claim, and the list that followed upon the broken watch had that creation, but nothing of what came before.
+#[test]
+fn ones_own_creation_in_a_list_after_a_broken_watch_does_not_show_what_came_before() {
+    let mut cluster = Cluster::empty(&["a", "b"], true);
+    for name in ["a", "b"] {
+        cluster.start(name, "boot1", Target::default());
+    }
+    cluster.run(59_000);
+    let (token, creation) = loop {
+        let (token, request) = cluster.until_it_sends("b");
+        if matches!(request, Request::Put(Record::Claim(_))) {
+            break (token, request);
+        }
+        let answer = cluster.commit(&request);
+        cluster.answer("b", token, answer);
+    };
+    cluster.run(1_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    cluster.node("a").held_back = true;
+    cluster.store.delete(cluster.now, &claim_name(vip()));
+    let created = cluster.commit(&creation);
+    assert!(matches!(created, Answer::Done(_)));
+    cluster.answer("b", token, created);
+    cluster.step("b", Input::WatchBroke);
+    cluster.list("b");
+    cluster.node("b").held_back = false;
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    cluster.node("a").held_back = false;
+    cluster.run(70_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
 /// Found by simulation: a node that was cut off held a claim of the history that was lost, and the claim of the new one had come
 /// to that very version. So it wrote over the new one, as void as the old one was, while the new owner answered.
 #[test]

@@ -474,21 +474,21 @@ impl Machine {
     }
 
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another
-    /// node and deleted again while our watch lagged, and then that node answers until it hears of it. Our own
-    /// creation, once the watch brings it, shows what came before; a second write may follow then. What was created by
-    /// others and not confirmed so (no transition) proves as little as a claim that is absent.
+    /// node and deleted again while our watch lagged, and then that node answers until it hears of it. A creation, our own or
+    /// another's, shows what came before once the watch brings it without a gap; a second write may follow then (a transition).
+    /// A list shows nothing of what came and went before it.
     fn may_follow(&mut self, now: BootNs, claim: &Claim) -> bool {
         if !self.settings.strict {
             return true;
         }
-        let foreign = claim.transitions == 0 && !self.holds_claim(claim);
-        let watched = self.view.watching_since.filter(|_| foreign);
+        let created = claim.transitions == 0;
+        let watched = self.view.watching_since.filter(|_| created);
         let waits = self.view.claim_deleted_at(claim.vip).max(watched).map(|at| at + D_MAX);
         if let Some(until) = waits.filter(|until| *until > now) {
             self.wake(until);
             return false;
         }
-        self.view.has_watched(claim.version) && (!foreign || watched.is_some())
+        self.view.has_watched(claim.version) && (!created || watched.is_some())
     }
 
     pub(super) fn was_probed(&mut self, now: BootNs, vip: Vip, probed: Probed) {
