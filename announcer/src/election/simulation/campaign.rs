@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -81,7 +82,8 @@ impl Campaign {
                     return;
                 }
                 let mut world = World::new(seed, self.long, false);
-                let result = world.run();
+                let result = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
+                let result = result.unwrap_or_else(|_| Err("panicked".to_owned()));
                 let Ok(mut done) = done.lock() else { return };
                 done.0.add(&world);
                 if let Err(broken) = result {

@@ -134,11 +134,11 @@ impl World {
             Fault::Noise => self.weather.misheard = self.rng.pick(&[0, 100, 700]).unwrap_or_default(),
             Fault::Rights => self.hosts[at].refused = !self.hosts[at].refused,
             Fault::Freeze => {
-                if self.hosts[at].up && !self.hosts[at].frozen {
+                if self.hosts[at].up && self.hosts[at].frozen.is_none() {
                     let long = self.rng.range(50 * MS, 1_200 * MS);
-                    self.hosts[at].frozen = true;
+                    self.hosts[at].frozen = Some(self.now);
                     self.pause(at, long);
-                    self.later(long, at, Event::Thaw(long));
+                    self.later(long, at, Event::Thaw);
                 }
             }
         }
@@ -201,13 +201,14 @@ impl World {
     }
 
     /// A virtual machine that stood still runs again, and so does its clock.
-    pub fn thaw(&mut self, at: usize, span: u64) {
+    pub fn thaw(&mut self, at: usize) {
+        // It may have been reset meanwhile.
+        let Some(since) = self.hosts[at].frozen.take() else { return };
         // Nobody has heard it meanwhile.
         self.checks.rewired_at = Some(self.now);
-        let host = &mut self.hosts[at];
-        host.frozen = false;
-        if host.up {
-            host.stood_still(span);
+        if self.hosts[at].up {
+            let span = self.now - since;
+            self.hosts[at].stood_still(span);
             if span > 750 * MS {
                 self.deliver(at, Input::ClockJumped);
             }

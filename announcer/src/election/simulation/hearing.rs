@@ -79,7 +79,7 @@ impl World {
     /// What this agent has learned, if that is news.
     fn asks_peers(&mut self, at: usize) -> Option<SilentPeers> {
         let host = &self.hosts[at];
-        let runs = host.up && !host.frozen;
+        let runs = host.up && host.frozen.is_none();
         let agent = host.agent.as_ref().filter(|agent| runs && !agent.paused)?;
         let (watched, before) = (agent.machine.watched().clone(), agent.silent.clone());
         let (mut ears, mut silent) = (agent.ears.clone(), SilentPeers::new());
@@ -97,7 +97,7 @@ impl World {
             let answers = |other: usize| of.vips.iter().any(|vip| self.hosts[other].answers(*vip, self.now));
             let answered = others().any(answers);
             // A machine's own address is answered for by whatever runs on it.
-            let peer = others().any(|other| self.hosts[other].up && !self.hosts[other].frozen);
+            let peer = others().any(|other| self.hosts[other].up && self.hosts[other].frozen.is_none());
             let gateway = self.hosts[at].segment == 0 && self.hosts[at].links.contains(link);
             let same = |(vips, _): &&(Vec<Vip>, u32)| of.vips.iter().any(|vip| vips.contains(vip));
             let before = ears.get(&key).filter(same).map(|(_, misses)| *misses);

@@ -67,8 +67,8 @@ pub struct Host {
     pub by_hold: bool,
     /// What its kernel answers for in another's place.
     pub provisional: BTreeSet<Vip>,
-    /// A virtual machine that its hypervisor does not run.
-    pub frozen: bool,
+    /// Since when its hypervisor does not run it: a virtual machine.
+    pub frozen: Option<u64>,
     pub settings: Settings,
     pub speaks: Speaks,
     /// Counts agents, so that what belongs to a dead one is told apart.
@@ -137,7 +137,7 @@ impl Host {
             segment: 0,
             by_hold: false,
             provisional: BTreeSet::new(),
-            frozen: false,
+            frozen: None,
             settings,
             speaks: Speaks::This,
             life: 0,
@@ -163,7 +163,7 @@ impl Host {
     }
 
     pub fn answers(&self, vip: Vip, now: u64) -> bool {
-        self.up && !self.frozen && self.kernel.answers(vip, self.boot(now))
+        self.up && self.frozen.is_none() && self.kernel.answers(vip, self.boot(now))
     }
 
     /// Its clock stood still for so long.
@@ -176,6 +176,7 @@ impl Host {
         self.up = true;
         self.boots += 1;
         self.booted_at = now;
+        self.frozen = None;
         self.kernel = Kernel::default();
     }
 

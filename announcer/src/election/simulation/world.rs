@@ -49,7 +49,7 @@ pub enum Event {
     /// The quiet hours are over.
     Round,
     /// A virtual machine runs again; its clock stood still meanwhile.
-    Thaw(u64),
+    Thaw,
 }
 
 /// What is to happen, by time and number: to which host, in which of its lives.
@@ -175,7 +175,7 @@ impl World {
                 return self.say(|_| "the API server is back".to_owned());
             }
             Event::Round => return self.next_round(),
-            Event::Thaw(span) => return self.thaw(host, span),
+            Event::Thaw => return self.thaw(host),
             Event::Start if self.hosts[host].life == life => return self.start(host),
             _ => {}
         }
