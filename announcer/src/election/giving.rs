@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     heirs::HEIR_AFTER,
-    lease::{Claim, Record, Version, claim_name},
+    lease::{Claim, Record, Version, claim_name, vip_of},
     machine::{Machine, Purpose, Request},
     times::D_MAX,
 };
@@ -127,6 +127,14 @@ impl Machine {
         let transitions = claim.transitions + u64::from(answered && !ours);
         let released = Claim { holder, session_epoch, preferred: to, heir, write, transitions, ..claim };
         self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
+    }
+
+    /// A read has shown what a release collided with: nobody answers for the address any more, so the next one waits for nothing.
+    pub(super) fn release_at_once(&mut self, name: &str) {
+        let claim = vip_of(name).and_then(|vip| self.view.claims.get(&vip));
+        if claim.is_some_and(|claim| self.holds_claim(claim) && !self.target.held.contains(&claim.vip)) {
+            self.not_before.remove(name);
+        }
     }
 
     /// Who took what it was offered may be offered it again, be it for a moment that it had it. That we have taken it back

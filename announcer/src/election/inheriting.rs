@@ -434,6 +434,23 @@ fn who_passes_on_what_it_took_and_did_not_answer_for_leaves_it_to_its_successor_
     assert_eq!(asked, Request::Probe(vip()));
 }
 
+/// Found on a real cluster: a node was drained just when its heir wrote its consent, and the address was dark for 250 ms.
+#[test]
+fn a_release_that_collides_is_written_again_as_soon_as_it_is_read_with_what() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    let consent = Claim { write: "meanwhile".to_owned(), ..cluster.claim().expect("a claim") };
+    cluster.put(Record::Claim(consent));
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &["a"], 0))));
+    assert!(cluster.answering().is_empty(), "given up");
+    for _ in ["the release", "the read", "the release again"] {
+        let (token, request) = cluster.next_request("a");
+        let answer = cluster.commit(&request);
+        cluster.answer("a", token, answer);
+    }
+    assert_eq!(cluster.claim().and_then(|claim| claim.holder), None);
+}
+
 #[test]
 fn an_heir_without_a_policy_leaves_what_it_inherits_to_others() {
     let mut cluster = Cluster::settled(&["a", "b", "c"]);

@@ -628,7 +628,8 @@ impl Machine {
         match (answer, &purpose) {
             (Answer::Done(record), Purpose::Sweep) => self.view.deleted(now, &record),
             (Answer::Done(record), Purpose::Look(asked) | Purpose::Confirm(_, asked, _)) => {
-                self.view.read(now, record, *asked)
+                self.view.read(now, record, *asked);
+                self.release_at_once(&name);
             }
             (Answer::NotFound, Purpose::Look(asked) | Purpose::Confirm(_, asked, _)) => {
                 self.view.missing(now, &name, *asked)
