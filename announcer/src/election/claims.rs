@@ -9,8 +9,10 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     due::Touched,
+    interface::{Change, Probed, Request, Why},
     lease::{Claim, Record, Version, claim_name},
-    machine::{Change, Machine, Probed, Purpose, Request, Take, Why},
+    machine::Machine,
+    outstanding::{Purpose, Take},
     times::{D_MAX, RANK_STEP, RANK_STEP_PER_OPEN, SETTLE},
 };
 use crate::{

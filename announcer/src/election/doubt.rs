@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    driver::REQUEST_TIMEOUT,
+    interface::Request,
     lease::{Record, claim_name},
-    machine::{Machine, Purpose, Request},
+    machine::Machine,
+    outstanding::Purpose,
     own::Own,
-    times::D_MAX,
+    times::{D_MAX, REQUEST_TIMEOUT},
 };
 use crate::vocabulary::{BootNs, Vip};
 

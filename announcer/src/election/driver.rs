@@ -23,12 +23,11 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
+    interface::{Answer, Input, Request},
     lease::{KIND_LABEL, Record, Version},
-    machine::{Answer, Input, Request},
+    times::REQUEST_TIMEOUT,
 };
 
-/// How long a request may take. Well below D − M, so that several fit into one lease.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
 /// the API server makes no write for somebody who has gone. Two still fit into one lease.
 pub const LONG_TIMEOUT: Duration = Duration::from_secs(6);

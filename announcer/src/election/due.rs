@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{
+    interface::{Answer, Input},
     lease::Record,
-    machine::{Answer, Input, Machine, Purpose},
+    machine::Machine,
+    outstanding::Purpose,
 };
 use crate::vocabulary::{BootNs, Vip};
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::{
     heirs::HEIR_AFTER,
+    interface::Request,
     lease::{Claim, Record, Version, claim_name, vip_of},
-    machine::{Machine, Purpose, Request},
+    machine::Machine,
+    outstanding::Purpose,
     times::D_MAX,
 };
 use crate::{

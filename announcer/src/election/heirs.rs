@@ -12,8 +12,10 @@ use std::{
 
 use super::{
     choose::{LiveNode, heirs},
+    interface::Request,
     lease::{Bound, Claim, Record, claim_name},
-    machine::{Machine, Purpose, Request},
+    machine::Machine,
+    outstanding::Purpose,
 };
 use crate::{
     policy::Demand,

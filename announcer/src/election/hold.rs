@@ -3,58 +3,16 @@
 //! While the API server says nothing at all, an owner extends its own deadline, a round of probes at a time: only while
 //! the deadline is still ahead, and only if nobody else answers for what it holds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    driver::REQUEST_TIMEOUT,
-    machine::{Answer, Change, Input, Machine, Purpose, Request},
+    interface::{Answer, Challenged, Change, Input, OnApiLoss, Request, Rival},
+    machine::Machine,
+    outstanding::Purpose,
     own::Own,
+    times::REQUEST_TIMEOUT,
 };
 use crate::vocabulary::{BootNs, Vip};
-
-/// What an owner does when its lease can't be renewed because the API server is away (`--on-api-loss`).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
-pub enum OnApiLoss {
-    /// Falls silent at the deadline: nobody answers, and nobody ever answers twice.
-    Fence,
-    /// Goes on answering, as long as probes show that nobody else does.
-    #[default]
-    Hold,
-    /// The same, and takes over from an owner that dies meanwhile, if it hears others, but not the owner, and nobody answers.
-    Takeover,
-}
-
-impl OnApiLoss {
-    /// As sessions publish it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Fence => "fence",
-            Self::Hold => "hold",
-            Self::Takeover => "takeover",
-        }
-    }
-}
-
-/// Who else answered for a VIP that we hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rival {
-    /// A host whose MAC is lower than ours.
-    Lower,
-    /// A host whose MAC is higher.
-    Higher,
-}
-
-/// What a round of probes of everything we hold showed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Challenged {
-    /// The VIPs that were asked for, each on every link where it is owned and that has carrier.
-    pub asked: BTreeSet<Vip>,
-    /// Those that another host answered for.
-    pub answered: BTreeMap<Vip, Rival>,
-}
 
 /// What is known of the API server's silence.
 #[derive(Debug, Default)]

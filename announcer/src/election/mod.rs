@@ -14,6 +14,7 @@ mod hold;
 mod holding;
 #[cfg(test)]
 mod inheriting;
+mod interface;
 pub mod lease;
 mod machine;
 mod outstanding;
@@ -32,11 +33,12 @@ mod view;
 
 pub use choose::{ClaimState, Failback, LiveNode, Moves, Verdict, choose, stranded};
 pub use claims::CLAIMS_IN_FLIGHT;
-pub use driver::{Leases, REQUEST_TIMEOUT};
-pub use hold::{Challenged, OnApiLoss, Rival};
-pub use machine::{
-    Answer, Change, Grounds, Identity, Input, Machine, Probed, Request, Settings, Target, Token, Why,
+pub use driver::Leases;
+pub use interface::{
+    Answer, Challenged, Change, Grounds, Identity, Input, OnApiLoss, Probed, Request, Rival, Settings,
+    SilentPeers, Target, Token, Watched, Why, Witness,
 };
-pub use suspicion::{SilentPeers, WATCHED_PEERS, Watched, Witness};
-pub use times::Times;
+pub use machine::Machine;
+pub use suspicion::WATCHED_PEERS;
+pub use times::{REQUEST_TIMEOUT, Times};
 pub use view::View;

@@ -1,12 +1,57 @@
 //! Requests that have not been answered: at most one for each Lease, and found by its name at once, for with thousands of
 //! VIPs there are thousands of probes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     claims::CLAIMS_IN_FLIGHT,
-    machine::{Purpose, Token},
+    interface::{Grounds, Token, Why},
+    lease::Version,
 };
+use crate::vocabulary::{BootNs, Vip};
+
+/// The write that takes a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Take {
+    pub vip: Vip,
+    /// UID and epoch of ours that it binds the claim to.
+    pub session: (String, u64),
+    pub why: Why,
+    /// There was no claim before.
+    pub creates: bool,
+    pub sent_at: BootNs,
+}
+
+/// What is outstanding.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// Writing our own session.
+    Own,
+    /// Reading our own session, to learn what became of a write; this version was in view.
+    OwnRead(Version),
+    /// Reading what a refused write collided with; this version was in view.
+    Look(Version),
+    /// Fencing of this session.
+    Fence(Grounds),
+    /// Reading all sessions.
+    Survey,
+    /// Taking a claim.
+    Take(Take),
+    /// Reading a claim of ours that the watch has not confirmed, in view at this version, since then.
+    Confirm(Vip, Version, BootNs),
+    /// Releasing or deleting a claim.
+    Release(Vip),
+    /// Who is to inherit a claim, under this session and epoch of ours.
+    Chore(Vip, (String, u64)),
+    /// Probes, begun then.
+    Probe(Vip, BootNs),
+    /// Probes of all that was held when they were begun.
+    Challenge(BTreeSet<Vip>, BootNs),
+    /// Removing what nobody needs.
+    Sweep,
+    /// Ending our own epoch, for good.
+    Leave,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {

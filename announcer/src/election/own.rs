@@ -7,8 +7,10 @@ use std::{
 };
 
 use super::{
+    interface::{Answer, Change, Request, Token},
     lease::{EPOCH_END, Record, Session, Suspicion, Version, session_name},
-    machine::{Answer, Change, Machine, Purpose, Request, Token},
+    machine::Machine,
+    outstanding::Purpose,
     times::{D_MAX, Times},
     view::View,
 };
@@ -71,7 +73,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Nobody can have found our kernel silent, agreed on that, and fenced us within this time after a request was sent.
 const ASSURED_FOR: Duration = Duration::from_millis(200);
 /// Of a slower API server a read's answer counts for the moment at which it comes, or nothing would ever be sure.
-const SLOW_READ: Duration = super::driver::REQUEST_TIMEOUT;
+const SLOW_READ: Duration = super::times::REQUEST_TIMEOUT;
 const LEAVING: &str = "agent is shutting down";
 
 /// The latest moment for the renewal after one that earned this deadline: R may be longer by now than it was when that

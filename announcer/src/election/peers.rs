@@ -4,8 +4,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
+    interface::{Grounds, Request},
     lease::{Record, Session, Version},
-    machine::{Grounds, Machine, Purpose, Request},
+    machine::Machine,
+    outstanding::Purpose,
     times::{D_MAX, SESSION_KEPT},
     view::{Seen, View},
 };

@@ -11,8 +11,10 @@ use std::{
 
 use super::{
     choose::tie_break_of,
+    interface::{Change, Grounds, Request, SilentPeers, Watched, Witness},
     lease::{Claim, Record, Session, Suspicion, session_name},
-    machine::{Change, Grounds, Machine, Purpose, Request},
+    machine::Machine,
+    outstanding::Purpose,
     own::Own,
     view::Seen,
 };
@@ -40,27 +42,6 @@ const BACK: Duration = Duration::from_secs(1);
 const SURVEY: &str = "all sessions";
 /// Published by nodes that may be fenced so.
 const EARLY: &str = "early";
-
-/// Who shows that a node is not itself cut off.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub enum Witness {
-    /// Another node answers it.
-    Peer,
-    /// The gateway does.
-    Gateway,
-}
-
-/// Nodes that do not answer, each on which of our links, and who does.
-pub type SilentPeers = BTreeMap<(String, String), Witness>;
-
-/// A peer to be asked on one of our links.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Watched {
-    /// Some of what it owns there, what it has been asked for before first.
-    pub vips: Vec<Vip>,
-    /// Others suspect it.
-    pub doubted: bool,
-}
 
 /// What is suspected, by us and by others.
 #[derive(Debug, Default)]

@@ -11,9 +11,9 @@ use std::{
 
 use super::{
     choose::tie_break,
-    hold::OnApiLoss,
+    interface::{Change, OnApiLoss, Why},
     lease::{Claim, claim_name},
-    machine::{Change, Machine, Why},
+    machine::Machine,
     own::Own,
 };
 use crate::vocabulary::{BootNs, Vip};

@@ -18,6 +18,9 @@ pub const SETTLE: Duration = Duration::from_secs(5);
 /// How long the fenced session of a deleted Node is kept.
 pub const SESSION_KEPT: Duration = Duration::from_secs(3600);
 
+/// How long a request may take. Well below D − M, so that several fit into one lease.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Renewal interval, lease duration and margin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Times {
