@@ -466,13 +466,17 @@ impl Machine {
     /// fenced, and holds. As long as it is heard, it keeps the VIP.
     pub(super) fn may_be_held_on(&self, claim: &Claim) -> bool {
         let lost = self.history_lost && !self.settings.strict;
-        lost || claim.bindings().any(|(node, uid, epoch)| {
-            if node == self.me.holder.node {
-                // Another machine of our name may have taken it.
-                return !self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
-            }
-            self.view.may_hold_on((node, uid, epoch)).unwrap_or(!self.settings.strict)
-        })
+        // Taken from somebody, by a write whose end is learnt only now: what was heard before it is too old.
+        let of_ours = claim.holder.as_ref() == Some(&self.me.holder.node);
+        let untried = of_ours && claim.transitions > 0 && !self.answered.contains(&claim.vip);
+        lost || untried
+            || claim.bindings().any(|(node, uid, epoch)| {
+                if node == self.me.holder.node {
+                    // Another machine of our name may have taken it.
+                    return !self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
+                }
+                self.view.may_hold_on((node, uid, epoch)).unwrap_or(!self.settings.strict)
+            })
     }
 
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another

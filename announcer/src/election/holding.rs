@@ -473,3 +473,37 @@ fn the_wire_is_asked_while_a_renewal_is_on_its_way() {
         cluster.run(20_000);
     }
 }
+
+/// Found by simulation: a node that did not hear the holder took its claim by a write that had no answer. When a list showed that it
+/// had been written, long after those questions, the node heard the holder, and did not ask.
+#[test]
+fn a_claim_that_was_written_unanswered_is_asked_for_again_before_it_is_answered() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    let claim = cluster.claim().expect("a claim");
+    cluster.node("a").cut = true;
+    cluster.node("a").off_wire = true;
+    cluster.put(Record::Claim(Claim { heir: None, preferred: None, ..claim }));
+    let (token, take) = loop {
+        let (token, request) = cluster.until_it_sends("b");
+        match request {
+            Request::Put(Record::Claim(_)) => break (token, request),
+            Request::Probe(vip) => cluster.step("b", Input::Probed(vip, Probed::Unused)),
+            request => {
+                let answer = cluster.commit(&request);
+                cluster.answer("b", token, answer);
+                cluster.list("b");
+            }
+        }
+    };
+    let written = cluster.commit(&take);
+    assert!(matches!(written, Answer::Done(_)));
+    cluster.answer("b", token, Answer::Lost);
+    cluster.run(2_000);
+    cluster.node("a").off_wire = false;
+    cluster.node("b").held_back = false;
+    cluster.run(10_000);
+    assert_eq!(cluster.answering(), ["a"], "it holds");
+    cluster.node("a").cut = false;
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
