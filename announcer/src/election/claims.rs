@@ -482,15 +482,16 @@ impl Machine {
     /// Under `strict` a claim that was created gives no entry by itself: it may have been created by another
     /// node and deleted again while our watch lagged, and then that node answers until it hears of it. A creation, our own or
     /// another's, shows what came before once the watch brings it without a gap; a second write may follow then (a transition).
-    /// A list shows nothing of what came and went before it.
+    /// A list shows nothing of what came and went before it; but that was over before the creation, so that in the end time does.
     fn may_follow(&mut self, now: BootNs, claim: &Claim) -> bool {
         if !self.settings.strict {
             return true;
         }
         let created = claim.transitions == 0;
         let watched = self.view.watching_since.filter(|_| created);
-        let waits = self.view.claim_deleted_at(claim.vip).max(watched).map(|at| at + D_MAX);
-        if let Some(until) = waits.filter(|until| *until > now) {
+        let gapless = self.view.claim_deleted_at(claim.vip).max(watched).map(|at| at + D_MAX);
+        let in_time = self.view.claim_known_since(claim).map(|at| at + D_MAX);
+        if let Some(until) = gapless.min(in_time.or(gapless)).filter(|until| *until > now) {
             self.wake(until);
             return false;
         }

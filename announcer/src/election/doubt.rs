@@ -9,7 +9,7 @@ use super::{
     machine::Machine,
     outstanding::Purpose,
     own::Own,
-    times::{D_MAX, REQUEST_TIMEOUT},
+    times::{D_MAX, LISTED_WITHIN},
 };
 use crate::vocabulary::{BootNs, Vip};
 
@@ -20,8 +20,6 @@ const GIVE_AWAY_AFTER: Duration = Duration::from_secs(53);
 /// The kernel does not answer for a claim that was not confirmed for so long, whatever lease was earned meanwhile: D_MAX
 /// less a tenth, as any margin. A stopped agent gives nothing away.
 const GONE_AFTER: Duration = Duration::from_secs(54);
-/// A list may have left the server so long before it came.
-const LISTED_WITHIN: Duration = REQUEST_TIMEOUT.saturating_mul(3);
 const READS_IN_FLIGHT: usize = 32;
 
 const _: () = assert!(GONE_AFTER.as_secs() * 10 <= D_MAX.as_secs() * 9);

@@ -19,13 +19,13 @@ use kube::{
         WatchParams,
     },
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tracing::{debug, info, warn};
 
 use super::{
     interface::{Answer, Input, Request},
     lease::{KIND_LABEL, Record, Version},
-    times::REQUEST_TIMEOUT,
+    times::{LISTED_WITHIN, REQUEST_TIMEOUT},
 };
 
 /// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
@@ -46,6 +46,8 @@ pub struct Leases {
     namespace: String,
     patience: Arc<Patience>,
     told: Arc<Told>,
+    /// The watch is to begin anew.
+    anew: Arc<Notify>,
 }
 
 /// Leases through one client.
@@ -85,6 +87,7 @@ impl Leases {
             namespace: namespace.to_owned(),
             patience: Arc::default(),
             told: Arc::default(),
+            anew: Arc::default(),
         }
     }
 
@@ -108,13 +111,18 @@ impl Leases {
         }
     }
 
+    /// Lets [`Self::observe`] begin anew, with a list: [`Request::Relist`].
+    pub fn begin_anew(&self) {
+        self.anew.notify_one();
+    }
+
     /// Performs one request of the machine. Probes are not for the API server and end as lost.
     pub async fn perform(&self, request: Request) -> Answer {
         let name = match &request {
             Request::Get(name) => name.clone(),
             Request::Put(record) | Request::Delete(record) => record.name(),
             Request::Survey => "all sessions".to_owned(),
-            Request::Probe(_) | Request::Challenge => return Answer::Lost,
+            Request::Probe(_) | Request::Challenge | Request::Relist => return Answer::Lost,
         };
         let is_write = !matches!(request, Request::Get(_) | Request::Survey);
         let limit = if is_write { self.patience.limit() } else { REQUEST_TIMEOUT };
@@ -176,7 +184,7 @@ impl Leases {
                 apis.api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
                 Answer::Done(record)
             }
-            Request::Probe(_) | Request::Challenge => Answer::Lost,
+            Request::Probe(_) | Request::Challenge | Request::Relist => Answer::Lost,
         })
     }
 
@@ -208,101 +216,133 @@ impl Leases {
         .flatten()
     }
 
+    /// The next step of [`Self::observe`], or its beginning anew.
     async fn advance(&self, position: Position) -> (Vec<Input>, Position) {
+        tokio::select! {
+            next = self.go_on(position) => next,
+            () = self.anew.notified() => (vec![Input::WatchBroke], Position::Start { said: None }),
+        }
+    }
+
+    async fn go_on(&self, position: Position) -> (Vec<Input>, Position) {
         match position {
-            Position::Start { said } => {
-                match timeout(REQUEST_TIMEOUT * 3, self.apis().bare.list(&ListParams::default())).await {
-                    Ok(Ok(list)) => {
-                        let version = list.metadata.resource_version.unwrap_or_default();
-                        let records = list.items.into_iter().filter_map(record_of).collect();
-                        let number = Version(version.parse().unwrap_or_default());
-                        (
-                            vec![Input::Listed(number, records)],
-                            Position::At { version, open: None, broken: false },
-                        )
-                    }
-                    failed => {
-                        let (heard, error) = match failed {
-                            Ok(Err(error)) => (heard(&error), error.to_string()),
-                            _ => (Input::Unanswered, "no answer".to_owned()),
-                        };
-                        if said.as_ref() != Some(&error) {
-                            warn!(error = %error, "Cannot list leases; trying again every second");
-                        }
-                        tokio::time::sleep(RELIST_PAUSE).await;
-                        (vec![heard], Position::Start { said: Some(error) })
-                    }
+            Position::Start { said } => match self.list().await {
+                Ok((version, records)) => {
+                    let closed =
+                        Position::Closed { version: version.0.to_string(), told: false, compare: false };
+                    (vec![Input::Listed(version, records)], closed)
                 }
+                Err((heard, error)) => {
+                    if said.as_ref() != Some(&error) {
+                        warn!(error = %error, "Cannot list leases; trying again every second");
+                    }
+                    tokio::time::sleep(RELIST_PAUSE).await;
+                    (vec![heard], Position::Start { said: Some(error) })
+                }
+            },
+            Position::Closed { version, told, compare } => self.open(version, told, compare).await,
+            Position::Open { version, watch } if watch.compare => self.compare(version, watch).await,
+            Position::Open { version, watch } => Self::next(version, watch).await,
+        }
+    }
+
+    async fn list(&self) -> Result<(Version, Vec<Record>), (Input, String)> {
+        match timeout(LISTED_WITHIN, self.apis().bare.list(&ListParams::default())).await {
+            Ok(Ok(list)) => {
+                let version = list.metadata.resource_version.unwrap_or_default();
+                let records = list.items.into_iter().filter_map(record_of).collect();
+                Ok((Version(version.parse().unwrap_or_default()), records))
             }
-            Position::At { version, open: None, broken } => {
-                let params = WatchParams::default().timeout(WATCH_SECONDS);
-                match timeout(REQUEST_TIMEOUT, self.apis().bare.watch(&params, &version)).await {
-                    Ok(Ok(events)) => {
-                        if broken {
-                            info!("Lease watch continues");
-                        }
-                        (Vec::new(), Position::At { version, open: Some(events.boxed()), broken: false })
-                    }
-                    // The server's own word, most often 410: this version cannot be continued from.
-                    Ok(Err(error)) if matches!(heard(&error), Input::Spoke) => {
-                        tokio::time::sleep(RELIST_PAUSE).await;
-                        (vec![Input::WatchBroke, Input::Spoke], Position::Start { said: None })
-                    }
-                    Ok(Err(_)) | Err(_) => {
-                        if !broken {
-                            warn!("Lease watch cannot be opened; trying again every second");
-                        }
-                        tokio::time::sleep(RELIST_PAUSE).await;
-                        (vec![Input::Unanswered], Position::At { version, open: None, broken: true })
-                    }
+            Ok(Err(error)) => Err((heard(&error), error.to_string())),
+            Err(_) => Err((Input::Unanswered, "no answer".to_owned())),
+        }
+    }
+
+    async fn open(&self, version: String, told: bool, compare: bool) -> (Vec<Input>, Position) {
+        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        match timeout(REQUEST_TIMEOUT, self.apis().bare.watch(&params, &version)).await {
+            Ok(Ok(events)) => {
+                if told {
+                    info!("Lease watch continues");
                 }
+                let watch = Watch { events: events.boxed(), opened: Instant::now(), compare, again: false };
+                (Vec::new(), Position::Open { version, watch })
             }
-            Position::At { version, open: Some(mut events), .. } => {
-                let limit = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
-                match timeout(limit, events.next()).await {
-                    Ok(Some(Ok(event))) => match event {
-                        WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
-                            let version = lease.metadata.resource_version.clone().unwrap_or(version);
-                            let changed = record_of(lease).map(Input::Changed);
-                            (
-                                Vec::from_iter(changed),
-                                Position::At { version, open: Some(events), broken: false },
-                            )
-                        }
-                        WatchEvent::Deleted(lease) => {
-                            let version = lease.metadata.resource_version.clone().unwrap_or(version);
-                            let deleted = record_of(lease).map(Input::Deleted);
-                            (
-                                Vec::from_iter(deleted),
-                                Position::At { version, open: Some(events), broken: false },
-                            )
-                        }
-                        WatchEvent::Bookmark(bookmark) => {
-                            let version = bookmark.metadata.resource_version;
-                            (Vec::new(), Position::At { version, open: Some(events), broken: false })
-                        }
-                        // Most often 410: the version is too old to continue from.
-                        WatchEvent::Error(_) => {
-                            tokio::time::sleep(RELIST_PAUSE).await;
-                            (vec![Input::WatchBroke], Position::Start { said: None })
-                        }
-                    },
-                    // Something there that nobody can read: a list shows what is there now.
-                    Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
-                        warn!(%error, "lease watch broke; listing again");
-                        tokio::time::sleep(RELIST_PAUSE).await;
-                        (vec![Input::WatchBroke], Position::Start { said: None })
-                    }
-                    // The server ended it, as it does every 25 s.
-                    Ok(None) => (Vec::new(), Position::At { version, open: None, broken: false }),
-                    // It broke: it continues where it stood, so nothing is missed.
-                    Ok(Some(Err(_))) | Err(_) => {
-                        tokio::time::sleep(RELIST_PAUSE / 5).await;
-                        (Vec::new(), Position::At { version, open: None, broken: false })
-                    }
+            // The server's own word, most often 410: this version cannot be continued from.
+            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) => {
+                tokio::time::sleep(RELIST_PAUSE).await;
+                (vec![Input::WatchBroke, Input::Spoke], Position::Start { said: None })
+            }
+            Ok(Err(_)) | Err(_) => {
+                if !told {
+                    warn!("Lease watch cannot be opened; trying again every second");
                 }
+                tokio::time::sleep(RELIST_PAUSE).await;
+                (vec![Input::Unanswered], Position::Closed { version, told: true, compare: true })
             }
         }
+    }
+
+    /// An API server continues a watch from any version that it has not reached yet, and says nothing until it has: if its
+    /// store was restored, for ever.
+    async fn compare(&self, version: String, mut watch: Watch) -> (Vec<Input>, Position) {
+        watch.compare = false;
+        match self.list().await {
+            Ok((listed, records)) => {
+                let lost = version.parse().is_ok_and(|version| listed < Version(version));
+                let position = if lost {
+                    Position::Closed { version: listed.0.to_string(), told: false, compare: false }
+                } else {
+                    Position::Open { version, watch }
+                };
+                (vec![Input::Compared(listed, records)], position)
+            }
+            // A server that cannot list may yet go on with the watch.
+            Err((heard, _)) => {
+                watch.again = true;
+                (vec![heard], Position::Open { version, watch })
+            }
+        }
+    }
+
+    async fn next(version: String, mut watch: Watch) -> (Vec<Input>, Position) {
+        let limit = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
+        let event = match timeout(limit, watch.events.next()).await {
+            Ok(Some(Ok(event))) => event,
+            // Something there that nobody can read: a list shows what is there now.
+            Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
+                warn!(%error, "lease watch broke; listing again");
+                tokio::time::sleep(RELIST_PAUSE).await;
+                return (vec![Input::WatchBroke], Position::Start { said: None });
+            }
+            // The server ended it, as it does every 25 s.
+            Ok(None) if watch.opened.elapsed() + WATCH_GRACE >= limit => {
+                let compare = watch.again;
+                return (Vec::new(), Position::Closed { version, told: false, compare });
+            }
+            // It broke, or the server went away: it continues where it stood, so that nothing is missed.
+            Ok(None | Some(Err(_))) | Err(_) => {
+                tokio::time::sleep(RELIST_PAUSE / 5).await;
+                return (Vec::new(), Position::Closed { version, told: false, compare: true });
+            }
+        };
+        let (input, version) = match event {
+            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                let version = lease.metadata.resource_version.clone().unwrap_or(version);
+                (record_of(lease).map(Input::Changed), version)
+            }
+            WatchEvent::Deleted(lease) => {
+                let version = lease.metadata.resource_version.clone().unwrap_or(version);
+                (record_of(lease).map(Input::Deleted), version)
+            }
+            WatchEvent::Bookmark(bookmark) => (None, bookmark.metadata.resource_version),
+            // Most often 410: the version is too old to continue from.
+            WatchEvent::Error(_) => {
+                tokio::time::sleep(RELIST_PAUSE).await;
+                return (vec![Input::WatchBroke], Position::Start { said: None });
+            }
+        };
+        (Vec::from_iter(input), Position::Open { version, watch })
     }
 }
 
@@ -345,12 +385,29 @@ fn words(error: &kube::Error) -> String {
 
 enum Position {
     /// A list is next; `said`: what went wrong with the last one.
-    Start { said: Option<String> },
-    At {
-        version: String,
-        open: Option<stream::BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>>,
-        broken: bool,
+    Start {
+        said: Option<String>,
     },
+    /// The watch is to be opened where it stood, and a list to be compared then; `told`: that it cannot be opened was said.
+    Closed {
+        version: String,
+        told: bool,
+        compare: bool,
+    },
+    Open {
+        version: String,
+        watch: Watch,
+    },
+}
+
+/// A watch that is open.
+struct Watch {
+    events: stream::BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>,
+    opened: Instant,
+    /// A list is to be compared.
+    compare: bool,
+    /// That failed; it is tried again with the next one.
+    again: bool,
 }
 
 /// Reads a Lease from its JSON, without times that are out of range: they are for people.

@@ -136,7 +136,7 @@ impl Machine {
             Input::Changed(Record::Claim(claim)) => Some(claim.vip),
             Input::Answered(token, Answer::Done(Record::Claim(claim))) => {
                 let purpose = self.outstanding.purpose(*token);
-                matches!(purpose, Some(Purpose::Take(_) | Purpose::Look(_))).then_some(claim.vip)
+                matches!(purpose, Some(Purpose::Take(_) | Purpose::Look(..))).then_some(claim.vip)
             }
             _ => None,
         }

@@ -128,13 +128,15 @@ impl Machine {
         let session_epoch = if holder.is_some() && ours { 0 } else { claim.session_epoch };
         let transitions = claim.transitions + u64::from(answered && !ours);
         let released = Claim { holder, session_epoch, preferred: to, heir, write, transitions, ..claim };
-        self.request(now, claim_name(vip), Purpose::Release(vip), Request::Put(Record::Claim(released)));
+        let purpose = Purpose::Release(vip, released.version);
+        self.request(now, claim_name(vip), purpose, Request::Put(Record::Claim(released)));
     }
 
-    /// A read has shown what a release collided with: nobody answers for the address any more, so the next one waits for nothing.
-    pub(super) fn release_at_once(&mut self, name: &str) {
+    /// A read has shown what the release of a version collided with: nobody answers for the address any more, so the next one
+    /// waits for nothing. If that version stands, something else refuses it.
+    pub(super) fn release_at_once(&mut self, name: &str, put: Version) {
         let claim = vip_of(name).and_then(|vip| self.view.claims.get(&vip));
-        if claim.is_some_and(|claim| self.holds_claim(claim) && !self.target.held.contains(&claim.vip)) {
+        if claim.is_some_and(|claim| claim.version != put && !self.target.held.contains(&claim.vip)) {
             self.not_before.remove(name);
         }
     }

@@ -91,6 +91,7 @@ impl Machine {
             Input::Unanswered => (self.silence.lost, self.silence.renewal_lost) = (true, true),
             Input::Answered(..)
             | Input::Listed(..)
+            | Input::Compared(..)
             | Input::Changed(_)
             | Input::Deleted(_)
             | Input::Spoke => {

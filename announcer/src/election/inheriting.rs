@@ -452,6 +452,23 @@ fn a_release_that_collides_is_written_again_as_soon_as_it_is_read_with_what() {
 }
 
 #[test]
+fn a_release_that_is_refused_as_a_conflict_again_and_again_is_not_written_without_a_pause() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Demand(Arc::new(demand(&["a", "b"], &["a"], 0))));
+    let mut writes = 0;
+    while !cluster.node("a").out.is_empty() && writes < 10 {
+        let (token, request) = cluster.next_request("a");
+        let refused = matches!(request, Request::Put(Record::Claim(_)));
+        writes += u32::from(refused);
+        // As an admission webhook may.
+        let answer = if refused { super::Answer::Conflict } else { cluster.commit(&request) };
+        cluster.answer("a", token, answer);
+    }
+    assert_eq!(writes, 1);
+}
+
+#[test]
 fn an_heir_without_a_policy_leaves_what_it_inherits_to_others() {
     let mut cluster = Cluster::settled(&["a", "b", "c"]);
     let (next, other) = if heir(&cluster) == "b" { ("b", "c") } else { ("c", "b") };

@@ -65,6 +65,8 @@ pub enum Input {
     Silent(SilentPeers),
     /// A complete list of our Leases, by a quorum read, at this version.
     Listed(Version, Vec<Record>),
+    /// The same after the connection broke, while the watch goes on where it stood: whether it is of the same history.
+    Compared(Version, Vec<Record>),
     /// A Lease was added or modified (watch).
     Changed(Record),
     /// A Lease was deleted (watch).
@@ -117,6 +119,8 @@ pub enum Request {
     Probe(Vip),
     /// The same of every VIP that the kernel owns, wherever it does.
     Challenge,
+    /// The watch begins anew with a list: what has been seen is of a history that is lost. It has no answer of its own.
+    Relist,
 }
 
 /// How a request ended.

@@ -62,6 +62,8 @@ pub struct Machine {
     pub(super) shutdown: Option<bool>,
     /// The foreign holder of our name that was last reported.
     pub(super) name_taken: Option<Holder>,
+    /// A restored store was found: all is to be listed anew.
+    pub(super) relist: bool,
     /// A restored store: nothing is taken before.
     pub(super) quiet_until: BootNs,
     /// It was, once: somebody whom it does not know may hold on.
@@ -161,6 +163,7 @@ impl Machine {
             takeover: Takeover::default(),
             shutdown: None,
             name_taken: None,
+            relist: false,
             quiet_until: BootNs::NONE,
             history_lost: false,
             seen_until: None,
@@ -293,6 +296,7 @@ impl Machine {
     }
 
     fn observe(&mut self, now: BootNs, input: Input) {
+        let by_list = matches!(input, Input::Listed(..) | Input::Compared(..));
         match input {
             Input::Tick => {}
             Input::Demand(demand) => {
@@ -308,6 +312,10 @@ impl Machine {
                     self.note_accepted(record);
                 }
                 self.view.listed(now, version, records);
+                self.own_seen(now);
+            }
+            Input::Compared(version, records) => {
+                self.view.compared(now, version, records);
                 self.own_seen(now);
             }
             Input::Changed(record) => {
@@ -340,6 +348,10 @@ impl Machine {
         if self.view.take_regressed() {
             self.restored(now);
         }
+        if std::mem::take(&mut self.relist) && !by_list {
+            self.tokens += 1;
+            self.requests.push((Token(self.tokens), Request::Relist));
+        }
     }
 
     fn answered(&mut self, now: BootNs, token: Token, answer: Answer) {
@@ -357,11 +369,13 @@ impl Machine {
         let done = matches!(answer, Answer::Done(_));
         match (answer, &purpose) {
             (Answer::Done(record), Purpose::Sweep) => self.view.deleted(now, &record),
-            (Answer::Done(record), Purpose::Look(asked) | Purpose::Confirm(_, asked, _)) => {
+            (Answer::Done(record), Purpose::Look(asked, _) | Purpose::Confirm(_, asked, _)) => {
                 self.view.read(now, record, *asked);
-                self.release_at_once(&name);
+                if let Purpose::Look(_, Some(put)) = &purpose {
+                    self.release_at_once(&name, *put);
+                }
             }
-            (Answer::NotFound, Purpose::Look(asked) | Purpose::Confirm(_, asked, _)) => {
+            (Answer::NotFound, Purpose::Look(asked, _) | Purpose::Confirm(_, asked, _)) => {
                 self.view.missing(now, &name, *asked)
             }
             (Answer::Done(record), _) => self.view.seen(now, record),
@@ -369,7 +383,9 @@ impl Machine {
             (Answer::NotFound | Answer::Conflict, _) => {
                 // A watch that lags would let us collide again and again: read what is there.
                 let asked = self.view.version_of(&name).unwrap_or_default();
-                let read = self.request(now, name.clone(), Purpose::Look(asked), Request::Get(name.clone()));
+                let put = if let Purpose::Release(_, version) = &purpose { Some(*version) } else { None };
+                let look = Purpose::Look(asked, put);
+                let read = self.request(now, name.clone(), look, Request::Get(name.clone()));
                 self.claims_due |= read.is_none();
                 self.not_before.insert(name.clone(), now + Duration::from_millis(200));
             }

@@ -29,8 +29,8 @@ pub(super) enum Purpose {
     Own,
     /// Reading our own session, to learn what became of a write; this version was in view.
     OwnRead(Version),
-    /// Reading what a refused write collided with; this version was in view.
-    Look(Version),
+    /// Reading what a refused write collided with; this version was in view, and that one was to be released.
+    Look(Version, Option<Version>),
     /// Fencing of this session.
     Fence(Grounds),
     /// Reading all sessions.
@@ -39,8 +39,8 @@ pub(super) enum Purpose {
     Take(Take),
     /// Reading a claim of ours that the watch has not confirmed, in view at this version, since then.
     Confirm(Vip, Version, BootNs),
-    /// Releasing or deleting a claim.
-    Release(Vip),
+    /// Releasing a claim, or deleting it, at this version.
+    Release(Vip, Version),
     /// Who is to inherit a claim, under this session and epoch of ours.
     Chore(Vip, (String, u64)),
     /// Probes, begun then.
@@ -110,7 +110,7 @@ impl Outstanding {
     fn count(&mut self, purpose: &Purpose, by: isize) {
         let counter = match purpose {
             Purpose::Take(_) => &mut self.takes,
-            Purpose::Release(_) | Purpose::Sweep => &mut self.gone,
+            Purpose::Release(..) | Purpose::Sweep => &mut self.gone,
             Purpose::Chore(..) => &mut self.chores,
             Purpose::Probe(..) => &mut self.probes,
             Purpose::Confirm(..) => &mut self.confirms,

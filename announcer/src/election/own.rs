@@ -158,6 +158,7 @@ impl Machine {
         self.probed.clear();
         self.quiet_until = now + wait;
         self.history_lost = true;
+        self.relist = true;
         self.changes.push_back(Change::Restored(wait));
     }
 

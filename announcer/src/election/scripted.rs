@@ -235,6 +235,11 @@ impl Cluster {
                         self.step(name, Input::Probed(vip, probed));
                         continue;
                     }
+                    if let Request::Relist = request {
+                        self.step(name, Input::WatchBroke);
+                        self.list(name);
+                        continue;
+                    }
                     if let Request::Challenge = request {
                         let rival = |other| if other < name { Rival::Lower } else { Rival::Higher };
                         let answered = self.heard_by(name).map(|other| (vip(), rival(other)));

@@ -21,6 +21,9 @@ pub const SESSION_KEPT: Duration = Duration::from_secs(3600);
 /// How long a request may take. Well below D − M, so that several fit into one lease.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The same of a complete list: it may have left the server so long before it came.
+pub const LISTED_WITHIN: Duration = REQUEST_TIMEOUT.saturating_mul(3);
+
 /// Renewal interval, lease duration and margin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Times {

@@ -60,6 +60,8 @@ pub struct View {
     gone: BTreeMap<(String, String), BootNs>,
     /// The last epoch of those that the watch saw being deleted, by UID: until then nobody had fenced it.
     last_epochs: BTreeMap<String, u64>,
+    /// Since when the object that a claim is has been known, and its UID.
+    known_claims: BTreeMap<Vip, (String, BootNs)>,
     /// When a claim was last seen to be deleted.
     deleted_claims: BTreeMap<Vip, BootNs>,
     /// VIPs without a claim and since when.
@@ -88,12 +90,7 @@ pub struct View {
 impl View {
     /// Takes a complete list.
     pub fn listed(&mut self, now: BootNs, version: Version, records: Vec<Record>) {
-        // An object older than the one we hold, in a list that is newer than that one, has another history.
-        let older = |record: &Record| {
-            let held = self.version_of(&record.name());
-            held.is_some_and(|held| held > record.version() && held <= version) || self.is_another(record)
-        };
-        if version < self.watched || records.iter().any(older) {
+        if version < self.watched || records.iter().any(|record| self.is_older(record, version)) {
             self.regressed = true;
             // Versions start over: what we hold would look newer than the truth.
             self.sessions.clear();
@@ -125,6 +122,7 @@ impl View {
         for record in records {
             self.put(now, record, None);
         }
+        self.known_claims.retain(|vip, _| self.claims.contains_key(vip));
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
         let bound = self.claims.values().flat_map(Claim::bindings);
@@ -136,6 +134,39 @@ impl View {
         self.holders.retain(|_, epochs| !epochs.is_empty());
     }
 
+    /// Takes a complete list that came after the connection broke, and before the watch goes on where it stood, only if it cannot
+    /// follow from what is held. A server whose store was restored continues a watch from a version that it has not reached yet, and
+    /// is silent until it has. What is gone may never have been: no watch will say so.
+    pub fn compared(&mut self, now: BootNs, version: Version, records: Vec<Record>) {
+        let names: BTreeSet<String> = records.iter().map(Record::name).collect();
+        let gone = |name: &str, held: Version| held <= version && !names.contains(name);
+        let mut sessions = self.sessions.iter().map(|(name, seen)| (name.as_str(), seen.session.version));
+        let mut claims = self.claims.values().map(|claim| (claim_name(claim.vip), claim.version));
+        let other = |record: &Record| self.is_older(record, version) || self.is_lower(record);
+        let follows = version >= self.watched
+            && !records.iter().any(other)
+            && !sessions.any(|(name, held)| gone(name, held))
+            && !claims.any(|(name, held)| gone(&name, held));
+        if !follows {
+            self.gap();
+            self.listed(now, version, records);
+        }
+    }
+
+    /// Whether an object of a list of this version has another history: it is older than the one we hold, and the list is not.
+    fn is_older(&self, record: &Record, version: Version) -> bool {
+        let held = self.version_of(&record.name());
+        held.is_some_and(|held| held > record.version() && held <= version) || self.is_another(record)
+    }
+
+    /// Whether this is a newer version of a session with an epoch that it has left behind.
+    fn is_lower(&self, record: &Record) -> bool {
+        let Record::Session(session) = record else { return false };
+        let held = self.sessions.get(&session.name).map(|seen| seen.session.version);
+        held < Some(session.version)
+            && self.epochs.get(&session.uid).is_some_and(|epoch| session.epoch < *epoch)
+    }
+
     /// Whether history was found to be another since last asked.
     pub fn take_regressed(&mut self) -> bool {
         std::mem::take(&mut self.regressed)
@@ -145,6 +176,7 @@ impl View {
     pub fn forget(&mut self, now: BootNs) {
         self.epochs.clear();
         self.longest.clear();
+        self.known_claims.values_mut().for_each(|(_, since)| *since = now);
         self.absent_claims.clear();
         if let Some(since) = &mut self.watching_since {
             *since = now;
@@ -191,12 +223,16 @@ impl View {
     }
 
     /// Takes a watch event. In one that follows upon all before it, an epoch that went down was written by hand, and is that
-    /// one node's trouble: a restored store breaks the watch.
+    /// one node's trouble: when the connection broke, a list was compared. It brings every version: if that passes one over which
+    /// something else has brought, that one was lost with its store.
     pub fn changed(&mut self, now: BootNs, record: Record) {
-        let follows = self.watching_since.is_some() && record.version() > self.watched;
+        let before = self.watched;
+        let follows = self.watching_since.is_some() && record.version() > before;
+        let held = self.version_of(&record.name());
+        let passed = follows && held.is_some_and(|held| held > before && held < record.version());
         let regressed = self.regressed;
         self.watched(record.version());
-        if self.is_another(&record) {
+        if passed || self.is_another(&record) {
             self.regressed = true;
             return self.replace(now, record);
         }
@@ -225,7 +261,7 @@ impl View {
     /// the store was restored.
     pub fn read(&mut self, now: BootNs, record: Record, asked: Version) {
         if record.version() < asked || self.is_another(&record) {
-            self.regressed |= matches!(record, Record::Session(_));
+            self.regressed = true;
             return self.replace(now, record);
         }
         let name = record.name();
@@ -283,14 +319,12 @@ impl View {
 
     /// [`Self::take`], for many at once: absence is noted afterwards.
     fn put(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
+        self.regressed |= self.is_lower(&record);
         match record {
             Record::Session(session) => {
                 let newer =
                     self.sessions.get(&session.name).is_none_or(|old| old.session.version < session.version);
                 let epoch = self.epochs.entry(session.uid.clone()).or_default();
-                if newer && session.epoch < *epoch {
-                    self.regressed = true;
-                }
                 *epoch = (*epoch).max(session.epoch);
                 let longest = self.longest.entry(session.uid.clone()).or_default();
                 *longest = (*longest).max(session.lease);
@@ -315,6 +349,10 @@ impl View {
             }
             Record::Claim(claim) => {
                 if self.claims.get(&claim.vip).is_none_or(|old| old.version < claim.version) {
+                    let known = self.known_claims.entry(claim.vip).or_insert((String::new(), now));
+                    if known.0 != claim.uid {
+                        *known = (claim.uid.clone(), now);
+                    }
                     self.claims.insert(claim.vip, claim);
                 }
             }
@@ -529,6 +567,11 @@ impl View {
         let long_ago = |since: &BootNs| *since + D_MAX <= now;
         self.watching_since.as_ref().is_some_and(long_ago)
             && self.deleted_claims.get(&vip).is_none_or(long_ago)
+    }
+
+    /// Since when the object that is this VIP's claim has been known.
+    pub fn claim_known_since(&self, claim: &Claim) -> Option<BootNs> {
+        self.known_claims.get(&claim.vip).filter(|(uid, _)| *uid == claim.uid).map(|(_, since)| *since)
     }
 
     /// Whether a claim for this VIP was seen to be deleted at or after `since`.

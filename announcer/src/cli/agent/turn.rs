@@ -190,6 +190,7 @@ impl Agent {
                     would_take.insert(vip, self.links_for(vip));
                 }
                 Request::Challenge => self.challenge(),
+                Request::Relist => self.leases.begin_anew(),
                 request => self.send(token, request),
             }
         }

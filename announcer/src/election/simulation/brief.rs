@@ -36,6 +36,7 @@ pub fn request(request: &Request) -> String {
         Request::Delete(to) => format!("Delete {}", record(to)),
         Request::Probe(vip) => format!("Probe {vip}"),
         Request::Challenge => "Challenge".to_owned(),
+        Request::Relist => "Relist".to_owned(),
     }
 }
 
@@ -56,6 +57,9 @@ pub fn input(input: &Input) -> String {
         ),
         Input::Listed(version, records) => {
             format!("Listed v{} {:?}", version.0, records.iter().map(record).collect::<Vec<_>>())
+        }
+        Input::Compared(version, records) => {
+            format!("Compared v{} {:?}", version.0, records.iter().map(record).collect::<Vec<_>>())
         }
         Input::Changed(to) => format!("Changed {}", record(to)),
         Input::Deleted(gone) => format!("Deleted {}", record(gone)),

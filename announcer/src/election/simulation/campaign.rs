@@ -82,8 +82,7 @@ impl Campaign {
                     return;
                 }
                 let mut world = World::new(seed, self.long, false);
-                let result = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
-                let result = result.unwrap_or_else(|_| Err("panicked".to_owned()));
+                let result = run(&mut world);
                 let Ok(mut done) = done.lock() else { return };
                 done.0.add(&world);
                 if let Err(broken) = result {
@@ -109,4 +108,10 @@ impl Campaign {
         });
         done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// A panic breaks a promise, too.
+pub fn run(world: &mut World) -> Result<(), String> {
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
+    ended.unwrap_or_else(|_| Err("panicked".to_owned()))
 }

@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// A snapshot is taken first; the next time it is restored, and every agent lists anew before long.
+    /// A snapshot is taken first; the next time it is restored, and every agent loses its watch, which may go on where it stood.
     fn restore(&mut self) {
         let Some(snapshot) = self.snapshot.take() else {
             self.snapshot = Some(self.store.clone());
@@ -229,7 +229,11 @@ impl World {
         self.checks.restored_at = Some(self.now);
         for host in 0..self.hosts.len() {
             let after = self.rng.below(10 * SECOND);
-            self.lose_watch(host, after);
+            if self.rng.per_mille(500) {
+                self.lose_watch(host, after);
+            } else {
+                self.follow_another_store(host, after);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::{kernel::Kernel, kernel::Write, rng::Rng};
 use crate::{
     election::{
         Identity, Input, Machine, Request, Settings, SilentPeers, Token,
-        lease::{Holder, Record},
+        lease::{Holder, Record, Version},
     },
     policy::Demand,
     vocabulary::{BootNs, Vip},
@@ -108,6 +108,10 @@ pub struct Watch {
     pub open: bool,
     /// Next entry of the log.
     pub cursor: usize,
+    /// The server sends nothing of it that is not newer.
+    pub after: Version,
+    /// The connection broke, and no list has been compared since.
+    pub uncompared: bool,
     /// Events arrive in order: not before this.
     pub not_before: u64,
 }

@@ -29,7 +29,7 @@ fn number(name: &str) -> Option<u64> {
 /// The last events before a property broke, told by running the seed again.
 fn story(seed: u64) -> String {
     let mut world = World::new(seed, number("ANNOUNCER_SIM_LONG") == Some(1), true);
-    let result = world.run();
+    let result = campaign::run(&mut world);
     let lines: Vec<String> = world.trace.into_iter().flatten().collect();
     format!("seed {seed}: {:?}\n{:?}\n{}\n", result, world.setting, lines.join("\n"))
 }

@@ -39,6 +39,9 @@ impl World {
             agent.waiting.insert(token);
         }
         self.say(|w| format!("{} sends {} {}", w.hosts[host].machine_id, token.0, brief::request(&request)));
+        if let Request::Relist = request {
+            return self.lose_watch(host, MS);
+        }
         if let Request::Probe(vip) = request {
             return self.later(600 * MS, host, Event::ProbeEnds(token, vip));
         }
@@ -143,7 +146,8 @@ impl World {
             return;
         }
         let mut at = watch.not_before;
-        for index in watch.cursor..end {
+        let newer = |index: &usize| self.store.log[*index].1.version() > watch.after;
+        for index in (watch.cursor..end).filter(newer).collect::<Vec<_>>() {
             let lag = if self.rng.per_mille(self.weather.late) {
                 self.rng.below(self.weather.lag)
             } else {
@@ -188,6 +192,7 @@ impl World {
         let watch = &mut agent.watch;
         watch.connection += 1;
         watch.open = false;
+        watch.uncompared = true;
         watch.cursor = cursor;
         let connection = watch.connection;
         self.later(SECOND, host, Event::Reopen(connection));
@@ -202,6 +207,7 @@ impl World {
 
     pub fn reopen(&mut self, host: usize, connection: u64) {
         let Some(agent) = &mut self.hosts[host].agent else { return };
+        let (open, uncompared) = (agent.watch.open, agent.watch.uncompared);
         if agent.watch.connection != connection {
             return;
         }
@@ -209,14 +215,54 @@ impl World {
             self.later(SECOND, host, Event::Reopen(connection));
             return self.deliver(host, Input::Unanswered);
         }
-        if self.rng.per_mille(700) {
-            if let Some(agent) = &mut self.hosts[host].agent {
-                agent.watch.open = true;
+        if open || self.rng.per_mille(700) {
+            if uncompared && !self.hosts[host].refused && !self.rng.per_mille(self.weather.loss) {
+                let delay = self.latency().min(9 * SECOND);
+                let records = self.store.objects.values().cloned().collect();
+                return self.later(delay, host, Event::Compared(connection, self.version(), records));
             }
-            return self.pump(host);
+            if uncompared {
+                // The server ends this one before long, and then it is tried again.
+                self.later(25 * SECOND, host, Event::Reopen(connection));
+            }
+            return self.open_watch(host);
         }
         self.deliver(host, Input::WatchBroke);
         self.later(MS, host, Event::List(connection));
+    }
+
+    fn open_watch(&mut self, host: usize) {
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.watch.open = true;
+        }
+        self.pump(host);
+    }
+
+    /// The list that was to be compared has come; the watch goes on where it stood.
+    pub fn compared(&mut self, host: usize, connection: u64, version: Version, mut all: Vec<Record>) {
+        let speaks = self.hosts[host].speaks;
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if agent.watch.connection != connection {
+            return;
+        }
+        all.iter_mut().for_each(|record| speaks.translate(record, false));
+        agent.watch.uncompared = false;
+        agent.watch.after = agent.watch.after.min(version);
+        self.deliver(host, Input::Compared(version, all));
+        self.open_watch(host);
+    }
+
+    /// The server's store is another, of which nothing is sent that is not newer than what was seen of the one before.
+    pub fn follow_another_store(&mut self, host: usize, after: u64) {
+        let cursor = self.store.log.len();
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        agent.watch.connection += 1;
+        agent.watch.open = false;
+        agent.watch.uncompared = true;
+        agent.watch.after = agent.machine.view().watched_version();
+        agent.watch.cursor = agent.watch.cursor.min(cursor);
+        let connection = agent.watch.connection;
+        self.later(after, host, Event::Reopen(connection));
     }
 
     /// The version can't be continued from (410 Gone).
@@ -256,6 +302,8 @@ impl World {
         let mut all = all;
         all.iter_mut().for_each(|record| speaks.translate(record, false));
         agent.watch.open = true;
+        agent.watch.uncompared = false;
+        agent.watch.after = version;
         agent.watch.cursor = cursor;
         self.deliver(host, Input::Listed(version, all));
         self.pump(host);

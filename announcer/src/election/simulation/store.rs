@@ -14,6 +14,14 @@ pub enum Event {
     Deleted(Record),
 }
 
+impl Event {
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Changed(record) | Self::Deleted(record) => record.version(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     pub objects: BTreeMap<String, Record>,
@@ -78,7 +86,7 @@ impl Store {
                 }
                 Some(_) => Answer::Conflict,
             },
-            Request::Probe(_) | Request::Challenge => Answer::Lost,
+            Request::Probe(_) | Request::Challenge | Request::Relist => Answer::Lost,
         }
     }
 

@@ -36,6 +36,7 @@ pub enum Event {
     Reopen(u64),
     List(u64),
     Listed(u64, Version, Vec<Record>, usize),
+    Compared(u64, Version, Vec<Record>),
     Resume,
     /// The agent starts, on a machine that boots first if it is down.
     Start,
@@ -199,6 +200,9 @@ impl World {
             Event::List(connection) => self.list(host, connection),
             Event::Listed(connection, version, records, cursor) => {
                 self.listed(host, connection, version, records, cursor);
+            }
+            Event::Compared(connection, version, records) => {
+                self.compared(host, connection, version, records);
             }
             Event::Resume => self.resume(host),
             Event::Kill => {
