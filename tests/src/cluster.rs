@@ -155,12 +155,27 @@ impl Cluster {
     /// All that the cluster knew is gone: etcd and the API server start over with nothing, at revision 1. Node
     /// objects of machines without kubelets are made again, as kubelets would; the rest is the caller's.
     pub fn wipe(&self) -> Result<()> {
+        self.with_etcd_down("rm -r $0")?;
+        if self.shared.kubelets { Ok(()) } else { self.make_node_objects() }
+    }
+
+    /// Keeps a copy of all that etcd has, for [`restore`](Self::restore). etcd and the API server are away for a moment.
+    pub fn back_up(&self) -> Result<()> {
+        self.with_etcd_down("cp -a $0 $0.backup")
+    }
+
+    /// etcd is what it was at [`back_up`](Self::back_up), and the API server starts with that.
+    pub fn restore(&self) -> Result<()> {
+        self.with_etcd_down("rm -r $0 && cp -a $0.backup $0")
+    }
+
+    /// Both are stopped; `script` does something to etcd's data, `$0`; both start again.
+    fn with_etcd_down(&self, script: &str) -> Result<()> {
         self.stop_part("kube-apiserver")?;
         self.stop_part("etcd")?;
-        self.control_plane().run(&["rm", "-r", control_plane::ETCD_DATA])?;
+        self.control_plane().run(&["sh", "-ec", script, control_plane::ETCD_DATA])?;
         self.start_part("etcd")?;
-        self.start_part("kube-apiserver")?;
-        if self.shared.kubelets { Ok(()) } else { self.make_node_objects() }
+        self.start_part("kube-apiserver")
     }
 
     /// Starts a judge on the client that asks for `vips` every 20 ms.

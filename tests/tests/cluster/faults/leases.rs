@@ -71,6 +71,31 @@ fn after_etcd_is_wiped_nobody_answers_for_longer_than_a_lease_and_then_one_does(
     Ok(())
 }
 
+/// Only the last writes are lost, among them those that moved an address. Every agent's watch goes on at a version that the
+/// API server has not reached yet, so that it would never tell.
+#[test]
+fn after_etcd_is_restored_from_a_backup_nobody_answers_for_what_is_lost() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let watch = lab.watch(&VIPS)?;
+    lab.cluster.back_up()?;
+    lab.wait_renewed(SOON)?;
+    let (_, old) = watch.owners()?[0];
+    lab.cluster.kubectl(&["cordon", old.name()])?;
+    watch.moved(VIPS[0], old, SOON)?;
+    lab.cluster.restore()?;
+    lab.wait_logs(WENT_BACK, 1, PATIENCE)?;
+    let known = watch.now();
+    VIPS.iter().try_for_each(|vip| watch.silent(*vip, Duration::from_secs(1), PATIENCE))?;
+    VIPS.iter().try_for_each(|vip| watch.answered(*vip, FROM_NOTHING + SOON))?;
+    let story = watch.finish("etcd is restored from a backup")?;
+    for vip in VIPS {
+        story.one_at_a_time(vip);
+        let (_, again) = story.gap(vip).context("silence")?;
+        assert!(again <= known + FROM_NOTHING, "{vip} was silent for too long");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_session_deleted_by_hand_is_made_again_and_its_addresses_are_answered_again() -> Result<()> {
     by_hand("a session is deleted", FAILOVER, |lab, old, _| {
