@@ -106,6 +106,8 @@ pub struct Watch {
     /// Counts connections.
     pub connection: u64,
     pub open: bool,
+    /// It has a position; else a list is on its way.
+    pub listed: bool,
     /// Next entry of the log.
     pub cursor: usize,
     /// The server sends nothing of it that is not newer.

@@ -227,8 +227,7 @@ impl World {
             }
             return self.open_watch(host);
         }
-        self.deliver(host, Input::WatchBroke);
-        self.later(MS, host, Event::List(connection));
+        self.lose_watch(host, MS);
     }
 
     fn open_watch(&mut self, host: usize) {
@@ -256,6 +255,9 @@ impl World {
     pub fn follow_another_store(&mut self, host: usize, after: u64) {
         let cursor = self.store.log.len();
         let Some(agent) = &mut self.hosts[host].agent else { return };
+        if !agent.watch.listed {
+            return self.lose_watch(host, after);
+        }
         agent.watch.connection += 1;
         agent.watch.open = false;
         agent.watch.uncompared = true;
@@ -269,7 +271,7 @@ impl World {
     pub fn lose_watch(&mut self, host: usize, after: u64) {
         let Some(agent) = &mut self.hosts[host].agent else { return };
         agent.watch.connection += 1;
-        agent.watch.open = false;
+        (agent.watch.open, agent.watch.listed) = (false, false);
         let connection = agent.watch.connection;
         self.deliver(host, Input::WatchBroke);
         self.later(after, host, Event::List(connection));
@@ -301,7 +303,7 @@ impl World {
         }
         let mut all = all;
         all.iter_mut().for_each(|record| speaks.translate(record, false));
-        agent.watch.open = true;
+        (agent.watch.open, agent.watch.listed) = (true, true);
         agent.watch.uncompared = false;
         agent.watch.after = version;
         agent.watch.cursor = cursor;

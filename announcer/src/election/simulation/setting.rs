@@ -192,7 +192,8 @@ impl Setting {
         }
         let waits_longest =
             |f: &Fault| matches!(f, Fault::Restore | Fault::Wipe | Fault::Scale | Fault::Edit);
-        let waits_longest = strict || policy.others > 0 || faults.iter().any(waits_longest);
+        // Single hosts are strict, too, unless all hold on.
+        let waits_longest = hold < 1_000 || policy.others > 0 || faults.iter().any(waits_longest);
         Self {
             strict,
             hold,
