@@ -421,22 +421,24 @@ impl Machine {
     }
 
     /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
-    /// enough, or whose probes nobody answered, or after the longest lease there can be.
+    /// enough, or, not under `strict`, whose probes nobody answered, or after the longest lease there can be.
     fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
         // Whoever held it may hold on, cut off from the API server, and for longer than any lease: it is so if the claim was
-        // seen to be deleted, or if somebody was heard.
+        // seen to be deleted, or if somebody was heard, or if somebody was fenced who does so. Whoever asks may be strict itself.
         let lost = self.view.claim_deleted_at(vip).is_some() || self.in_use.contains_key(&vip);
-        let may_be_held_on = !self.settings.strict && lost;
-        if self.view.never_claimed(vip, now) && !may_be_held_on {
+        let may_be_held_on = lost || self.view.somebody_may_hold_on();
+        let mut over = self.view.never_claimed(vip, now);
+        if !over {
+            let waited = self.view.absent_claim_since(vip, now) + D_MAX;
+            over = waited <= now;
+            if !over {
+                self.wake(waited);
+            }
+        }
+        if over && !may_be_held_on {
             return true;
         }
-        let waited = self.view.absent_claim_since(vip, now) + D_MAX;
-        if waited > now {
-            self.wake(waited);
-        } else if !may_be_held_on {
-            return true;
-        }
-        !self.settings.strict && self.is_unanswered(now, vip)
+        (over || !self.settings.strict) && self.is_unanswered(now, vip)
     }
 
     /// Whether nobody answered for a VIP just now; if that is not known, it is asked.

@@ -1,6 +1,6 @@
 //! Who inherits a claim, played by hand.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Answer, Input, Request, Target,
@@ -9,6 +9,7 @@ use super::{
     scripted::{Cluster, at, demand, vip},
     simulation::store::Event,
 };
+use crate::policy::Demand;
 
 fn heir(cluster: &Cluster) -> String {
     let claim = cluster.claim().expect("a claim");
@@ -171,6 +172,39 @@ fn who_begins_after_a_claim_was_lost_does_not_take_it_while_its_owner_is_heard()
     cluster.start("b", "boot2", Target::default());
     cluster.run(150_000);
     assert_eq!(cluster.answering(), ["a"]);
+}
+
+/// Found by simulation: an owner, cut off, held on. Nobody wanted the address for a while, and its void claim was swept. When it was
+/// wanted again, a strict node took it and asked nobody. So did any node that had been restarted meanwhile and watched for D_MAX.
+#[test]
+fn a_claim_that_was_swept_is_not_taken_while_its_owner_is_heard() {
+    for (strict, restarts) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut cluster = Cluster::holding(&["a", "b"]);
+        cluster.crash("b");
+        cluster.strict = strict;
+        cluster.start("b", "boot2", Target::default());
+        cluster.run(70_000);
+        cluster.node("a").cut = true;
+        let wanted = Arc::new(demand(&["a", "b"], &[], 0));
+        let unwanted = Arc::new(Demand { vips: BTreeMap::new(), ..Demand::clone(&wanted) });
+        cluster.step("b", Input::Demand(unwanted.clone()));
+        cluster.run(100_000);
+        assert!(cluster.claim().is_none() && cluster.session("a").holder.is_none(), "fenced and swept");
+        if restarts {
+            let left = cluster.crash("b");
+            cluster.start_unlisted("b", "boot2", left);
+            cluster.step("b", Input::Demand(unwanted));
+            cluster.list("b");
+        }
+        cluster.run(100_000);
+        cluster.step("b", Input::Demand(wanted));
+        // Never two: `run` looks.
+        cluster.run(150_000);
+        assert_eq!(cluster.answering(), ["a"]);
+        cluster.crash("a");
+        cluster.run(10_000);
+        assert_eq!(cluster.answering(), ["b"]);
+    }
 }
 
 /// Found by simulation: as above, and the claim that stood in the new history was one of our own.

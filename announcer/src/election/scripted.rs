@@ -77,7 +77,7 @@ pub struct Cluster {
     pub store: Store,
     pub nodes: BTreeMap<&'static str, Node>,
     pub names: Vec<&'static str>,
-    strict: bool,
+    pub strict: bool,
     pub on_api_loss: OnApiLoss,
 }
 

@@ -537,6 +537,12 @@ impl View {
         })
     }
 
+    /// Whether somebody was fenced whose kernel may answer on: for what, an absent claim does not tell.
+    pub fn somebody_may_hold_on(&self) -> bool {
+        let fenced = |session: &&Session| session.holder.is_none() && session.left.is_none();
+        self.sessions.values().map(|seen| &seen.session).filter(fenced).any(Session::holds_on)
+    }
+
     /// Whether this epoch was ended by its own holder: it was silent before it wrote that.
     pub fn has_left(&self, (node, uid, epoch): (&str, &str, u64)) -> bool {
         let session = self.session(node).map(|seen| &seen.session);
