@@ -477,7 +477,8 @@ impl Machine {
                     // Another machine of our name may have taken it.
                     return !self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
                 }
-                self.view.may_hold_on((node, uid, epoch)).unwrap_or(!self.settings.strict)
+                // Of what nothing is known, anybody may; whoever asks may be strict itself.
+                self.view.may_hold_on((node, uid, epoch)).unwrap_or(true)
             })
     }
 

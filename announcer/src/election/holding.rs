@@ -376,6 +376,22 @@ fn another_machine_of_our_name_that_holds_on_is_asked_for_first() {
     assert_eq!(cluster.answering(), ["z"]);
 }
 
+/// Found by simulation: the session of an owner that held on was deleted by hand. A `strict` node that began only then knew nothing
+/// of that owner's mode, took it for its own, and asked nobody.
+#[test]
+fn a_strict_node_asks_for_an_owner_of_whose_mode_it_knows_nothing() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.run(5_000);
+    cluster.crash("b");
+    cluster.store.delete(cluster.now, "session-a");
+    cluster.strict = true;
+    cluster.start("b", "boot2", Target::default());
+    // Never two: `run` looks.
+    cluster.run(150_000);
+    assert_eq!(cluster.answering(), ["a"], "it holds on, and is heard");
+}
+
 /// Found on a real API server: two nodes had wanted one address, and the one that had found it in use was named its
 /// successor a moment later, and waited until it could ask again.
 #[test]
