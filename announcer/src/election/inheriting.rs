@@ -611,6 +611,30 @@ fn what_a_session_says_is_said_of_its_own_epoch_alone() {
     assert!(cluster.node("b").out.iter().any(|(_, request)| matches!(request, Request::Probe(_))));
 }
 
+/// Found by simulation: as above, and whoever followed had begun only then. What the other machine says, which is `strict`, was
+/// believed of an epoch that it never held.
+#[test]
+fn of_an_epoch_that_another_machine_held_a_strict_one_says_nothing() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.run(8_000);
+    let session = cluster.session("a");
+    let other = super::lease::Session {
+        holder: Some(super::scripted::holder("a", "boot of another machine")),
+        epoch: session.epoch + 1,
+        on_api_loss: "fence".to_owned(),
+        fencing: "strict".to_owned(),
+        renewal: "1".to_owned(),
+        ..session
+    };
+    cluster.put(Record::Session(other));
+    let kernel = cluster.crash("b");
+    cluster.start("b", "boot1", kernel);
+    // Never two: `run` looks.
+    cluster.run(60_000);
+    assert_eq!(cluster.answering(), ["a"], "it holds on, and is heard");
+}
+
 /// Found by reading: once nodes that come and go had been waited for for long enough, a few claims found an heir, and the rest
 /// waited anew.
 #[test]
