@@ -471,11 +471,14 @@ impl Machine {
         // Taken from somebody, by a write whose end is learnt only now: what was heard before it is too old.
         let of_ours = claim.holder.as_ref() == Some(&self.me.holder.node);
         let untried = of_ours && claim.transitions > 0 && !self.answered.contains(&claim.vip);
+        let held =
+            |uid: &str, epoch: u64| self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
         lost || untried
+            || self.view.may_hold_on_to_released(claim) && !held(&claim.session_uid, claim.session_epoch)
             || claim.bindings().any(|(node, uid, epoch)| {
                 if node == self.me.holder.node {
                     // Another machine of our name may have taken it.
-                    return !self.held_sessions.get(uid).is_some_and(|epochs| epochs.contains(&epoch));
+                    return !held(uid, epoch);
                 }
                 // Of what nothing is known, anybody may; whoever asks may be strict itself.
                 self.view.may_hold_on((node, uid, epoch)).unwrap_or(true)

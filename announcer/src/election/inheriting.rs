@@ -207,6 +207,38 @@ fn a_claim_that_was_swept_is_not_taken_while_its_owner_is_heard() {
     }
 }
 
+/// Found by simulation: an owner, cut off, held on, and was fenced. A hand wrote into its void claim that it was released. More than a
+/// minute later somebody wanted the address again, and asked nobody.
+#[test]
+fn a_claim_that_a_hand_has_released_is_not_taken_while_its_fenced_owner_is_heard() {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.node("a").cut = true;
+    cluster.run(5_000);
+    cluster.step("b", Input::Demand(Arc::new(demand(&["a"], &[], 0))));
+    cluster.run(30_000);
+    assert!(cluster.session("a").holder.is_none(), "fenced");
+    for restarts in [false, true] {
+        let claim = cluster.claim().expect("a claim");
+        cluster.put(Record::Claim(Claim { holder: None, heir: None, write: "by hand".to_owned(), ..claim }));
+        if restarts {
+            let left = cluster.crash("b");
+            cluster.start_unlisted("b", "boot2", left);
+            cluster.step("b", Input::Demand(Arc::new(demand(&["a"], &[], 0))));
+            cluster.list("b");
+        }
+        cluster.run(90_000);
+        cluster.step("b", Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+        // Never two: `run` looks.
+        cluster.run(30_000);
+        assert_eq!(cluster.answering(), ["a"]);
+        cluster.step("b", Input::Demand(Arc::new(demand(&["a"], &[], 0))));
+    }
+    cluster.crash("a");
+    cluster.step("b", Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+    cluster.run(5_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
 /// Found by simulation: as above, and the claim that stood in the new history was one of our own.
 #[test]
 fn after_a_restored_store_nothing_is_taken_from_whoever_is_heard() {

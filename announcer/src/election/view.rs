@@ -518,23 +518,36 @@ impl View {
     pub fn may_hold_on(&self, binding: (&str, &str, u64)) -> Option<bool> {
         let (node, uid, epoch) = binding;
         let session = self.session(node).map(|seen| &seen.session).filter(|session| session.uid == uid)?;
-        let of_epoch = self.holders.get(uid).and_then(|of| of.get(&epoch));
+        Some(self.may_hold_on_after(session, epoch))
+    }
+
+    fn may_hold_on_after(&self, session: &Session, epoch: u64) -> bool {
+        let of_epoch = self.holders.get(&session.uid).and_then(|of| of.get(&epoch));
         // Nobody else: the very boot that held it, too, was silent before it began a greater one, but it may have followed upon
         // one that is not, and not have asked yet.
-        if self.has_left(binding) {
-            return Some(false);
+        if session.left == Some(epoch) {
+            return false;
         }
         if session.ended_early(epoch) {
-            return Some(true);
+            return true;
         }
-        Some(match (of_epoch, &session.holder) {
+        match (of_epoch, &session.holder) {
             // A fence leaves the words of the last version before, which may never have been seen.
             (Some((_, holds)), None) => *holds || session.holds_on(),
             (Some((_, holds)), _) => *holds,
             (None, None) if session.epoch == epoch + 1 => session.holds_on(),
             // Of another, which held it before, it says nothing, nor whether that one is strict.
             (None, _) => true,
-        })
+        }
+    }
+
+    /// Whether the epoch under which a claim was released is over, and whoever held it may answer on: a hand may have released it.
+    pub fn may_hold_on_to_released(&self, claim: &Claim) -> bool {
+        let (uid, epoch) = (&claim.session_uid, claim.session_epoch);
+        // Of what is handed over it is not.
+        let over = claim.holder.is_none() && self.epochs.get(uid).is_some_and(|greatest| *greatest > epoch);
+        let session = || self.sessions.values().map(|seen| &seen.session).find(|session| session.uid == *uid);
+        over && session().is_some_and(|session| self.may_hold_on_after(session, epoch))
     }
 
     /// Whether somebody was fenced whose kernel may answer on: for what, an absent claim does not tell.
