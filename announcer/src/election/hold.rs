@@ -30,7 +30,7 @@ pub(super) struct Silence {
     not_before: BootNs,
     /// What a round showed that ended before it was known what became of the renewal that made us ask.
     round: Option<Challenged>,
-    /// Since when a rival with a higher MAC has answered for a VIP.
+    /// Since when a rival has answered for a VIP, if it has a higher MAC or we have just started.
     rivals: BTreeMap<Vip, BootNs>,
 }
 
@@ -39,6 +39,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// A renewal that has been on its way for so long is probably lost. To wait until it is costs an agent that crashes meanwhile
 /// the time for another round.
 const SLOW: Duration = Duration::from_secs(1);
+/// Whoever answers in another's place, and knows it, has heard the other by then and given way.
+const CONTESTED_FOR: Duration = Duration::from_secs(2);
 
 impl Machine {
     /// Whether sessions of ours go on without the API server.
@@ -145,6 +147,16 @@ impl Machine {
             return self.wake(self.target.deadline - self.times.answer_for() / 2);
         }
         self.request(now, ROUND.to_owned(), Purpose::Challenge(held, now), Request::Challenge);
+    }
+
+    /// Whether another host goes on claiming what we hold on to and may answer for in another's place: an agent that has just started
+    /// does not know what of it the one before took so.
+    pub(super) fn is_contested(&mut self, now: BootNs, vip: Vip) -> bool {
+        if !self.takes_over() || self.is_synced() {
+            return false;
+        }
+        let since = *self.silence.rivals.entry(vip).or_insert(now);
+        since + CONTESTED_FOR <= now
     }
 
     /// A round has ended.

@@ -336,7 +336,7 @@ impl Machine {
             Input::Challenged(round) => self.challenged(now, round),
             Input::LinkUp => self.read_own(now),
             Input::Contested(vips) => {
-                self.give_way(&vips);
+                self.give_way(now, &vips);
                 self.read_own(now);
             }
             Input::Spoke | Input::Unanswered => {}

@@ -55,10 +55,11 @@ impl Machine {
         self.settings.on_api_loss == OnApiLoss::Takeover && !self.settings.strict
     }
 
-    /// Another host answers for these: what is provisional goes at once.
-    pub(super) fn give_way(&mut self, vips: &BTreeSet<Vip>) {
+    /// Another host answers for these: what is provisional goes at once, and what may be soon.
+    pub(super) fn give_way(&mut self, now: BootNs, vips: &BTreeSet<Vip>) {
         for vip in vips {
-            if self.takeover.provisional.remove(vip).is_some() && self.target.held.remove(vip) {
+            let provisional = self.takeover.provisional.remove(vip).is_some();
+            if (provisional || self.is_contested(now, *vip)) && self.target.held.remove(vip) {
                 self.lost(*vip, "another host answers for the address", None);
             }
         }

@@ -121,3 +121,58 @@ fn that_others_have_taken_some_of_it_ends_no_takeover_of_the_rest() {
     cluster.run(3_000);
     assert_eq!(cluster.answering(), ["b"]);
 }
+
+/// Found by simulation: the agent of a provisional taker was killed, and the next one, which the API server did not answer, held on to
+/// what it found in the kernel as to its own: beside the owner, which had its lease again, for as long as a lease lasts.
+#[test]
+fn a_provisional_taker_that_is_started_again_gives_way_as_soon_as_the_owner_goes_on_answering() {
+    let mut cluster = Cluster::taking_over(&["z", "a"]);
+    cut(&mut cluster, &["z", "a"], true);
+    cluster.run(30_000);
+    let left = cluster.crash("z");
+    silent(&mut cluster, &["a"], "z");
+    cluster.run(3_000);
+    let taken = cluster.crash("a");
+    cluster.start_unlisted("a", "boot1", taken);
+    cut(&mut cluster, &["a"], true);
+    cluster.run(20_000);
+    assert_eq!(cluster.answering(), ["a"], "it holds on");
+    cluster.start("z", "boot1", left);
+    cluster.exchange();
+    assert_eq!(cluster.answering(), ["a", "z"], "it was not heard, and has its lease again");
+    contest(&mut cluster, 1_000);
+    assert_eq!(cluster.answering(), ["a", "z"], "it could be one that answers in another's place, too");
+    contest(&mut cluster, 1_500);
+    assert_eq!(cluster.answering(), ["z"]);
+    cluster.run(60_000);
+    assert_eq!(cluster.answering(), ["z"]);
+}
+
+/// An owner that holds on was started again while another answered in its place: the one that knows gives way.
+#[test]
+fn an_owner_that_is_started_again_waits_for_a_provisional_taker_to_give_way() {
+    let mut cluster = Cluster::taking_over(&["a", "b"]);
+    cut(&mut cluster, &["a", "b"], true);
+    cluster.run(30_000);
+    let left = cluster.crash("a");
+    silent(&mut cluster, &["b"], "a");
+    cluster.run(3_000);
+    assert_eq!(cluster.answering(), ["b"]);
+    cluster.start_unlisted("a", "boot1", left);
+    cut(&mut cluster, &["a"], true);
+    assert_eq!(cluster.answering(), ["a", "b"]);
+    contest(&mut cluster, 4_000);
+    assert_eq!(cluster.answering(), ["a"]);
+}
+
+/// Both kernels tell of the other's answers.
+fn contest(cluster: &mut Cluster, ms: u64) {
+    for now in 1..=ms / 50 {
+        cluster.exchange();
+        cluster.now += 50;
+        for name in cluster.names.clone() {
+            let contested = now % 5 == 0 && cluster.answering().len() > 1;
+            cluster.step(name, if contested { Input::Contested([vip()].into()) } else { Input::Tick });
+        }
+    }
+}
