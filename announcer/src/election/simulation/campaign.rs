@@ -86,6 +86,7 @@ impl Campaign {
                 let Ok(mut done) = done.lock() else { return };
                 done.0.add(&world);
                 if let Err(broken) = result {
+                    println!("seed {seed}: {broken}");
                     done.1.insert(seed, broken);
                 }
                 if done.0.hours >= self.hours || done.1.len() >= 10 {
