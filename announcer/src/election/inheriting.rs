@@ -207,6 +207,29 @@ fn a_claim_that_was_swept_is_not_taken_while_its_owner_is_heard() {
     }
 }
 
+/// Found by simulation: an owner, cut off, held on, and a hand wrote a session into its claim that nobody knew. A strict node, which
+/// did not know of it that its owner might hold on, took it and asked nobody.
+#[test]
+fn a_claim_of_a_session_that_nobody_knows_is_not_taken_while_its_owner_is_heard() {
+    for strict in [false, true] {
+        let mut cluster = Cluster::holding(&["a", "b"]);
+        cluster.crash("b");
+        cluster.strict = strict;
+        cluster.start("b", "boot2", Target::default());
+        cluster.run(70_000);
+        cluster.node("a").cut = true;
+        cluster.run(20_000);
+        let claim = cluster.claim().expect("a claim");
+        cluster.put(Record::Claim(Claim { session_uid: "by hand".to_owned(), ..claim }));
+        // Never two: `run` looks.
+        cluster.run(150_000);
+        assert_eq!(cluster.answering(), ["a"]);
+        cluster.crash("a");
+        cluster.run(10_000);
+        assert_eq!(cluster.answering(), ["b"]);
+    }
+}
+
 /// Found by simulation: an owner, cut off, held on, and was fenced. A hand wrote into its void claim that it was released. More than a
 /// minute later somebody wanted the address again, and asked nobody.
 #[test]
