@@ -133,6 +133,10 @@ impl World {
             for one in &hears {
                 self.checks.heard.entry((vip, *one)).or_insert(self.now);
             }
+            // Also beside one that is left out below.
+            let deaf = |one: &&usize| !hears.contains(*one) && self.may_answer_beside(**one, vip);
+            let deaf: Vec<usize> = by.iter().filter(deaf).copied().collect();
+            self.checks.deaf.extend(deaf.into_iter().map(|one| ((vip, one), self.now)));
             let gives_way = |one: &usize| {
                 let host = &self.hosts[*one];
                 let hears = self.checks.heard.get(&(vip, *one));
