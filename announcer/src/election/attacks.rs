@@ -726,6 +726,36 @@ fn a_list_after_a_broken_connection_is_taken_only_if_it_does_not_follow() {
     assert_eq!(compared(115, &[session_at(112, 1), claim_at(110)]), (false, true), "an epoch went back");
 }
 
+#[test]
+fn an_epoch_that_a_hand_has_lowered_is_no_other_history_days_later() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let session = cluster.session("a");
+    let session_at =
+        |version, epoch| Record::Session(Session { version: Version(version), epoch, ..session.clone() });
+    let mut view = View::default();
+    view.listed(at(0), Version(100), vec![session_at(100, 500)]);
+    view.changed(at(1), session_at(101, 3));
+    view.changed(at(2), session_at(102, 4));
+    view.compared(at(3), Version(110), vec![session_at(110, 4)]);
+    view.seen(at(4), session_at(111, 4));
+    assert!(!view.take_regressed() && view.watching_since == Some(at(0)));
+}
+
+#[test]
+fn two_reads_that_crossed_two_deletions_are_no_other_history() {
+    let cluster = Cluster::settled(&["a", "b"]);
+    let claim = cluster.claim().expect("a claim");
+    let claim_at = |version| Record::Claim(Claim { version: Version(version), ..claim.clone() });
+    let mut view = View::default();
+    view.listed(at(0), Version(99), Vec::new());
+    for version in [100, 200] {
+        view.changed(at(version), claim_at(version));
+        view.watched_deletion(at(version), &claim_at(version + 1));
+        view.read(at(version), claim_at(version), Version(0));
+        assert!(!view.take_regressed() && view.claims.is_empty());
+    }
+}
+
 /// The last writes of a store were lost with it, among them a fence and a claim; it came to greater versions before anybody looked,
 /// and the watch went on.
 #[test]

@@ -34,6 +34,8 @@ pub const LONG_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the server keeps one watch open: a half-open connection is noticed after little more than this.
 const WATCH_SECONDS: u32 = 25;
 const WATCH_GRACE: Duration = Duration::from_secs(5);
+/// Ended after so long, it was ended by that: something else ends it earlier.
+const ENDS_AFTER: Duration = Duration::from_secs(WATCH_SECONDS as u64 - 2);
 const RELIST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The Leases of our namespace.
@@ -226,7 +228,7 @@ impl Leases {
 
     async fn go_on(&self, position: Position) -> (Vec<Input>, Position) {
         match position {
-            Position::Start { said } => match self.list().await {
+            Position::Start { said } => match self.list(LISTED_WITHIN).await {
                 Ok((version, records)) => {
                     let closed =
                         Position::Closed { version: version.0.to_string(), told: false, compare: false };
@@ -246,8 +248,8 @@ impl Leases {
         }
     }
 
-    async fn list(&self) -> Result<(Version, Vec<Record>), (Input, String)> {
-        match timeout(LISTED_WITHIN, self.apis().bare.list(&ListParams::default())).await {
+    async fn list(&self, limit: Duration) -> Result<(Version, Vec<Record>), (Input, String)> {
+        match timeout(limit, self.apis().bare.list(&ListParams::default())).await {
             Ok(Ok(list)) => {
                 let version = list.metadata.resource_version.unwrap_or_default();
                 let records = list.items.into_iter().filter_map(record_of).collect();
@@ -260,13 +262,19 @@ impl Leases {
 
     async fn open(&self, version: String, told: bool, compare: bool) -> (Vec<Input>, Position) {
         let params = WatchParams::default().timeout(WATCH_SECONDS);
+        // The server counts from before its answer.
+        let opened = Instant::now();
         match timeout(REQUEST_TIMEOUT, self.apis().bare.watch(&params, &version)).await {
             Ok(Ok(events)) => {
                 if told {
                     info!("Lease watch continues");
                 }
-                let watch = Watch { events: events.boxed(), opened: Instant::now(), compare, again: false };
+                let watch = Watch { events: events.boxed(), opened, compare, again: false };
                 (Vec::new(), Position::Open { version, watch })
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 429 => {
+                tokio::time::sleep(RELIST_PAUSE).await;
+                (vec![Input::Spoke], Position::Closed { version, told, compare: true })
             }
             // The server's own word, most often 410: this version cannot be continued from.
             Ok(Err(error)) if matches!(heard(&error), Input::Spoke) => {
@@ -287,7 +295,8 @@ impl Leases {
     /// store was restored, for ever.
     async fn compare(&self, version: String, mut watch: Watch) -> (Vec<Input>, Position) {
         watch.compare = false;
-        match self.list().await {
+        // Meanwhile the watch is not read.
+        match self.list(REQUEST_TIMEOUT).await {
             Ok((listed, records)) => {
                 let lost = version.parse().is_ok_and(|version| listed < Version(version));
                 let position = if lost {
@@ -316,13 +325,15 @@ impl Leases {
                 return (vec![Input::WatchBroke], Position::Start { said: None });
             }
             // The server ended it, as it does every 25 s.
-            Ok(None) if watch.opened.elapsed() + WATCH_GRACE >= limit => {
+            Ok(None) if watch.opened.elapsed() >= ENDS_AFTER => {
                 let compare = watch.again;
                 return (Vec::new(), Position::Closed { version, told: false, compare });
             }
             // It broke, or the server went away: it continues where it stood, so that nothing is missed.
             Ok(None | Some(Err(_))) | Err(_) => {
-                tokio::time::sleep(RELIST_PAUSE / 5).await;
+                // One that ends as soon as it was opened, again and again, is not followed by list upon list.
+                let lasted = watch.opened.elapsed() >= WATCH_GRACE;
+                tokio::time::sleep(if lasted { RELIST_PAUSE / 5 } else { RELIST_PAUSE }).await;
                 return (Vec::new(), Position::Closed { version, told: false, compare: true });
             }
         };
@@ -445,9 +456,10 @@ fn heard(error: &kube::Error) -> Input {
 fn classify(error: &kube::Error) -> Answer {
     match error {
         kube::Error::Api(status) => match status.code {
-            404 => Answer::NotFound,
-            409 => Answer::Conflict,
-            408 => Answer::Lost,
+            404 if status.reason == "NotFound" => Answer::NotFound,
+            409 if matches!(status.reason.as_str(), "Conflict" | "AlreadyExists") => Answer::Conflict,
+            // Or something before the API server says so, which knows nothing of Leases.
+            404 | 408 | 409 => Answer::Lost,
             400..=499 => Answer::Refused,
             _ => Answer::Lost,
         },
@@ -468,6 +480,18 @@ mod tests {
         assert_eq!(patience.limit(), LONG_TIMEOUT);
         patience.answered(Duration::from_millis(20));
         assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+    }
+
+    #[test]
+    fn only_the_api_servers_own_word_proves_that_a_lease_is_absent_or_another() {
+        let said = |code, reason| {
+            classify(&kube::Error::Api(Box::new(kube::core::Status::failure("", reason).with_code(code))))
+        };
+        assert!(matches!(said(404, "NotFound"), Answer::NotFound));
+        assert!(matches!(said(409, "Conflict"), Answer::Conflict));
+        assert!(matches!(said(409, "AlreadyExists"), Answer::Conflict));
+        assert!(matches!(said(404, "Failed to parse error data"), Answer::Lost), "a load balancer's page");
+        assert!(matches!(said(403, "Forbidden"), Answer::Refused));
     }
 
     #[test]

@@ -236,8 +236,15 @@ impl View {
             self.regressed = true;
             return self.replace(now, record);
         }
+        let written = Some(&record).filter(|record| follows && self.is_lower(record));
+        let forgiven = written.and_then(|record| match record {
+            Record::Session(session) => Some((session.uid.clone(), session.epoch)),
+            Record::Claim(_) => None,
+        });
         self.seen(now, record);
         self.regressed &= regressed || !follows;
+        // It is what the session says from now on, to lists and reads, too.
+        self.epochs.extend(forgiven);
     }
 
     /// Takes one version of one Lease; an older one than the newest seen, or than its deletion, changes nothing.
@@ -320,6 +327,7 @@ impl View {
     /// [`Self::take`], for many at once: absence is noted afterwards.
     fn put(&mut self, now: BootNs, record: Record, heard: Option<BootNs>) {
         self.regressed |= self.is_lower(&record);
+        self.doubted.remove(&record.name());
         match record {
             Record::Session(session) => {
                 let newer =
@@ -370,6 +378,7 @@ impl View {
 
     /// Takes a deletion. One that is older than the newest version seen is of an earlier object.
     pub fn deleted(&mut self, now: BootNs, record: &Record) {
+        self.doubted.remove(&record.name());
         let at = self.deleted.entry(record.name()).or_default();
         *at = (*at).max(record.version());
         match record {

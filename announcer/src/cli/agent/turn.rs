@@ -271,6 +271,16 @@ impl Agent {
     /// Asks whether anybody uses VIPs that we would take.
     fn probe(&self, questions: BTreeMap<Vip, Vec<Link>>) {
         let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
+        // One that is announced nowhere any more must not fail the others.
+        let (questions, nowhere): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            questions.into_iter().partition(|(_, links)| !links.is_empty());
+        if !nowhere.is_empty() {
+            let failed = nowhere.into_keys().map(|vip| (vip, Probed::Failed)).collect();
+            let _ = outcomes.send(Outcome::Probed(failed));
+        }
+        if questions.is_empty() {
+            return;
+        }
         tokio::spawn(async move {
             let probed = match probe(&questions, &own, PROBES).await {
                 Ok(said) => {
