@@ -145,7 +145,8 @@ impl World {
                 let rough = self.weather.loss > 0 || self.weather.late > 0;
                 let within = if rough { SLOWLY } else { GIVES_WAY };
                 let (provisional, early) = (self.is_provisional(*one, vip), self.is_fenced_early(*one));
-                let soon = hears.is_none_or(|since| self.now - since <= within);
+                // An agent that is started hears it only then.
+                let soon = hears.is_none_or(|since| self.now - since.max(&host.started_at) <= within);
                 provisional && (!acts || soon) || early && (!acts || !asks || soon)
             };
             let rest: Vec<usize> = by.iter().filter(|one| !gives_way(one)).copied().collect();

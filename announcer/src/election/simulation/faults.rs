@@ -113,7 +113,14 @@ impl World {
                 self.setting.policy.others = self.rng.pick(&[0, 150, 300, 1200]).unwrap_or_default();
                 self.new_demand();
             }
-            Fault::Restart => self.terminate(at, false),
+            Fault::Restart => {
+                // Whoever ends before it has adopted its session has renewed nothing: again and again, no lease lasts.
+                let boot = self.hosts[at].boot(self.now);
+                let lives = self.hosts[at].agent.as_ref().is_some_and(|agent| agent.machine.is_live(boot));
+                if lives || !self.setting.unnoticed {
+                    self.terminate(at, false);
+                }
+            }
             Fault::Drain => self.terminate(at, true),
             Fault::Restore => self.restore(),
             Fault::Wipe => {
