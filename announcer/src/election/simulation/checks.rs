@@ -162,7 +162,9 @@ impl World {
         let (Request::Put(Record::Session(new)), Some(Record::Session(old))) = (request, before) else {
             return;
         };
-        let Some(epoch) = new.early.filter(|epoch| new.holder.is_none() && *epoch == old.epoch) else {
+        // A hand may have lowered the epoch of one that had been.
+        let newly = |epoch: &u64| new.holder.is_none() && *epoch == old.epoch && old.early != Some(*epoch);
+        let Some(epoch) = new.early.filter(newly) else {
             return;
         };
         if old.fencing != "early" {
