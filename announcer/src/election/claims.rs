@@ -20,9 +20,6 @@ use crate::{
     vocabulary::{BootNs, Vip},
 };
 
-/// How many claims may be taken, given up and deleted at once, so that a thousand VIPs do not flood the API server.
-pub const CLAIMS_IN_FLIGHT: usize = 16;
-
 /// How long a node is not Ready before it gives its VIPs away: the node controller may find others so too.
 const UNREADY: Duration = Duration::from_secs(15);
 /// How many VIPs are asked for before they are taken.

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt, stream};
@@ -19,7 +19,10 @@ use kube::{
         WatchParams,
     },
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -272,21 +275,18 @@ impl Leases {
                 let watch = Watch { events: events.boxed(), opened, compare, again: false };
                 (Vec::new(), Position::Open { version, watch })
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 429 => {
-                tokio::time::sleep(RELIST_PAUSE).await;
-                (vec![Input::Spoke], Position::Closed { version, told, compare: true })
-            }
             // The server's own word, most often 410: this version cannot be continued from.
-            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) => {
+            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) && !is_busy(&error) => {
                 tokio::time::sleep(RELIST_PAUSE).await;
                 (vec![Input::WatchBroke, Input::Spoke], Position::Start { said: None })
             }
-            Ok(Err(_)) | Err(_) => {
+            failed => {
                 if !told {
                     warn!("Lease watch cannot be opened; trying again every second");
                 }
                 tokio::time::sleep(RELIST_PAUSE).await;
-                (vec![Input::Unanswered], Position::Closed { version, told: true, compare: true })
+                let heard = if let Ok(Err(error)) = &failed { heard(error) } else { Input::Unanswered };
+                (vec![heard], Position::Closed { version, told: true, compare: true })
             }
         }
     }
@@ -451,6 +451,11 @@ fn heard(error: &kube::Error) -> Input {
     }
 }
 
+/// Whether the server only asks for patience: 429.
+fn is_busy(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429)
+}
+
 /// What an error proves about a write. Only a definite no is one: a gateway's or a server's failure may hide a
 /// write that was made.
 fn classify(error: &kube::Error) -> Answer {
@@ -468,40 +473,4 @@ fn classify(error: &kube::Error) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_let_one_write_down_is_given_longer_until_it_answers_soon() {
-        let patience = Patience::default();
-        assert_eq!(patience.limit(), REQUEST_TIMEOUT);
-        patience.ran_out();
-        patience.answered(Duration::from_secs(4));
-        assert_eq!(patience.limit(), LONG_TIMEOUT);
-        patience.answered(Duration::from_millis(20));
-        assert_eq!(patience.limit(), REQUEST_TIMEOUT);
-    }
-
-    #[test]
-    fn only_the_api_servers_own_word_proves_that_a_lease_is_absent_or_another() {
-        let said = |code, reason| {
-            classify(&kube::Error::Api(Box::new(kube::core::Status::failure("", reason).with_code(code))))
-        };
-        assert!(matches!(said(404, "NotFound"), Answer::NotFound));
-        assert!(matches!(said(409, "Conflict"), Answer::Conflict));
-        assert!(matches!(said(409, "AlreadyExists"), Answer::Conflict));
-        assert!(matches!(said(404, "Failed to parse error data"), Answer::Lost), "a load balancer's page");
-        assert!(matches!(said(403, "Forbidden"), Answer::Refused));
-    }
-
-    #[test]
-    fn a_failure_is_told_once_until_it_is_another_or_over() {
-        let told = Told::default();
-        assert!(told.is_news("session-a", true, "500"));
-        assert!(!told.is_news("session-a", true, "500"));
-        assert!(!told.is_over("session-a", false), "reads never failed");
-        assert!(told.is_news("session-a", true, "403"));
-        assert!(told.is_over("session-a", true) && !told.is_over("session-a", true));
-        assert!(told.is_news("session-a", true, "403"));
-    }
-}
+mod tests;

@@ -31,7 +31,7 @@ pub struct Identity {
 pub struct Settings {
     /// When an owned VIP goes back to a better node.
     pub failback: Failback,
-    /// `--fencing=strict`: we are not fenced before our lease is over, and an absent claim is waited for, never probed.
+    /// `--fencing=strict`: we are not fenced before our lease is over, and an absent claim is waited for, whatever probes show.
     pub strict: bool,
     /// What becomes of what we hold while the API server is away; [`OnApiLoss::Fence`] wherever `strict` is.
     pub on_api_loss: OnApiLoss,

@@ -32,13 +32,13 @@ mod times;
 mod view;
 
 pub use choose::{ClaimState, Failback, LiveNode, Moves, Verdict, choose, stranded};
-pub use claims::CLAIMS_IN_FLIGHT;
 pub use driver::Leases;
 pub use interface::{
     Answer, Challenged, Change, Grounds, Identity, Input, OnApiLoss, Probed, Request, Rival, Settings,
     SilentPeers, Target, Token, Watched, Why, Witness,
 };
 pub use machine::Machine;
+pub use outstanding::CLAIMS_IN_FLIGHT;
 pub use suspicion::WATCHED_PEERS;
 pub use times::{REQUEST_TIMEOUT, Times};
 pub use view::View;

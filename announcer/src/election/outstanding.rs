@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    claims::CLAIMS_IN_FLIGHT,
     interface::{Grounds, Token, Why},
     lease::Version,
 };
 use crate::vocabulary::{BootNs, Vip};
+
+/// How many claims may be taken, given up and deleted at once, so that a thousand VIPs do not flood the API server.
+pub const CLAIMS_IN_FLIGHT: usize = 16;
 
 /// The write that takes a claim.
 #[derive(Clone, Debug, Eq, PartialEq)]

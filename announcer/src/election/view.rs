@@ -236,11 +236,12 @@ impl View {
             self.regressed = true;
             return self.replace(now, record);
         }
-        let written = Some(&record).filter(|record| follows && self.is_lower(record));
-        let forgiven = written.and_then(|record| match record {
-            Record::Session(session) => Some((session.uid.clone(), session.epoch)),
-            Record::Claim(_) => None,
-        });
+        let forgiven = match &record {
+            Record::Session(session) if follows && self.is_lower(&record) => {
+                Some((session.uid.clone(), session.epoch))
+            }
+            _ => None,
+        };
         self.seen(now, record);
         self.regressed &= regressed || !follows;
         // It is what the session says from now on, to lists and reads, too.

@@ -71,8 +71,8 @@ fn after_etcd_is_wiped_nobody_answers_for_longer_than_a_lease_and_then_one_does(
     Ok(())
 }
 
-/// Only the last writes are lost, among them those that moved an address. Every agent's watch goes on at a version that the
-/// API server has not reached yet, so that it would never tell.
+/// The last writes are lost, among them those that moved an address. The agents are back only when the API server is ready, which
+/// then goes on with their watches at a version that it has not reached: it would never tell.
 #[test]
 fn after_etcd_is_restored_from_a_backup_nobody_answers_for_what_is_lost() -> Result<()> {
     let lab = Lab::start(4)?;
@@ -82,7 +82,10 @@ fn after_etcd_is_restored_from_a_backup_nobody_answers_for_what_is_lost() -> Res
     let (_, old) = watch.owners()?[0];
     lab.cluster.kubectl(&["cordon", old.name()])?;
     watch.moved(VIPS[0], old, SOON)?;
+    let nodes = lab.cluster.nodes();
+    nodes.iter().try_for_each(Node::cut_off_api)?;
     lab.cluster.restore()?;
+    nodes.iter().try_for_each(Node::reconnect_api)?;
     lab.wait_logs(WENT_BACK, 1, PATIENCE)?;
     let known = watch.now();
     VIPS.iter().try_for_each(|vip| watch.silent(*vip, Duration::from_secs(1), PATIENCE))?;

@@ -1,0 +1,187 @@
+//! How the driver watches, beside a server whose answers are in the test's hands; real ones: `tests/cluster`.
+
+use std::{collections::VecDeque, convert::Infallible};
+
+use bytes::Bytes;
+use http::{Request as HttpRequest, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::body::Frame;
+use kube::client::Body;
+use serde_json::json;
+
+use super::*;
+
+/// What the server answers with.
+#[derive(Clone, Copy)]
+enum Says {
+    /// A list at this version, of nothing.
+    List(u64),
+    /// A watch that brings nothing and ends after so long.
+    Watch(Duration),
+    /// A failure.
+    Status(u16, &'static str),
+}
+
+const OWN_END: Says = Says::Watch(Duration::from_secs(WATCH_SECONDS as u64));
+
+/// A server that says these in turn, then ends each watch in its time; what it was asked for.
+fn serving(says: &[Says]) -> (Leases, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (says, log) = (Mutex::new(VecDeque::from(says.to_vec())), asked.clone());
+    let client = Client::new(
+        tower::service_fn(move |request: HttpRequest<Body>| {
+            let query = request.uri().query().unwrap_or_default();
+            let at = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
+            let asks = at.map_or("list".to_owned(), |version| format!("watch {version}"));
+            log.lock().expect("a log").push(asks);
+            let says = says.lock().expect("a script").pop_front().unwrap_or(OWN_END);
+            async move { Ok::<_, Infallible>(answer(says)) }
+        }),
+        "metallb",
+    );
+    (Leases::new(client, "metallb"), asked)
+}
+
+fn answer(says: Says) -> Response<BoxBody<Bytes, Infallible>> {
+    let whole = |code, content: serde_json::Value| {
+        let body = Full::new(Bytes::from(content.to_string())).boxed();
+        Response::builder().status(code).body(body).expect("a response")
+    };
+    match says {
+        Says::List(version) => {
+            let version = version.to_string();
+            whole(StatusCode::OK, json!({"metadata": {"resourceVersion": version}, "items": []}))
+        }
+        Says::Status(code, reason) => {
+            let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason});
+            whole(StatusCode::from_u16(code).expect("a status"), status)
+        }
+        Says::Watch(lasts) => {
+            let end = stream::once(tokio::time::sleep(lasts)).map(|()| Ok(Frame::data(Bytes::new())));
+            Response::new(BoxBody::new(StreamBody::new(end)))
+        }
+    }
+}
+
+/// What is observed in two minutes (of a clock that nobody waits for), and what the server was asked for.
+async fn two_minutes(leases: &Leases, asked: &Mutex<Vec<String>>) -> (Vec<String>, Vec<String>) {
+    let word = |input| match input {
+        Input::Listed(Version(version), _) => format!("listed {version}"),
+        Input::Compared(Version(version), _) => format!("compared {version}"),
+        other => format!("{other:?}"),
+    };
+    let end = tokio::time::sleep(Duration::from_secs(120));
+    let observed = leases.observe().take_until(end).map(word).collect().await;
+    (observed, asked.lock().expect("a log").clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_the_server_ends_in_its_time_goes_on_without_a_list() {
+    let (leases, asked) = serving(&[Says::List(100), OWN_END, OWN_END]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100"]);
+    assert_eq!(asked[..4], ["list", "watch 100", "watch 100", "watch 100"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_early_goes_on_where_it_stood_and_a_list_is_compared() {
+    let (leases, asked) =
+        serving(&[Says::List(100), Says::Watch(Duration::from_secs(9)), OWN_END, Says::List(105)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "compared 105"]);
+    assert_eq!(asked[..5], ["list", "watch 100", "watch 100", "list", "watch 100"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_went_back_is_watched_from_where_it_is() {
+    let (leases, asked) =
+        serving(&[Says::List(100), Says::Watch(Duration::from_secs(9)), OWN_END, Says::List(40)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "compared 40"]);
+    assert_eq!(asked[..5], ["list", "watch 100", "watch 100", "list", "watch 40"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_had_holds_no_watch_up_and_is_tried_with_the_next() {
+    let failed = Says::Status(500, "InternalError");
+    let early = Says::Watch(Duration::from_secs(9));
+    let (leases, asked) = serving(&[Says::List(100), early, OWN_END, failed, OWN_END, Says::List(105)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "Unanswered", "compared 105"]);
+    assert_eq!(asked[..6], ["list", "watch 100", "watch 100", "list", "watch 100", "list"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_patience_has_not_forgotten_where_the_watch_stood() {
+    let busy = Says::Status(429, "TooManyRequests");
+    let (leases, asked) = serving(&[Says::List(100), busy, OWN_END, Says::List(105)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "Spoke", "compared 105"]);
+    assert_eq!(asked[..4], ["list", "watch 100", "watch 100", "list"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_old_is_followed_by_a_list_of_its_own() {
+    let gone = Says::Status(410, "Expired");
+    let (leases, asked) = serving(&[Says::List(100), gone, Says::List(200)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "WatchBroke", "Spoke", "listed 200"]);
+    assert_eq!(asked[..4], ["list", "watch 100", "list", "watch 200"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_to_begin_anew_does_so_with_a_list() {
+    let (leases, asked) = serving(&[Says::List(100), OWN_END, Says::List(40)]);
+    let later = leases.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        later.begin_anew();
+    });
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "WatchBroke", "listed 40"]);
+    assert_eq!(asked[..4], ["list", "watch 100", "list", "watch 40"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_at_once_again_and_again_is_not_followed_by_lists_without_a_pause() {
+    let ended = [Says::Watch(Duration::ZERO), Says::List(100)];
+    let says: Vec<Says> =
+        std::iter::once(Says::List(100)).chain(ended.into_iter().cycle().take(1_000)).collect();
+    let (leases, asked) = serving(&says);
+    let (observed, _) = two_minutes(&leases, &asked).await;
+    assert!(observed.len() <= 125, "{} lists in 120 s", observed.len());
+}
+
+#[test]
+fn a_server_that_let_one_write_down_is_given_longer_until_it_answers_soon() {
+    let patience = Patience::default();
+    assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+    patience.ran_out();
+    patience.answered(Duration::from_secs(4));
+    assert_eq!(patience.limit(), LONG_TIMEOUT);
+    patience.answered(Duration::from_millis(20));
+    assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+}
+
+#[test]
+fn only_the_api_servers_own_word_proves_that_a_lease_is_absent_or_another() {
+    let said = |code, reason| {
+        classify(&kube::Error::Api(Box::new(kube::core::Status::failure("", reason).with_code(code))))
+    };
+    assert!(matches!(said(404, "NotFound"), Answer::NotFound));
+    assert!(matches!(said(409, "Conflict"), Answer::Conflict));
+    assert!(matches!(said(409, "AlreadyExists"), Answer::Conflict));
+    assert!(matches!(said(404, "Failed to parse error data"), Answer::Lost), "a load balancer's page");
+    assert!(matches!(said(403, "Forbidden"), Answer::Refused));
+}
+
+#[test]
+fn a_failure_is_told_once_until_it_is_another_or_over() {
+    let told = Told::default();
+    assert!(told.is_news("session-a", true, "500"));
+    assert!(!told.is_news("session-a", true, "500"));
+    assert!(!told.is_over("session-a", false), "reads never failed");
+    assert!(told.is_news("session-a", true, "403"));
+    assert!(told.is_over("session-a", true) && !told.is_over("session-a", true));
+    assert!(told.is_news("session-a", true, "403"));
+}
