@@ -473,4 +473,40 @@ fn classify(error: &kube::Error) -> Answer {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_let_one_write_down_is_given_longer_until_it_answers_soon() {
+        let patience = Patience::default();
+        assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+        patience.ran_out();
+        patience.answered(Duration::from_secs(4));
+        assert_eq!(patience.limit(), LONG_TIMEOUT);
+        patience.answered(Duration::from_millis(20));
+        assert_eq!(patience.limit(), REQUEST_TIMEOUT);
+    }
+
+    #[test]
+    fn only_the_api_servers_own_word_proves_that_a_lease_is_absent_or_another() {
+        let said = |code, reason| {
+            classify(&kube::Error::Api(Box::new(kube::core::Status::failure("", reason).with_code(code))))
+        };
+        assert!(matches!(said(404, "NotFound"), Answer::NotFound));
+        assert!(matches!(said(409, "Conflict"), Answer::Conflict));
+        assert!(matches!(said(409, "AlreadyExists"), Answer::Conflict));
+        assert!(matches!(said(404, "Failed to parse error data"), Answer::Lost), "a load balancer's page");
+        assert!(matches!(said(403, "Forbidden"), Answer::Refused));
+    }
+
+    #[test]
+    fn a_failure_is_told_once_until_it_is_another_or_over() {
+        let told = Told::default();
+        assert!(told.is_news("session-a", true, "500"));
+        assert!(!told.is_news("session-a", true, "500"));
+        assert!(!told.is_over("session-a", false), "reads never failed");
+        assert!(told.is_news("session-a", true, "403"));
+        assert!(told.is_over("session-a", true) && !told.is_over("session-a", true));
+        assert!(told.is_news("session-a", true, "403"));
+    }
+}

@@ -174,17 +174,33 @@ fn who_begins_after_a_claim_was_lost_does_not_take_it_while_its_owner_is_heard()
     assert_eq!(cluster.answering(), ["a"]);
 }
 
+/// `b`, `strict` or not, has started beside `a`, which owns the address, is cut off and will hold on.
+fn beside_a_holder(strict: bool) -> Cluster {
+    let mut cluster = Cluster::holding(&["a", "b"]);
+    cluster.crash("b");
+    cluster.strict = strict;
+    cluster.start("b", "boot2", Target::default());
+    cluster.run(70_000);
+    cluster.node("a").cut = true;
+    cluster
+}
+
+/// What `a` holds on to is `b`'s when `a` dies, and not before.
+fn is_taken_when_it_dies(cluster: &mut Cluster) {
+    // Never two: `run` looks.
+    cluster.run(150_000);
+    assert_eq!(cluster.answering(), ["a"]);
+    cluster.crash("a");
+    cluster.run(10_000);
+    assert_eq!(cluster.answering(), ["b"]);
+}
+
 /// Found by simulation: an owner, cut off, held on. Nobody wanted the address for a while, and its void claim was swept. When it was
 /// wanted again, a strict node took it and asked nobody. So did any node that had been restarted meanwhile and watched for D_MAX.
 #[test]
 fn a_claim_that_was_swept_is_not_taken_while_its_owner_is_heard() {
     for (strict, restarts) in [(true, false), (true, true), (false, false), (false, true)] {
-        let mut cluster = Cluster::holding(&["a", "b"]);
-        cluster.crash("b");
-        cluster.strict = strict;
-        cluster.start("b", "boot2", Target::default());
-        cluster.run(70_000);
-        cluster.node("a").cut = true;
+        let mut cluster = beside_a_holder(strict);
         let wanted = Arc::new(demand(&["a", "b"], &[], 0));
         let unwanted = Arc::new(Demand { vips: BTreeMap::new(), ..Demand::clone(&wanted) });
         cluster.step("b", Input::Demand(unwanted.clone()));
@@ -198,12 +214,7 @@ fn a_claim_that_was_swept_is_not_taken_while_its_owner_is_heard() {
         }
         cluster.run(100_000);
         cluster.step("b", Input::Demand(wanted));
-        // Never two: `run` looks.
-        cluster.run(150_000);
-        assert_eq!(cluster.answering(), ["a"]);
-        cluster.crash("a");
-        cluster.run(10_000);
-        assert_eq!(cluster.answering(), ["b"]);
+        is_taken_when_it_dies(&mut cluster);
     }
 }
 
@@ -212,21 +223,11 @@ fn a_claim_that_was_swept_is_not_taken_while_its_owner_is_heard() {
 #[test]
 fn a_claim_of_a_session_that_nobody_knows_is_not_taken_while_its_owner_is_heard() {
     for strict in [false, true] {
-        let mut cluster = Cluster::holding(&["a", "b"]);
-        cluster.crash("b");
-        cluster.strict = strict;
-        cluster.start("b", "boot2", Target::default());
-        cluster.run(70_000);
-        cluster.node("a").cut = true;
+        let mut cluster = beside_a_holder(strict);
         cluster.run(20_000);
         let claim = cluster.claim().expect("a claim");
         cluster.put(Record::Claim(Claim { session_uid: "by hand".to_owned(), ..claim }));
-        // Never two: `run` looks.
-        cluster.run(150_000);
-        assert_eq!(cluster.answering(), ["a"]);
-        cluster.crash("a");
-        cluster.run(10_000);
-        assert_eq!(cluster.answering(), ["b"]);
+        is_taken_when_it_dies(&mut cluster);
     }
 }
 

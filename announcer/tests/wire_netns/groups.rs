@@ -134,7 +134,7 @@ fn what_the_kernel_loses_as_a_link_goes_down_is_held_again() {
 fn a_link_created_again_is_joined_again() {
     let node = Namespace::new();
     for _ in 0..2 {
-        node.ip("link add eth0 type veth peer name far");
+        node.ip("link add eth0 address 02:00:0a:04:00:01 type veth peer name far");
         node.ip("link set eth0 up");
         let link = node.link("eth0").id;
         assert_eq!(agent(&node, memberships(link, &["fd00:4::b:1"])), done(1, 0));

@@ -149,7 +149,9 @@ impl Lan {
     /// Both ends up; the node is 10.4.0.1 and fd00:4::1, the client 10.4.0.2 and fd00:4::2.
     pub fn new() -> Self {
         let (node, client) = (Namespace::new(), Namespace::new());
-        node.ip(&format!("link add eth0 type veth peer name eth0 netns {}", client.tid));
+        // Not by chance: a MAC's last bytes make a group of its host's own, which a test may look for.
+        let peer = format!("peer name eth0 address 02:00:0a:04:00:02 netns {}", client.tid);
+        node.ip(&format!("link add eth0 address 02:00:0a:04:00:01 type veth {peer}"));
         for (end, host) in [(&node, 1), (&client, 2)] {
             end.ip(&format!("addr add 10.4.0.{host}/20 dev eth0"));
             end.ip(&format!("addr add fd00:4::{host}/64 dev eth0"));

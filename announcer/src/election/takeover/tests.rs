@@ -1,6 +1,6 @@
 use super::*;
 use crate::election::{
-    Input, SilentPeers, Witness,
+    Input, SilentPeers, Target, Witness,
     scripted::{Cluster, vip},
 };
 
@@ -52,15 +52,21 @@ fn an_owner_that_is_heard_when_its_address_is_asked_for_keeps_it() {
     assert_eq!(cluster.answering(), ["a"]);
 }
 
+/// Both are cut off, the owner's agent and kernel are gone, and the other one answers in its place; what the owner left.
+fn taken_over(owner: &'static str, taker: &'static str) -> (Cluster, Target) {
+    let mut cluster = Cluster::taking_over(&[owner, taker]);
+    cut(&mut cluster, &[owner, taker], true);
+    cluster.run(30_000);
+    let left = cluster.crash(owner);
+    silent(&mut cluster, &[taker], owner);
+    cluster.run(3_000);
+    assert_eq!(cluster.answering(), [taker]);
+    (cluster, left)
+}
+
 #[test]
 fn a_provisional_taker_gives_way_as_soon_as_the_owner_is_heard_by_the_api_server() {
-    let mut cluster = Cluster::taking_over(&["a", "b"]);
-    cut(&mut cluster, &["a", "b"], true);
-    cluster.run(30_000);
-    let left = cluster.crash("a");
-    silent(&mut cluster, &["b"], "a");
-    cluster.run(3_000);
-    assert_eq!(cluster.answering(), ["b"]);
+    let (mut cluster, left) = taken_over("a", "b");
     // The owner's agent comes back to a kernel whose deadline has passed, and to the API server first.
     cluster.run(20_000);
     cluster.start("a", "boot1", left);
@@ -126,12 +132,7 @@ fn that_others_have_taken_some_of_it_ends_no_takeover_of_the_rest() {
 /// what it found in the kernel as to its own: beside the owner, which had its lease again, for as long as a lease lasts.
 #[test]
 fn a_provisional_taker_that_is_started_again_gives_way_as_soon_as_the_owner_goes_on_answering() {
-    let mut cluster = Cluster::taking_over(&["z", "a"]);
-    cut(&mut cluster, &["z", "a"], true);
-    cluster.run(30_000);
-    let left = cluster.crash("z");
-    silent(&mut cluster, &["a"], "z");
-    cluster.run(3_000);
+    let (mut cluster, left) = taken_over("z", "a");
     let taken = cluster.crash("a");
     cluster.start_unlisted("a", "boot1", taken);
     cut(&mut cluster, &["a"], true);
@@ -151,13 +152,7 @@ fn a_provisional_taker_that_is_started_again_gives_way_as_soon_as_the_owner_goes
 /// An owner that holds on was started again while another answered in its place: the one that knows gives way.
 #[test]
 fn an_owner_that_is_started_again_waits_for_a_provisional_taker_to_give_way() {
-    let mut cluster = Cluster::taking_over(&["a", "b"]);
-    cut(&mut cluster, &["a", "b"], true);
-    cluster.run(30_000);
-    let left = cluster.crash("a");
-    silent(&mut cluster, &["b"], "a");
-    cluster.run(3_000);
-    assert_eq!(cluster.answering(), ["b"]);
+    let (mut cluster, left) = taken_over("a", "b");
     cluster.start_unlisted("a", "boot1", left);
     cut(&mut cluster, &["a"], true);
     assert_eq!(cluster.answering(), ["a", "b"]);

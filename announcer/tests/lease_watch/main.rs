@@ -1,15 +1,21 @@
-//! How the driver watches, beside a server whose answers are in the test's hands; real ones: `tests/cluster`.
+//! How the Leases are watched, beside a server whose answers are in the test's hands and a clock that nobody waits for. Beside real
+//! ones: `tests/cluster`.
 
-use std::{collections::VecDeque, convert::Infallible};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use announcer::election::{Input, Leases, lease::Version};
 use bytes::Bytes;
-use http::{Request as HttpRequest, Response, StatusCode};
+use futures::{StreamExt as _, stream};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::Frame;
-use kube::client::Body;
+use kube::{Client, client::Body};
 use serde_json::json;
-
-use super::*;
 
 /// What the server answers with.
 #[derive(Clone, Copy)]
@@ -22,14 +28,15 @@ enum Says {
     Status(u16, &'static str),
 }
 
-const OWN_END: Says = Says::Watch(Duration::from_secs(WATCH_SECONDS as u64));
+/// The client asks that each watch be ended after so long.
+const OWN_END: Says = Says::Watch(Duration::from_secs(25));
 
 /// A server that says these in turn, then ends each watch in its time; what it was asked for.
 fn serving(says: &[Says]) -> (Leases, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (says, log) = (Mutex::new(VecDeque::from(says.to_vec())), asked.clone());
     let client = Client::new(
-        tower::service_fn(move |request: HttpRequest<Body>| {
+        tower::service_fn(move |request: Request<Body>| {
             let query = request.uri().query().unwrap_or_default();
             let at = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
             let asks = at.map_or("list".to_owned(), |version| format!("watch {version}"));
@@ -150,38 +157,4 @@ async fn a_watch_that_ends_at_once_again_and_again_is_not_followed_by_lists_with
     let (leases, asked) = serving(&says);
     let (observed, _) = two_minutes(&leases, &asked).await;
     assert!(observed.len() <= 125, "{} lists in 120 s", observed.len());
-}
-
-#[test]
-fn a_server_that_let_one_write_down_is_given_longer_until_it_answers_soon() {
-    let patience = Patience::default();
-    assert_eq!(patience.limit(), REQUEST_TIMEOUT);
-    patience.ran_out();
-    patience.answered(Duration::from_secs(4));
-    assert_eq!(patience.limit(), LONG_TIMEOUT);
-    patience.answered(Duration::from_millis(20));
-    assert_eq!(patience.limit(), REQUEST_TIMEOUT);
-}
-
-#[test]
-fn only_the_api_servers_own_word_proves_that_a_lease_is_absent_or_another() {
-    let said = |code, reason| {
-        classify(&kube::Error::Api(Box::new(kube::core::Status::failure("", reason).with_code(code))))
-    };
-    assert!(matches!(said(404, "NotFound"), Answer::NotFound));
-    assert!(matches!(said(409, "Conflict"), Answer::Conflict));
-    assert!(matches!(said(409, "AlreadyExists"), Answer::Conflict));
-    assert!(matches!(said(404, "Failed to parse error data"), Answer::Lost), "a load balancer's page");
-    assert!(matches!(said(403, "Forbidden"), Answer::Refused));
-}
-
-#[test]
-fn a_failure_is_told_once_until_it_is_another_or_over() {
-    let told = Told::default();
-    assert!(told.is_news("session-a", true, "500"));
-    assert!(!told.is_news("session-a", true, "500"));
-    assert!(!told.is_over("session-a", false), "reads never failed");
-    assert!(told.is_news("session-a", true, "403"));
-    assert!(told.is_over("session-a", true) && !told.is_over("session-a", true));
-    assert!(told.is_news("session-a", true, "403"));
 }
