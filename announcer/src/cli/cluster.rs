@@ -34,7 +34,8 @@ impl Cluster {
     /// What policy is told.
     pub(super) fn options(&self) -> Options {
         Options {
-            lb_class: self.lb_class.clone(),
+            // As in MetalLB, an empty one is none.
+            lb_class: self.lb_class.clone().filter(|class| !class.is_empty()),
             ignore_exclude_lb: self.ignore_exclude_lb,
             node_health: self.node_health,
         }

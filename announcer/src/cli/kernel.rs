@@ -234,13 +234,19 @@ impl PauseWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Candidate, Tier, VipDemand};
+    use crate::policy::{Candidate, Links, Tier, VipDemand};
 
     const VIP: &str = "10.4.11.1";
 
     fn by_name(interfaces: &Interfaces) -> BTreeSet<LinkId> {
         let links = [(2, "eth0"), (3, "eth1")];
-        links.into_iter().filter(|(_, name)| interfaces.select(name)).map(|(id, _)| LinkId(id)).collect()
+        let up: Links = links.iter().map(|(_, name)| (*name).to_owned()).collect();
+        let on: Vec<&String> = up.announcing(interfaces).collect();
+        links
+            .into_iter()
+            .filter(|(_, name)| on.iter().any(|on| on == name))
+            .map(|(id, _)| LinkId(id))
+            .collect()
     }
 
     fn demand(interfaces: Interfaces) -> Demand {

@@ -2,14 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand},
+    policy::{Candidate, Candidates, Demand, Interfaces, Links, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -39,7 +39,7 @@ pub struct Moves {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LiveNode {
     /// Its announcing links with carrier, by name.
-    pub links: BTreeSet<String>,
+    pub links: Links,
     /// It was heard not long ago: nothing is handed over to a node that may be dead, though not yet fenced.
     pub heard: bool,
 }
@@ -224,7 +224,7 @@ impl<'a> Eligible<'a> {
 }
 
 fn has_link(candidate: &Candidate, node: &LiveNode) -> bool {
-    node.links.iter().any(|link| candidate.interfaces.select(link))
+    node.links.announce(&candidate.interfaces)
 }
 
 /// The best non-empty tier, by preference weight, then by fewest VIPs (not where MetalLB's choice is wanted: it would be

@@ -276,13 +276,17 @@ impl Leases {
                 (Vec::new(), Position::Open { version, watch })
             }
             // The server's own word, most often 410: this version cannot be continued from.
-            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) && !is_busy(&error) => {
+            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) && !says_nothing_of_versions(&error) => {
                 tokio::time::sleep(RELIST_PAUSE).await;
                 (vec![Input::WatchBroke, Input::Spoke], Position::Start { said: None })
             }
             failed => {
                 if !told {
-                    warn!("Lease watch cannot be opened; trying again every second");
+                    let error = match &failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "no answer".to_owned(),
+                    };
+                    warn!(error, "Lease watch cannot be opened; trying again every second");
                 }
                 tokio::time::sleep(RELIST_PAUSE).await;
                 let heard = if let Ok(Err(error)) = &failed { heard(error) } else { Input::Unanswered };
@@ -452,8 +456,8 @@ fn heard(error: &kube::Error) -> Input {
 }
 
 /// Whether the server only asks for patience: 429.
-fn is_busy(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 429)
+fn says_nothing_of_versions(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403 | 429))
 }
 
 /// What an error proves about a write. Only a definite no is one: a gateway's or a server's failure may hide a

@@ -312,7 +312,7 @@ fn a_link_that_comes_and_goes_names_no_other_heir() {
     let next = if before == "b" { "b" } else { "c" };
     cluster.step(next, Input::Links(Default::default()));
     cluster.run(5_000);
-    cluster.step(next, Input::Links(["eth0".to_owned()].into()));
+    cluster.step(next, Input::Links(["eth0".to_owned()].into_iter().collect()));
     cluster.run(30_000);
     assert_eq!(cluster.claim().map(|claim| claim.version), writes);
     cluster.step(next, Input::Links(Default::default()));
@@ -388,7 +388,7 @@ fn an_owner_that_takes_its_own_claim_again_leaves_its_heir() {
     for (token, _) in std::mem::take(&mut cluster.node("a").out) {
         cluster.answer("a", token, Answer::Refused);
     }
-    cluster.step("a", Input::Links(["eth0".to_owned()].into()));
+    cluster.step("a", Input::Links(["eth0".to_owned()].into_iter().collect()));
     cluster.now += 1_500;
     cluster.node("a").out.clear();
     cluster.step("a", Input::Tick);

@@ -11,7 +11,7 @@ use super::{
     lease::{Holder, Record, Version},
 };
 use crate::{
-    policy::Demand,
+    policy::{Demand, Links},
     vocabulary::{BootNs, Mac, Vip},
 };
 
@@ -55,8 +55,8 @@ pub enum Input {
     Tick,
     /// The policy's result changed.
     Demand(Arc<Demand>),
-    /// Names of the announcing links with carrier.
-    Links(BTreeSet<String>),
+    /// The announcing links with carrier.
+    Links(Links),
     /// A link carries again: we may have been fenced while it did not.
     LinkUp,
     /// Another host claims these on the wire, which we hold: we may have been fenced unheard.

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use sha2::{Digest, Sha256};
 
 use super::times::D_MAX;
-use crate::vocabulary::Vip;
+use crate::{policy::Links, vocabulary::Vip};
 
 /// The protocol this build speaks. A Lease with another number is read, never written.
 pub const PROTOCOL: &str = "1";
@@ -59,8 +59,8 @@ pub struct Session {
     pub lease: Duration,
     /// A number never used before: tells which attempt committed.
     pub renewal: String,
-    /// Names of announcing links with carrier.
-    pub links: BTreeSet<String>,
+    /// The announcing links with carrier.
+    pub links: Links,
     /// The epoch that its own holder has ended: its kernel was silent before this was written.
     pub left: Option<u64>,
     /// Version of the agent.
@@ -265,6 +265,8 @@ impl Record {
                 .and_then(|all| all.get(&format!("{ANNOTATION}{key}")).cloned())
                 .unwrap_or_default()
         };
+        let names =
+            |key: &str| annotation(key).split(',').filter(|l| !l.is_empty()).map(str::to_owned).collect();
         let understood = matches!(annotation("protocol").as_str(), PROTOCOL | "");
         let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
         let transitions = spec.lease_transitions.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
@@ -281,7 +283,7 @@ impl Record {
                     .filter(|seconds| *seconds > 0)
                     .map_or(D_MAX, |seconds| Duration::from_secs(seconds).min(D_MAX)),
                 renewal: annotation("renewal"),
-                links: annotation("links").split(',').filter(|l| !l.is_empty()).map(str::to_owned).collect(),
+                links: Links { up: names("links"), only_named: names("links-only-named") },
                 left: annotation("left").parse().ok(),
                 agent: annotation("version"),
                 on_api_loss: annotation("on-api-loss"),
@@ -341,6 +343,9 @@ impl Record {
     /// was deleted meanwhile, whatever its resourceVersion (`AllowCreateOnUpdate` in Kubernetes' lease strategy).
     /// `now` is for people (`renewTime`, `acquireTime`); nothing ever compares it.
     pub fn to_lease(&self, now: jiff::Timestamp) -> Lease {
+        fn join<T: ToString>(some: impl IntoIterator<Item = T>) -> String {
+            some.into_iter().map(|one| one.to_string()).collect::<Vec<_>>().join(",")
+        }
         let (kind, holder, transitions, duration, acquired, annotations) = match self {
             Self::Session(s) => (
                 "session",
@@ -350,12 +355,13 @@ impl Record {
                 None,
                 vec![
                     ("renewal", s.renewal.clone()),
-                    ("links", s.links.iter().cloned().collect::<Vec<_>>().join(",")),
+                    ("links", join(&s.links.up)),
+                    ("links-only-named", join(&s.links.only_named)),
                     ("left", s.left.map(|epoch| epoch.to_string()).unwrap_or_default()),
                     ("version", s.agent.clone()),
                     ("on-api-loss", s.on_api_loss.clone()),
                     ("fencing", s.fencing.clone()),
-                    ("suspects", s.suspects.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+                    ("suspects", join(&s.suspects)),
                     ("early", s.early.map(|epoch| epoch.to_string()).unwrap_or_default()),
                 ],
             ),
@@ -442,7 +448,10 @@ mod tests {
             epoch: 3,
             lease: Duration::from_secs(15),
             renewal: "r1".into(),
-            links: BTreeSet::from(["eth0".into(), "eth1".into()]),
+            links: Links {
+                up: BTreeSet::from(["eth0".into(), "eth1".into()]),
+                only_named: BTreeSet::from(["eth1".into()]),
+            },
             left: Some(2),
             agent: "0.1.0".into(),
             on_api_loss: "fence".into(),

@@ -27,7 +27,7 @@ use super::{
     view::View,
 };
 use crate::{
-    policy::Demand,
+    policy::{Demand, Links},
     vocabulary::{BootNs, Mac, Vip},
 };
 
@@ -56,7 +56,7 @@ pub struct Machine {
     /// The greatest epoch of our own: memory, so that a restored store cannot make us use one twice.
     pub(super) remembered: u64,
     pub(super) demand: Option<Arc<Demand>>,
-    pub(super) links: BTreeSet<String>,
+    pub(super) links: Links,
     pub(super) suspicions: Suspicions,
     pub(super) takeover: Takeover,
     pub(super) shutdown: Option<bool>,
@@ -158,7 +158,7 @@ impl Machine {
             silence: Silence::default(),
             held_on_until: None,
             demand: None,
-            links: BTreeSet::new(),
+            links: Links::default(),
             suspicions: Suspicions::default(),
             takeover: Takeover::default(),
             shutdown: None,

@@ -14,7 +14,7 @@ use super::{
     times::{D_MAX, Times},
     view::View,
 };
-use crate::vocabulary::BootNs;
+use crate::{policy::Links, vocabulary::BootNs};
 
 /// Where our own session stands.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) struct Live {
     pub(super) attempts: Attempts,
     renew_at: BootNs,
     /// The links that the last write published, so that a change is published at once.
-    published: BTreeSet<String>,
+    published: Links,
     /// The suspicions, likewise.
     accused: BTreeSet<Suspicion>,
     /// The last answer was lost: read before writing again.

@@ -11,7 +11,7 @@ use super::{
     times::{D_MAX, SESSION_KEPT},
     view::{Seen, View},
 };
-use crate::vocabulary::BootNs;
+use crate::{policy::Links, vocabulary::BootNs};
 
 /// Observers take turns, so that a death costs the API server one write and not one from every node.
 const TURN: Duration = Duration::from_millis(150);
@@ -86,7 +86,7 @@ impl Machine {
             fenced.name.clone_from(&name);
             fenced.holder = None;
             fenced.lease = D_MAX;
-            fenced.links = BTreeSet::new();
+            fenced.links = Links::default();
             (fenced.suspects, fenced.early) = (BTreeSet::new(), None);
             let grounds = Grounds::Lease(D_MAX);
             self.request(now, name, Purpose::Fence(grounds), Request::Put(Record::Session(fenced)));

@@ -1,9 +1,6 @@
 //! A small cluster that a test plays by hand: time, the store, who is cut off, and each request are in its hands.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Answer, Challenged, Failback, Identity, Input, Machine, OnApiLoss, Probed, Request, Rival, Settings,
@@ -155,7 +152,7 @@ impl Cluster {
             dark: false,
             cursor: self.store.log.len(),
         };
-        node.step(at(self.now), Input::Links(BTreeSet::from(["eth0".to_owned()])));
+        node.step(at(self.now), Input::Links(["eth0".to_owned()].into_iter().collect()));
         self.nodes.insert(name, node);
     }
 

@@ -18,7 +18,10 @@ use super::{
     own::Own,
     view::Seen,
 };
-use crate::vocabulary::{BootNs, Vip};
+use crate::{
+    policy::Links,
+    vocabulary::{BootNs, Vip},
+};
 
 /// A suspicion is written again so often while it lasts.
 const ROUND: Duration = Duration::from_secs(1);
@@ -170,8 +173,8 @@ impl Machine {
         let holder = session.holder.as_ref()?;
         let may = session.understood
             && session.fencing == EARLY
-            && session.links.contains(link)
-            && self.links.contains(link)
+            && session.links.up.contains(link)
+            && self.links.up.contains(link)
             && holder.node == node
             && node != self.me.holder.node;
         may.then(|| Accused {
@@ -255,7 +258,7 @@ impl Machine {
         let links: BTreeSet<&String> = self.suspicions.ours.keys().map(|accused| &accused.link).collect();
         let mut found = Condemned { sessions: BTreeMap::new(), turn: usize::MAX };
         for link in links {
-            let here = |seen: &&Seen| seen.session.holder.is_some() && seen.session.links.contains(link);
+            let here = |seen: &&Seen| seen.session.holder.is_some() && seen.session.links.up.contains(link);
             let live: Vec<&Seen> = self.view.sessions.values().filter(here).collect();
             let mut accused: BTreeMap<String, &Accused> = self
                 .suspicions
@@ -338,34 +341,37 @@ impl Machine {
         let sessions = self.view.sessions.values().map(|seen| &seen.session).filter(may);
         let holders =
             sessions.filter_map(|session| Some((session.holder.as_ref()?.node.as_str(), &session.links)));
-        let live: BTreeMap<&str, &BTreeSet<String>> = holders.filter(|(node, _)| node != me).collect();
+        let live: BTreeMap<&str, &Links> = holders.filter(|(node, _)| node != me).collect();
         // A ring for each link, so that whoever is there has watchers there.
         let ring_on = |link: &String| {
-            let there = live.iter().filter(|(_, links)| links.contains(link));
+            let there = live.iter().filter(|(_, links)| links.up.contains(link));
             ring(me, there.map(|(node, _)| *node))
         };
         let rings: BTreeMap<&String, BTreeSet<&str>> =
-            self.links.iter().map(|link| (link, ring_on(link))).collect();
+            self.links.up.iter().map(|link| (link, ring_on(link))).collect();
         let in_ring = |node: &str, link: &String| rings.get(link).is_some_and(|ring| ring.contains(node));
         let doubted = &self.suspicions.doubted;
         let is_doubted = |node: &str, link: &str| doubted.iter().any(|(n, l)| n == node && l == link);
         let before = &self.suspicions.watched;
         let owned = |vip: &Vip| Some(self.view.owner(self.view.claims.get(vip)?, now)?.0);
+        // Where an owner announces a VIP: on other links it says nothing, and rightly so.
+        let announced = |vip: &Vip, owner: &str| {
+            let candidate = self.demand.as_ref()?.vips.get(vip)?.candidates.get(owner)?;
+            let shared = live.get(owner)?.announcing(&candidate.interfaces);
+            Some(shared.filter(|link| self.links.up.contains(*link)))
+        };
         let mut watched: BTreeMap<(String, String), Watched> = BTreeMap::new();
         // What is asked for stays the same as long as it can: of something new it is not known whether it ever was answered.
-        for (key, of) in before.iter().filter(|((node, link), _)| {
-            live.get(node.as_str()).is_some_and(|links| links.contains(link) && self.links.contains(link))
-        }) {
-            let kept = of.vips.iter().filter(|vip| owned(vip) == Some(&key.0)).copied();
-            watched.insert(key.clone(), Watched { vips: kept.collect(), doubted: false });
+        for ((node, link), of) in before {
+            let kept = |vip: &&Vip| {
+                owned(vip) == Some(node) && announced(vip, node).is_some_and(|mut on| on.any(|l| l == link))
+            };
+            let vips = of.vips.iter().filter(kept).copied().collect();
+            watched.insert((node.clone(), link.clone()), Watched { vips, doubted: false });
         }
         for (vip, claim) in &self.view.claims {
             let Some((owner, ..)) = self.view.owner(claim, now) else { continue };
-            let Some(links) = live.get(owner) else { continue };
-            let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
-            let Some(candidate) = wanted.and_then(|wanted| wanted.candidates.get(owner)) else { continue };
-            let shared = links.iter().filter(|link| self.links.contains(*link));
-            for link in shared.filter(|link| candidate.interfaces.select(link)) {
+            for link in announced(vip, owner).into_iter().flatten() {
                 let of = watched.entry((owner.to_owned(), link.clone())).or_default();
                 if of.vips.len() < WATCHED_VIPS && !of.vips.contains(vip) {
                     of.vips.push(*vip);

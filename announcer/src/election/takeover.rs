@@ -143,7 +143,7 @@ impl Machine {
                 && session.understood
                 && session.on_api_loss == OnApiLoss::Takeover.word()
                 && !silent.contains(node);
-            (may && links.iter().any(|link| candidate.interfaces.select(link))).then(|| node.to_owned())
+            (may && links.announce(&candidate.interfaces)).then(|| node.to_owned())
         };
         let heir = claim.heir.as_ref().and_then(|heir| able(&heir.node));
         let best = || {

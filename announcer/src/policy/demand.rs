@@ -66,11 +66,39 @@ pub enum Interfaces {
 }
 
 impl Interfaces {
-    /// Whether a link of this name is selected, if it is an announcing one: which those are the wire room says.
-    pub fn select(&self, name: &str) -> bool {
+    fn name(&self, link: &str) -> bool {
         match self {
-            Self::All | Self::AllAnd(_) => true,
-            Self::Named(names) => names.contains(name),
+            Self::All => false,
+            Self::Named(names) | Self::AllAnd(names) => names.contains(link),
         }
+    }
+}
+
+/// The links of a node that have carrier and on which it announces, by name: which those are the wire room says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Links {
+    /// All of them.
+    pub up: BTreeSet<String>,
+    /// Those of them that announce only what names them: they are excluded, or have no address.
+    pub only_named: BTreeSet<String>,
+}
+
+impl Links {
+    /// Those on which a VIP so advertised is announced.
+    pub fn announcing(&self, interfaces: &Interfaces) -> impl Iterator<Item = &String> {
+        let any = !matches!(interfaces, Interfaces::Named(_));
+        self.up.iter().filter(move |link| any && !self.only_named.contains(*link) || interfaces.name(link))
+    }
+
+    /// Whether a VIP so advertised is announced anywhere.
+    pub fn announce(&self, interfaces: &Interfaces) -> bool {
+        self.announcing(interfaces).next().is_some()
+    }
+}
+
+/// Links that announce whatever does not name others.
+impl FromIterator<String> for Links {
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
+        Self { up: names.into_iter().collect(), only_named: BTreeSet::new() }
     }
 }

@@ -17,7 +17,7 @@ mod options;
 mod share;
 
 pub use decide::{clashes, demand};
-pub use demand::{Candidate, Candidates, Demand, Interfaces, Tier, VipDemand};
+pub use demand::{Candidate, Candidates, Demand, Interfaces, Links, Tier, VipDemand};
 pub use explain::{Explanation, ServiceVerdict, explain};
 pub use judge::{Hindrance, Refusal, Verdicts};
 pub use links::{LinkPlan, interfaces_for, link_plan};

@@ -128,6 +128,15 @@ async fn a_server_that_asks_for_patience_has_not_forgotten_where_the_watch_stood
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_is_refused_is_asked_for_again_where_it_stood_without_lists() {
+    let refused = Says::Status(403, "Forbidden");
+    let (leases, asked) = serving(&[Says::List(100), refused, refused, OWN_END, Says::List(105)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "Spoke", "Spoke", "compared 105"]);
+    assert_eq!(asked[..5], ["list", "watch 100", "watch 100", "watch 100", "list"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_that_is_too_old_is_followed_by_a_list_of_its_own() {
     let gone = Says::Status(410, "Expired");
     let (leases, asked) = serving(&[Says::List(100), gone, Says::List(200)]);

@@ -1,7 +1,11 @@
 //! What the cluster is told: Kubernetes events and `ServiceL2Status`. Everything here is handed over and never waited
 //! for.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::Instant};
 use tracing::warn;
@@ -32,6 +36,7 @@ pub(super) struct Beside {
     /// What the statuses were last made from.
     owned: Option<(Arc<Demand>, Owners)>,
     invalid: BTreeSet<InvalidObject>,
+    nobody: BTreeSet<(Vip, &'static str)>,
     unanswered: BTreeSet<(Vip, LinkId)>,
     stranded: BTreeSet<Vip>,
     stranded_due: Instant,
@@ -50,6 +55,7 @@ impl Beside {
             statuses: l2_status::keep(clients.watch.clone(), namespace, author, hush.subscribe()),
             owned: None,
             invalid: BTreeSet::new(),
+            nobody: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
@@ -74,6 +80,7 @@ impl Agent {
     pub(super) fn tell_cluster(&mut self) {
         if self.machine.is_live(BootNs::now()) {
             self.tell_invalid();
+            self.tell_unannounced();
             self.tell_statuses();
             self.tell_stranded();
             self.tell_mixed();
@@ -122,6 +129,20 @@ impl Agent {
         self.beside.invalid = snapshot.invalid.iter().cloned().collect();
     }
 
+    /// Addresses that no node may announce, once per reason.
+    fn tell_unannounced(&mut self) {
+        let Some(demand) = &self.demand else { return };
+        let nobody: BTreeSet<(Vip, &'static str)> =
+            demand.vips.iter().filter_map(|(vip, wanted)| Some((*vip, wanted.nobody_because?))).collect();
+        if self.speaks_for_all() {
+            for (vip, reason) in nobody.difference(&self.beside.nobody) {
+                let service = demand.vips[vip].services.iter().cloned().collect::<Vec<_>>().join(",");
+                warn!(ip = %vip, node = self.node, service, reason, "no node may announce this address");
+            }
+        }
+        self.beside.nobody = nobody;
+    }
+
     fn tell_unanswered(&mut self) {
         if self.station.unanswered == self.beside.unanswered {
             return;
@@ -158,22 +179,14 @@ impl Agent {
     fn tell_statuses(&mut self) {
         let Some(demand) = &self.demand else { return };
         let owners = self.station.kernel.owners();
-        if self.beside.owned.as_ref().is_some_and(|(d, o)| Arc::ptr_eq(d, demand) && o == owners) {
-            return;
-        }
+        let known = self.beside.statuses.borrow().as_ref().map(|told| told.here.clone());
+        let same = self.beside.owned.as_ref().is_some_and(|(d, o)| Arc::ptr_eq(d, demand) && o == owners);
+        let here = known.filter(|_| same).unwrap_or_else(|| self.statuses_here(demand));
         self.beside.owned = Some((demand.clone(), owners.clone()));
+        // Others change hands without us.
         let (view, now) = (self.machine.view(), BootNs::now());
-        let mut wanted = Wanted::default();
-        for (vip, links) in owners.vips.iter().filter(|(_, links)| !links.is_empty()) {
-            let Some(of) = demand.vips.get(vip) else { continue };
-            let all = of.candidates.get(&self.node).is_none_or(|own| own.interfaces == Interfaces::All);
-            let names = links.iter().filter(|_| !all).map(|link| self.station.name(*link));
-            let names: BTreeSet<String> = names.collect();
-            for service in &of.services {
-                wanted.here.entry(key(service)).or_default().extend(names.iter().cloned());
-            }
-        }
-        for (vip, of) in &demand.vips {
+        let mut wanted = Wanted { here, ..Wanted::default() };
+        for (vip, of) in demand.vips.iter().filter(|(vip, _)| !owners.vips.contains_key(vip)) {
             let owner = view.claims.get(vip).and_then(|claim| view.owner(claim, now));
             let Some(holder) = owner.map(|(node, ..)| node.to_owned()) else { continue };
             for service in of.services.iter().map(|name| key(name)) {
@@ -187,6 +200,22 @@ impl Agent {
             *told = Some(wanted);
             news
         });
+    }
+
+    /// The Services whose addresses are answered for here, and on which interfaces if that is not all.
+    fn statuses_here(&self, demand: &Demand) -> BTreeMap<ObjectKey, BTreeSet<String>> {
+        let mut here: BTreeMap<ObjectKey, BTreeSet<String>> = BTreeMap::new();
+        let owners = self.station.kernel.owners();
+        for (vip, links) in owners.vips.iter().filter(|(_, links)| !links.is_empty()) {
+            let Some(of) = demand.vips.get(vip) else { continue };
+            let all = of.candidates.get(&self.node).is_none_or(|own| own.interfaces == Interfaces::All);
+            let names = links.iter().filter(|_| !all).map(|link| self.station.name(*link));
+            let names: BTreeSet<String> = names.collect();
+            for service in &of.services {
+                here.entry(key(service)).or_default().extend(names.iter().cloned());
+            }
+        }
+        here
     }
 }
 

@@ -57,7 +57,7 @@ mod tests {
             epoch: 1,
             lease: Duration::from_secs(15),
             renewal: version.to_string(),
-            links: BTreeSet::new(),
+            links: Default::default(),
             left: None,
             agent: String::new(),
             on_api_loss: on_api_loss.to_owned(),

@@ -13,7 +13,7 @@ use crate::{
     datapath::DatapathError,
     election::{Change, Grounds, Input},
     kube::Snapshot,
-    policy::{self, Demand},
+    policy::{self, Demand, Interfaces, Links},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
@@ -33,7 +33,8 @@ const BYSTANDERS: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Said {
     clashes: BTreeSet<Vip>,
-    nobody: BTreeSet<(Vip, &'static str)>,
+    /// The demand before this one.
+    demand: Option<Arc<Demand>>,
     ran_out: bool,
     /// Losses that are told once it is known whose the addresses are: an agent may learn first that it was fenced.
     losses: Vec<Change>,
@@ -60,11 +61,10 @@ impl Agent {
 
         self.bystanders = bystanders(&snapshot, &self.node);
         let demand = Arc::new(policy::demand(&snapshot, &self.options));
-        self.tell_unannounced(&demand);
         self.snapshot = Some(snapshot);
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
-            self.demand = Some(demand.clone());
+            self.said.demand = self.demand.replace(demand.clone());
             self.station.demand = Some(demand.clone());
             for loss in std::mem::take(&mut self.said.losses) {
                 self.tell(&loss);
@@ -73,19 +73,6 @@ impl Agent {
             self.turn(Input::Demand(demand))?;
         }
         Ok(())
-    }
-
-    /// An address that no node may announce: said by one node for all, once per reason.
-    fn tell_unannounced(&mut self, demand: &Demand) {
-        let nobody: BTreeSet<(Vip, &'static str)> =
-            demand.vips.iter().filter_map(|(vip, wanted)| Some((*vip, wanted.nobody_because?))).collect();
-        if demand.nodes.first() == Some(&self.node) {
-            for (vip, reason) in nobody.difference(&self.said.nobody) {
-                let service = demand.vips[vip].services.iter().cloned().collect::<Vec<_>>().join(",");
-                warn!(ip = %vip, node = self.node, service, reason, "no node may announce this address");
-            }
-        }
-        self.said.nobody = nobody;
     }
 
     /// A link that refused the program may take it by now: whoever held its hook may be gone.
@@ -122,9 +109,15 @@ impl Agent {
         let unfit = announcing.unfit.into_iter().map(|(name, why)| (name, why.to_owned()));
         self.station.changes.unusable(missing.chain(unfit).collect());
         let carrying = self.station.carrying();
-        let up = announcing.links.iter().filter_map(|id| carrying.get(id)).filter(|link| link.carrier);
-        let up = up.map(|link| link.name.clone()).collect();
-        self.turn(Input::Links(up))
+        let unnamed = select(&Interfaces::All, &self.station.view, &self.excludes).links;
+        let mut links = Links::default();
+        for link in announcing.links.iter().filter_map(|id| carrying.get(id)).filter(|link| link.carrier) {
+            if !unnamed.contains(&link.id) {
+                links.only_named.insert(link.name.clone());
+            }
+            links.up.insert(link.name.clone());
+        }
+        self.turn(Input::Links(links))
     }
 
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.
@@ -187,7 +180,9 @@ impl Agent {
 
     /// Words for what the election did.
     pub(super) fn tell(&mut self, change: &Change) {
-        let wanted = |vip: &Vip| self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
+        // A Service that is gone is named, too.
+        let demands = [self.demand.as_ref(), self.said.demand.as_ref()];
+        let wanted = |vip: &Vip| demands.into_iter().flatten().find_map(|demand| demand.vips.get(vip));
         let services = |vip: &Vip| wanted(vip).map(|wanted| wanted.services.clone()).unwrap_or_default();
         match change {
             Change::SessionLive { epoch, adopted } => self.station.changes.joined(*epoch, *adopted),

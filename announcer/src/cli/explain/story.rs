@@ -42,6 +42,8 @@ pub(super) struct Owner {
     pub(super) since: Option<Timestamp>,
     /// How often the address has moved.
     pub(super) moves: u64,
+    /// Seconds since its session was renewed, by its own clock, if that is longer than its lease.
+    pub(super) silent_seconds: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -89,11 +91,15 @@ pub(super) fn tell(
 ) -> Story {
     let explanation = policy::explain(snapshot, options, vip);
     let demand = policy::demand(snapshot, options);
-    let leases = Leases::read(written, vip);
+    let leases = Leases::read(written, vip, now);
     let live = leases.live();
     let mut claims = leases.states();
     let verdict = choose(&demand, &live, &claims, Moves { failback, unready: true }).remove(&vip);
-    let ranked = successors(&demand, live.clone(), &mut claims, failback, vip);
+    let mut heard = live.clone();
+    heard.retain(|node, _| {
+        leases.sessions.get(node.as_str()).is_none_or(|session| silence(session, now).is_none())
+    });
+    let ranked = successors(&demand, heard, &mut claims, failback, vip);
     let names = snapshot.nodes.keys().cloned();
     let nodes = demand
         .vips
@@ -127,7 +133,7 @@ pub(super) fn tell(
 // === impl Leases ===
 
 impl<'a> Leases<'a> {
-    fn read(written: &'a [Written], vip: Vip) -> Self {
+    fn read(written: &'a [Written], vip: Vip, now: Timestamp) -> Self {
         let (mut sessions, mut claims) = (BTreeMap::new(), BTreeMap::new());
         for (record, at) in written {
             match record {
@@ -140,7 +146,7 @@ impl<'a> Leases<'a> {
             }
         }
         let mut leases = Self { sessions, claims, owner: None, heir: None };
-        leases.owner = leases.owner_of(vip);
+        leases.owner = leases.owner_of(vip, now);
         leases.heir =
             leases.claims.get(&vip).and_then(|(claim, _)| leases.valid(claim).nth(1)).map(|(node, _)| node);
         leases
@@ -176,10 +182,11 @@ impl<'a> Leases<'a> {
         self.claims.iter().map(|(vip, (claim, _))| (*vip, state(claim))).collect()
     }
 
-    fn owner_of(&self, vip: Vip) -> Option<Owner> {
+    fn owner_of(&self, vip: Vip, now: Timestamp) -> Option<Owner> {
         let (claim, since) = self.claims.get(&vip)?;
         let (node, epoch) = self.valid(claim).next()?;
-        Some(Owner { node: node.to_owned(), epoch, since: *since, moves: claim.transitions })
+        let silent_seconds = self.sessions.get(node).and_then(|session| silence(session, now));
+        Some(Owner { node: node.to_owned(), epoch, since: *since, moves: claim.transitions, silent_seconds })
     }
 }
 
@@ -254,7 +261,7 @@ fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> 
     if session.holder.is_none() {
         return Some(format!("its session was fenced (epoch {}): its agent is silent", session.epoch));
     }
-    if session.links.iter().any(|link| interfaces.select(link)) {
+    if session.links.announce(interfaces) {
         return None;
     }
     let names = |names: &BTreeSet<String>| match names.is_empty() {
@@ -265,7 +272,7 @@ fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> 
         Interfaces::Named(wanted) => format!(
             "no selected interface has carrier there: advertised on {}, up: {}",
             names(wanted),
-            names(&session.links)
+            names(&session.links.up)
         ),
         _ => "no announcing interface has carrier there".to_owned(),
     })
@@ -275,12 +282,16 @@ fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> 
 fn state(session: Option<&(&Session, Option<Timestamp>)>, now: Timestamp) -> String {
     let Some((session, at)) = session else { return "no session".to_owned() };
     let Some(at) = at else { return "session live".to_owned() };
-    let age = now.duration_since(*at).as_secs();
-    if age > i64::try_from(session.lease.as_secs()).unwrap_or(i64::MAX) {
-        format!("its session has been silent for {age} s, and is about to be fenced")
-    } else {
-        format!("session live, renewed {} s ago", age.max(0))
+    match silence(&(*session, Some(*at)), now) {
+        Some(age) => format!("its session has been silent for {age} s, longer than its lease"),
+        None => format!("session live, renewed {} s ago", now.duration_since(*at).as_secs().max(0)),
     }
+}
+
+/// Seconds since a session was renewed, if they are more than its lease.
+fn silence((session, at): &(&Session, Option<Timestamp>), now: Timestamp) -> Option<i64> {
+    let age = now.duration_since((*at)?).as_secs();
+    (age > i64::try_from(session.lease.as_secs()).unwrap_or(i64::MAX)).then_some(age)
 }
 
 /// The reason of the Service that got furthest with this node.

@@ -10,13 +10,15 @@ pub(super) fn text(story: &Story, now: Timestamp) -> String {
     let head = match &story.owner {
         Some(owner) => {
             let since = owner.since.map(|at| format!(", since {at:.0} ({})", age(at, now)));
-            format!(
-                "{} is announced by {}{}, epoch {}",
-                story.ip,
-                owner.node,
-                since.unwrap_or_default(),
-                owner.epoch
-            )
+            let head = format!("{}{}, epoch {}", owner.node, since.unwrap_or_default(), owner.epoch);
+            match owner.silent_seconds {
+                None => format!("{} is announced by {head}", story.ip),
+                Some(seconds) => format!(
+                    "{} is claimed by {head}, but that has been silent for {seconds} s, longer than its lease, and nobody has \
+                     fenced it yet: unless it holds on (--on-api-loss), nobody answers",
+                    story.ip
+                ),
+            }
         }
         None => {
             let because = story.not_announced_because.as_deref().unwrap_or("nobody may");

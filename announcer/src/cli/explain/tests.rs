@@ -125,6 +125,29 @@ fn story(objects: Vec<Value>, leases: &[Written]) -> Story {
     tell(&snapshot, &Options::default(), leases, Failback::Preferred, vip, now())
 }
 
+#[test]
+fn an_owner_that_nobody_has_heard_of_for_longer_than_its_lease_is_not_said_to_announce() {
+    let mut leases = leases();
+    for (record, at) in &mut leases {
+        *at = at.filter(|_| matches!(record, Record::Claim(_))).or(ago(86_400));
+    }
+    let story = story(cluster(), &leases);
+    assert_eq!(story.owner.as_ref().and_then(|owner| owner.silent_seconds), Some(86_400));
+    assert!(story.nodes.iter().all(|node| node.rank.is_none()), "{:?}", story.nodes);
+    let text = text(&story, now());
+    let head = text
+        .split_once("\nService")
+        .map_or("", |(head, _)| head)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert_eq!(
+        head,
+        "10.4.11.1 is claimed by bettley, since 2026-11-22T22:55:10Z (5 min ago), epoch 4, but that has been silent for \
+         86400 s, longer than its lease, and nobody has fenced it yet: unless it holds on (--on-api-loss), nobody answers"
+    );
+}
+
 fn because(objects: Vec<Value>, leases: &[Written]) -> String {
     story(objects, leases).not_announced_because.expect("a reason")
 }
@@ -166,7 +189,7 @@ fn the_object_for_programs_has_the_same_story() {
     let story = serde_json::to_value(story(cluster(), &leases())).expect("JSON");
     assert_eq!(
         story["owner"],
-        json!({"node": "bettley", "epoch": 4, "since": "2026-11-22T22:55:10Z", "moves": 2})
+        json!({"node": "bettley", "epoch": 4, "since": "2026-11-22T22:55:10Z", "moves": 2, "silentSeconds": null})
     );
     assert_eq!(
         story["nodes"][1],

@@ -24,7 +24,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
 }
 
 fn live(nodes: &[&str]) -> BTreeMap<String, LiveNode> {
-    let node = LiveNode { links: BTreeSet::from(["eth0".to_owned()]), heard: true };
+    let node = LiveNode { links: Links::from_iter(["eth0".to_owned()]), heard: true };
     nodes.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 
@@ -151,12 +151,33 @@ fn nothing_moves_when_every_node_is_not_ready() {
 fn an_owner_without_carrier_gives_up() {
     let demand = demand(&["10.0.0.1"], &[("a", 0, Tier::Ready), ("b", 0, Tier::Ready)]);
     let mut live = live(&["a", "b"]);
-    live.get_mut("a").expect("a").links.clear();
+    live.get_mut("a").expect("a").links.up.clear();
     let verdicts = choose(&demand, &live, &owned(&[("10.0.0.1", "a")]), Failback::Preferred);
     assert_eq!(
         verdicts[&vip("10.0.0.1")],
         Verdict::GiveUp { to: Some("b".into()), why: "no selected interface has carrier" }
     );
+}
+
+#[test]
+fn a_link_that_announces_only_what_names_it_is_none_for_other_addresses() {
+    let both = [("a", 0, Tier::Ready), ("b", 0, Tier::Ready)];
+    let mut live = live(&["a", "b"]);
+    let mgmt = BTreeSet::from(["mgmt0".to_owned()]);
+    live.get_mut("a").expect("a").links = Links { up: mgmt.clone(), only_named: mgmt.clone() };
+    let verdict = |interfaces: Interfaces| {
+        let mut demand = demand(&["10.0.0.1"], &both);
+        for candidate in demand.vips.values_mut().flat_map(|v| Arc::make_mut(&mut v.candidates).values_mut())
+        {
+            candidate.interfaces = interfaces.clone();
+        }
+        choose(&demand, &live, &owned(&[("10.0.0.1", "a")]), Failback::Preferred)[&vip("10.0.0.1")].clone()
+    };
+    let gives_up = |verdict| matches!(verdict, Verdict::GiveUp { to: Some(to), .. } if to == "b");
+    assert!(gives_up(verdict(Interfaces::All)));
+    assert!(gives_up(verdict(Interfaces::AllAnd(BTreeSet::from(["eth9".to_owned()])))));
+    assert_eq!(verdict(Interfaces::Named(mgmt.clone())), Verdict::Keep);
+    assert_eq!(verdict(Interfaces::AllAnd(mgmt.clone())), Verdict::Keep);
 }
 
 #[test]
@@ -166,7 +187,7 @@ fn an_interface_that_only_one_node_has_elects_that_node() {
         candidate.interfaces = Interfaces::Named(BTreeSet::from(["eth1".to_owned()]));
     }
     let mut live = live(&["a", "b"]);
-    live.get_mut("b").expect("b").links.insert("eth1".to_owned());
+    live.get_mut("b").expect("b").links.up.insert("eth1".to_owned());
     let verdicts = choose(&demand, &live, &BTreeMap::new(), Failback::Preferred);
     assert_eq!(verdicts[&vip("10.0.0.1")], take(&["b"]));
 }
@@ -211,7 +232,7 @@ fn a_vip_whose_interfaces_no_live_node_has_is_stranded_at_the_one_that_would_be_
     assert_eq!(stranded(&demand, live(&["iris1", "iris2"])), Some("iris2".to_owned()));
     assert_eq!(stranded(&demand, live(&["iris1"])), Some("iris1".to_owned()));
     let mut there = live(&["iris1", "iris2"]);
-    there.get_mut("iris1").expect("iris1").links.insert("eth9".to_owned());
+    there.get_mut("iris1").expect("iris1").links.up.insert("eth9".to_owned());
     assert_eq!(stranded(&demand, there), None);
 }
 

@@ -102,11 +102,11 @@ impl World {
             Fault::Link => {
                 self.checks.rewired_at = Some(self.now);
                 let link = if self.rng.per_mille(500) { "eth0" } else { "eth1" };
-                let links = &mut self.hosts[at].links;
-                if !links.remove(link) {
-                    links.insert(link.to_owned());
+                let up = &mut self.hosts[at].links.up;
+                if !up.remove(link) {
+                    up.insert(link.to_owned());
                 }
-                let links = links.clone();
+                let links = self.hosts[at].links.clone();
                 self.later(MS, at, Event::Input(Input::Links(links)));
             }
             Fault::Scale => {
@@ -194,7 +194,7 @@ impl World {
                 },
                 3 => session.lease = Duration::from_secs(self.rng.range(1, 61)),
                 4 => session.renewal = "by hand".to_owned(),
-                _ => session.links.clear(),
+                _ => session.links.up.clear(),
             },
             Record::Claim(claim) => match self.rng.below(6) {
                 0 => claim.holder = None,
@@ -287,7 +287,7 @@ impl World {
                 self.hosts[host].kill_agent();
                 self.later(MS, host, Event::Start);
             }
-            self.hosts[host].links = ["eth0", "eth1"].map(str::to_owned).into();
+            self.hosts[host].links = ["eth0", "eth1"].map(str::to_owned).into_iter().collect();
             let links = self.hosts[host].links.clone();
             self.later(2 * MS, host, Event::Input(Input::Links(links)));
         }

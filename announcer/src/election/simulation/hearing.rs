@@ -32,9 +32,11 @@ impl World {
         let host = &self.hosts[host];
         let candidate = self.demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&host.node));
         let named = self.setting.policy.named.contains(&vip);
-        host.links.iter().filter(move |link| {
-            candidate.map_or(!named || *link == "eth1", |candidate| candidate.interfaces.select(link))
-        })
+        let on = candidate.map(|candidate| host.links.announcing(&candidate.interfaces).collect::<Vec<_>>());
+        host.links
+            .up
+            .iter()
+            .filter(move |link| on.as_ref().map_or(!named || *link == "eth1", |on| on.contains(link)))
     }
 
     /// Whether what one machine answers for a VIP reaches the other.
@@ -90,15 +92,19 @@ impl World {
             let (_, link) = &key;
             let there = |other: usize| {
                 self.are_joined(at, other)
-                    && self.hosts[other].links.contains(link)
-                    && self.hosts[at].links.contains(link)
+                    && self.hosts[other].links.up.contains(link)
+                    && self.hosts[at].links.up.contains(link)
             };
             let others = || (0..self.hosts.len()).filter(|other| *other != at && there(*other));
-            let answers = |other: usize| of.vips.iter().any(|vip| self.hosts[other].answers(*vip, self.now));
+            let announces =
+                |vip: &Vip, other: usize| self.links_for(*vip, other).any(|announced| announced == link);
+            let answers = |other: usize| {
+                of.vips.iter().any(|vip| self.hosts[other].answers(*vip, self.now) && announces(vip, other))
+            };
             let answered = others().any(answers);
             // A machine's own address is answered for by whatever runs on it.
             let peer = others().any(|other| self.hosts[other].up && self.hosts[other].frozen.is_none());
-            let gateway = self.hosts[at].segment == 0 && self.hosts[at].links.contains(link);
+            let gateway = self.hosts[at].segment == 0 && self.hosts[at].links.up.contains(link);
             let same = |(vips, _): &&(Vec<Vip>, u32)| of.vips.iter().any(|vip| vips.contains(vip));
             let before = ears.get(&key).filter(same).map(|(_, misses)| *misses);
             let misses = if answered && !misheard {

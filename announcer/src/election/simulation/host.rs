@@ -11,7 +11,7 @@ use crate::{
         Identity, Input, Machine, Request, Settings, SilentPeers, Token,
         lease::{Holder, Record, Version},
     },
-    policy::Demand,
+    policy::{Demand, Links},
     vocabulary::{BootNs, Vip},
 };
 
@@ -56,7 +56,7 @@ pub struct Host {
     /// How much faster its clock runs than the truth.
     pub drift_ppm: i64,
     pub kernel: Kernel,
-    pub links: BTreeSet<String>,
+    pub links: Links,
     /// No way to the API server.
     pub cut: bool,
     /// Its rights were revoked: a definite no to every request.
@@ -137,7 +137,7 @@ impl Host {
             booted_at: 0,
             drift_ppm,
             kernel: Kernel::default(),
-            links: ["eth0", "eth1"].map(str::to_owned).into(),
+            links: ["eth0", "eth1"].map(str::to_owned).into_iter().collect(),
             cut: false,
             refused: false,
             segment: 0,
@@ -219,6 +219,6 @@ impl Host {
     /// Whether a healthy agent here would announce this VIP, if nobody else did.
     pub fn eligible(&self, vip: Vip, demand: &Arc<Demand>) -> bool {
         let candidate = demand.vips.get(&vip).and_then(|wanted| wanted.candidates.get(&self.node));
-        self.up && candidate.is_some_and(|c| self.links.iter().any(|link| c.interfaces.select(link)))
+        self.up && candidate.is_some_and(|c| self.links.announce(&c.interfaces))
     }
 }

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
 use super::{super::scripted, *};
-use crate::election::{
-    Answer, Change, Input, Request,
-    scripted::{Cluster, at, demand, vip},
+use crate::{
+    election::{
+        Answer, Change, Input, Request,
+        scripted::{Cluster, at, demand, vip},
+    },
+    policy::Interfaces,
 };
 
 /// These nodes hear nothing of `of` any more.
@@ -272,11 +275,38 @@ fn in_a_large_cluster_each_node_watches_a_few_and_each_is_watched_by_as_many() {
 #[test]
 fn an_address_is_asked_for_on_the_links_that_announce_it_and_both_have() {
     let mut cluster = Cluster::early(&["a", "b"]);
-    cluster.step("a", Input::Links(["eth0", "eth1"].map(str::to_owned).into()));
-    cluster.step("b", Input::Links(["eth0", "eth2"].map(str::to_owned).into()));
+    cluster.step("a", Input::Links(["eth0", "eth1"].map(str::to_owned).into_iter().collect()));
+    cluster.step("b", Input::Links(["eth0", "eth2"].map(str::to_owned).into_iter().collect()));
     cluster.run(2_000);
     let links: Vec<&String> = cluster.nodes["b"].machine.watched().keys().map(|(_, link)| link).collect();
     assert_eq!(links, ["eth0"]);
+}
+
+/// Found by a reader: peers went on asking on the other links, where its kernel rightly said nothing, and fenced it.
+#[test]
+fn an_address_that_is_announced_on_fewer_links_than_before_is_asked_for_on_those() {
+    let both = || ["eth0", "eth1"].map(str::to_owned).into_iter();
+    let watched_after = |a: Links, interfaces: Interfaces| {
+        let mut cluster = Cluster::early(&["a", "b"]);
+        cluster.step("a", Input::Links(both().collect()));
+        cluster.step("b", Input::Links(both().collect()));
+        cluster.run(2_000);
+        assert_eq!(cluster.nodes["b"].machine.watched().len(), 2);
+        cluster.step("a", Input::Links(a));
+        let mut demand = demand(&["a", "b"], &[], 0);
+        for candidate in demand.vips.values_mut().flat_map(|v| Arc::make_mut(&mut v.candidates).values_mut())
+        {
+            candidate.interfaces = interfaces.clone();
+        }
+        cluster.run(1_000);
+        cluster.step("b", Input::Demand(Arc::new(demand)));
+        let watched = cluster.nodes["b"].machine.watched().keys();
+        watched.map(|(_, link)| link.clone()).collect::<Vec<_>>()
+    };
+    let eth1 = || BTreeSet::from(["eth1".to_owned()]);
+    assert_eq!(watched_after(both().collect(), Interfaces::Named(eth1())), ["eth1"]);
+    let unaddressed = Links { up: both().collect(), only_named: eth1() };
+    assert_eq!(watched_after(unaddressed, Interfaces::All), ["eth0"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::election::{ClaimState, Failback, LiveNode, Moves, Verdict, choose};
 const OTHER: &str = "10.20.30.2";
 
 fn live(names: &[&str]) -> BTreeMap<String, LiveNode> {
-    let node = LiveNode { links: ["eth0".to_owned()].into(), heard: true };
+    let node = LiveNode { links: ["eth0".to_owned()].into_iter().collect(), heard: true };
     names.iter().map(|name| ((*name).to_owned(), node.clone())).collect()
 }
 

@@ -1,11 +1,12 @@
 //! Nodes that no other hears on the wire are replaced while their leases are running; and whom that must not happen to.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use announcer_tests::Node;
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
-use super::{JOINED, PATIENCE, SOON, STRICT, is_replaced};
+use super::{JOINED, PATIENCE, SOON, STRICT, is_replaced, selectors::hostname};
 use crate::{
     bare::{Lab, VIPS},
     watch::{DEADLINE, FAILOVER, HANDOVER, RENEWAL},
@@ -46,6 +47,59 @@ fn under_strict_a_node_that_dies_is_replaced_after_its_lease_and_not_before() ->
     // What was earned last may be as old as a renewal.
     ensure!(silent > DEADLINE - RENEWAL, "replaced after {silent:?}");
     watch.finish("strict: a node dies")?.moved(VIPS[0], &[old, new], FAILOVER);
+    Ok(())
+}
+
+/// Its kernel is silent on the old interface, which it still announces others on, and rightly so.
+#[test]
+fn an_address_that_an_advertisement_takes_from_an_interface_gets_nobody_fenced() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let nics: Vec<[u8; 6]> = lab.cluster.nodes().iter().map(Node::add_nic).collect::<Result<_>>()?;
+    // A network without hosts.
+    for node in lab.cluster.nodes() {
+        node.exec(&["ip", "link", "add", "eth2", "up", "type", "veth", "peer", "name", "far2"])?;
+        node.exec(&["ip", "link", "set", "far2", "up"])?;
+    }
+    let vips: [IpAddr; 2] = ["10.4.12.1".parse()?, "10.4.13.1".parse()?];
+    let apply = |kind: &str, name: &str, spec: Value| {
+        let metadata = json!({"name": name, "namespace": "metallb"});
+        let object =
+            json!({"apiVersion": "metallb.io/v1beta1", "kind": kind, "metadata": metadata, "spec": spec});
+        lab.cluster.apply_yaml(&object.to_string())
+    };
+    // Two owners: one that owns both is still heard there.
+    let advertise = |name: &str, interfaces: &[&str]| {
+        let preferred = hostname(&lab.cluster.nodes()[usize::from(name == "leaves")]);
+        let spec = json!({
+            "ipAddressPools": [name],
+            "interfaces": interfaces,
+            "preferredNodeSelectors": [{"weight": 100, "preference": preferred}],
+        });
+        apply("L2Advertisement", name, spec)
+    };
+    lab.advertise(&json!({"ipAddressPools": ["primary"], "interfaces": ["eth0"]}))?;
+    for (name, vip) in ["stays", "leaves"].into_iter().zip(vips) {
+        apply("IPAddressPool", name, json!({"addresses": [format!("{vip}/32")]}))?;
+        advertise(name, &["eth1", "eth2"])?;
+        lab.serve(name, vip, json!({}))?;
+    }
+    let beside = lab.watch(&VIPS)?;
+    let owners = beside.owners()?;
+    let watch = lab.watch(&vips)?;
+    // Its peers have heard it there.
+    watch.go_on_for(Duration::from_secs(2));
+    let [stays, leaves] = [watch.last_mac(vips[0])?, watch.last_mac(vips[1])?];
+    assert_eq!([stays, leaves], [nics[0], nics[1]]);
+    let owner = &lab.cluster.nodes()[1];
+    advertise("leaves", &["eth2"])?;
+    let narrowed = watch.now();
+    watch.silent(vips[1], HANDOVER, SOON)?;
+    watch.go_on_for(EARLY);
+    let story = watch.finish("an address leaves an interface")?;
+    story.had(vips[0], &[stays]);
+    story.silent_from(vips[1], narrowed + HANDOVER);
+    beside.finish("beside it")?.all_stayed(&owners);
+    ensure!(!lab.log(owner)?.contains("fenced"), "{} was fenced", owner.name());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use announcer_tests::wait;
 use anyhow::Result;
 use serde_json::json;
 
@@ -82,6 +83,12 @@ fn with_external_traffic_policy_local_the_address_follows_the_endpoints() -> Res
     let gone = watch.now();
     watch.silent(VIPS[0], HANDOVER, SOON)?;
     let silent = watch.now();
+    // One node says it for all.
+    let said = "no node may announce this address";
+    wait::until(said, SOON, || {
+        let logs = lab.cluster.nodes().iter().map(|node| lab.log(node)).collect::<Result<String>>()?;
+        Ok((logs.matches(said).count() == 1).then_some(()))
+    })?;
     lab.set_endpoints("web-1", &[endpoint(first.name(), true)])?;
     watch.answered_by(VIPS[0], first, SOON)?;
     let story = watch.finish("no endpoint, then one elsewhere")?;
@@ -190,6 +197,10 @@ fn the_address_of_a_deleted_service_is_answered_no_more() -> Result<()> {
     let deleted = watch.now();
     watch.silent(VIPS[0], HANDOVER, SOON)?;
     let story = watch.finish("a Service is deleted")?;
+    lab.wait_log(owners[0].1, r#"withdrawn","ip":"10.4.11.1","node""#, 1, SOON)?;
+    let log = lab.log(owners[0].1)?;
+    let line = log.lines().find(|line| line.contains("withdrawn")).expect("just seen");
+    assert!(line.contains(r#""service":"default/web-1""#), "{line}");
     story.silent_from(VIPS[0], deleted + HANDOVER);
     story.all_stayed(&owners[1..]);
     Ok(())

@@ -124,6 +124,6 @@ fn all_answered_by(watch: &Watch<'_>, node: &Node) -> Result<()> {
     VIPS.iter().try_for_each(|vip| watch.answered_by(*vip, node, SOON))
 }
 
-fn hostname(node: &Node) -> Value {
+pub(super) fn hostname(node: &Node) -> Value {
     json!({"matchLabels": {"kubernetes.io/hostname": node.name()}})
 }

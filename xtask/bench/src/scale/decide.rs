@@ -112,7 +112,7 @@ impl World {
             epoch: 1,
             lease: Duration::from_secs(15),
             renewal: "0".to_owned(),
-            links: BTreeSet::from(["eth0".to_owned()]),
+            links: ["eth0".to_owned()].into_iter().collect(),
             left: None,
             agent: "bench".to_owned(),
             on_api_loss: "hold".to_owned(),

@@ -1,7 +1,7 @@
 //! Nodes that are only an election: no kernel, no links, and as many as there is room for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
@@ -44,7 +44,7 @@ pub fn machine(number: usize) -> Machine {
     let me = Identity { holder, seed: number as u64 + 1, agent: "bench".to_owned() };
     let settings = Settings { failback: Failback::Preferred, strict: false, on_api_loss: OnApiLoss::Hold };
     let mut machine = Machine::new(me, settings, Target::default());
-    machine.step(BootNs::now(), Input::Links(BTreeSet::from(["eth0".to_owned()])));
+    machine.step(BootNs::now(), Input::Links(["eth0".to_owned()].into_iter().collect()));
     machine
 }
 
