@@ -233,8 +233,8 @@ impl Leases {
         match position {
             Position::Start { said } => match self.list(LISTED_WITHIN).await {
                 Ok((version, records)) => {
-                    let closed =
-                        Position::Closed { version: version.0.to_string(), told: false, compare: false };
+                    let told = said.is_some();
+                    let closed = Position::Closed { version: version.0.to_string(), told, compare: false };
                     (vec![Input::Listed(version, records)], closed)
                 }
                 Err((heard, error)) => {
@@ -276,9 +276,15 @@ impl Leases {
                 (Vec::new(), Position::Open { version, watch })
             }
             // The server's own word, most often 410: this version cannot be continued from.
-            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) && !says_nothing_of_versions(&error) => {
+            Ok(Err(error)) if matches!(heard(&error), Input::Spoke) && !is_busy(&error) => {
+                // Who may list, but not watch, lists again and again, and should know why.
+                let refused = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
+                if refused && !told {
+                    warn!(%error, "Lease watch is refused; listing every second instead");
+                }
                 tokio::time::sleep(RELIST_PAUSE).await;
-                (vec![Input::WatchBroke, Input::Spoke], Position::Start { said: None })
+                let said = refused.then(|| error.to_string());
+                (vec![Input::WatchBroke, Input::Spoke], Position::Start { said })
             }
             failed => {
                 if !told {
@@ -456,8 +462,8 @@ fn heard(error: &kube::Error) -> Input {
 }
 
 /// Whether the server only asks for patience: 429.
-fn says_nothing_of_versions(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403 | 429))
+fn is_busy(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429)
 }
 
 /// What an error proves about a write. Only a definite no is one: a gateway's or a server's failure may hide a

@@ -128,12 +128,13 @@ async fn a_server_that_asks_for_patience_has_not_forgotten_where_the_watch_stood
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_is_refused_is_asked_for_again_where_it_stood_without_lists() {
+async fn a_watch_that_is_refused_leaves_lists_until_it_is_not() {
     let refused = Says::Status(403, "Forbidden");
-    let (leases, asked) = serving(&[Says::List(100), refused, refused, OWN_END, Says::List(105)]);
+    let (leases, asked) = serving(&[Says::List(100), refused, Says::List(101), refused, Says::List(102)]);
     let (observed, asked) = two_minutes(&leases, &asked).await;
-    assert_eq!(observed, ["listed 100", "Spoke", "Spoke", "compared 105"]);
-    assert_eq!(asked[..5], ["list", "watch 100", "watch 100", "watch 100", "list"]);
+    let (broke, spoke) = ("WatchBroke", "Spoke");
+    assert_eq!(observed, ["listed 100", broke, spoke, "listed 101", broke, spoke, "listed 102"]);
+    assert_eq!(asked[..6], ["list", "watch 100", "list", "watch 101", "list", "watch 102"]);
 }
 
 #[tokio::test(start_paused = true)]

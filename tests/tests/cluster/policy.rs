@@ -1,7 +1,12 @@
 //! What the cluster itself shows of Announcer: events, `ServiceL2Status`, metrics and `announcer explain`, on a real API
 //! server with agents as plain processes.
 
-use std::{process::Command, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    process::Command,
+    time::Duration,
+};
 
 use announcer_tests::{
     Cluster, Node,
@@ -163,6 +168,41 @@ fn the_status_of_a_service_follows_its_owner_and_goes_with_the_service() -> Resu
 
     lab.cluster.kubectl(&["delete", "service", "web"])?;
     lab.wait_statuses(&[])
+}
+
+#[test]
+fn a_service_with_two_addresses_has_a_status_by_each_of_their_owners() -> Result<()> {
+    let lab = start(3, ADVERTISEMENT_YAML)?;
+    let first = lab.owner()?.name().to_owned();
+    let other: IpAddr = "10.4.11.2".parse()?;
+    lab.cluster.set_ingress("default", "web", &[FIRST_VIP, other])?;
+    let second = lab.cluster.wait_owner(other, None, A_WHILE)?;
+    let owners = |other: &str| BTreeSet::from([first.clone(), other.to_owned()]);
+    assert_eq!(owners(&second).len(), 2, "the addresses are spread");
+    let path = format!("/apis/metallb.io/v1beta1/namespaces/{NAMESPACE}/servicel2statuses");
+    let statuses = || -> Result<BTreeMap<String, String>> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let objects = lab.list(&path)?.into_iter();
+        Ok(objects
+            .map(|object| (text(&object["status"]["node"]), text(&object["metadata"]["uid"])))
+            .collect())
+    };
+    let by = |expected: BTreeSet<String>| {
+        wait::until(&format!("statuses by {expected:?}"), A_WHILE, || {
+            Ok(Some(statuses()?).filter(|all| all.keys().cloned().collect::<BTreeSet<_>>() == expected))
+        })
+    };
+    let before = by(owners(&second))?;
+
+    // The first one's own lot does not change.
+    lab.kill_agent(lab.cluster.node(&second)?)?;
+    let third = lab.cluster.wait_owner(other, Some(&second), A_WHILE)?;
+    assert_ne!(third, first, "it has one already");
+    let after = by(owners(&third))?;
+    assert_eq!(before[&first], after[&first], "never deleted");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(statuses()?, after);
+    Ok(())
 }
 
 #[test]

@@ -182,24 +182,36 @@ impl Agent {
         let known = self.beside.statuses.borrow().as_ref().map(|told| told.here.clone());
         let same = self.beside.owned.as_ref().is_some_and(|(d, o)| Arc::ptr_eq(d, demand) && o == owners);
         let here = known.filter(|_| same).unwrap_or_else(|| self.statuses_here(demand));
-        self.beside.owned = Some((demand.clone(), owners.clone()));
-        // Others change hands without us.
-        let (view, now) = (self.machine.view(), BootNs::now());
-        let mut wanted = Wanted { here, ..Wanted::default() };
-        for (vip, of) in demand.vips.iter().filter(|(vip, _)| !owners.vips.contains_key(vip)) {
-            let owner = view.claims.get(vip).and_then(|claim| view.owner(claim, now));
-            let Some(holder) = owner.map(|(node, ..)| node.to_owned()) else { continue };
-            for service in of.services.iter().map(|name| key(name)) {
-                if holder != self.node && wanted.here.contains_key(&service) {
-                    wanted.elsewhere.insert((service, holder.clone()));
-                }
-            }
+        if !same {
+            self.beside.owned = Some((demand.clone(), owners.clone()));
         }
+        // Others change hands without us.
+        let elsewhere =
+            if here.is_empty() { BTreeSet::new() } else { self.statuses_elsewhere(demand, &here) };
+        let wanted = Wanted { here, elsewhere };
         self.beside.statuses.send_if_modified(|told| {
             let news = told.as_ref() != Some(&wanted);
             *told = Some(wanted);
             news
         });
+    }
+
+    /// Who answers for other addresses of Services that are answered for here.
+    fn statuses_elsewhere(
+        &self,
+        demand: &Demand,
+        here: &BTreeMap<ObjectKey, BTreeSet<String>>,
+    ) -> BTreeSet<(ObjectKey, String)> {
+        let (view, now) = (self.machine.view(), BootNs::now());
+        let mut elsewhere = BTreeSet::new();
+        for (vip, of) in &demand.vips {
+            let owner = view.claims.get(vip).and_then(|claim| view.owner(claim, now));
+            let Some((holder, ..)) = owner.filter(|(node, ..)| *node != self.node) else { continue };
+            let of_here =
+                of.services.iter().map(|name| key(name)).filter(|service| here.contains_key(service));
+            elsewhere.extend(of_here.map(|service| (service, holder.to_owned())));
+        }
+        elsewhere
     }
 
     /// The Services whose addresses are answered for here, and on which interfaces if that is not all.

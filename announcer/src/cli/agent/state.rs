@@ -1,7 +1,7 @@
 //! What happens beside the election: configuration and links that change, proofs, gauges, and the words for them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
     time::Instant,
 };
@@ -13,7 +13,7 @@ use crate::{
     datapath::DatapathError,
     election::{Change, Grounds, Input},
     kube::Snapshot,
-    policy::{self, Demand, Interfaces, Links},
+    policy::{self, Interfaces, Links},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
@@ -33,8 +33,8 @@ const BYSTANDERS: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Said {
     clashes: BTreeSet<Vip>,
-    /// The demand before this one.
-    demand: Option<Arc<Demand>>,
+    /// The Services that had what is held and wanted no more.
+    gone: BTreeMap<Vip, BTreeSet<String>>,
     ran_out: bool,
     /// Losses that are told once it is known whose the addresses are: an agent may learn first that it was fenced.
     losses: Vec<Change>,
@@ -64,7 +64,11 @@ impl Agent {
         self.snapshot = Some(snapshot);
         self.attach()?;
         if self.demand.as_ref() != Some(&demand) {
-            self.said.demand = self.demand.replace(demand.clone());
+            if let Some(before) = self.demand.replace(demand.clone()) {
+                let held = self.machine.target().held.iter().filter(|vip| !demand.vips.contains_key(vip));
+                let named = held.filter_map(|vip| Some((*vip, before.vips.get(vip)?.services.clone())));
+                self.said.gone.extend(named);
+            }
             self.station.demand = Some(demand.clone());
             for loss in std::mem::take(&mut self.said.losses) {
                 self.tell(&loss);
@@ -180,10 +184,11 @@ impl Agent {
 
     /// Words for what the election did.
     pub(super) fn tell(&mut self, change: &Change) {
-        // A Service that is gone is named, too.
-        let demands = [self.demand.as_ref(), self.said.demand.as_ref()];
-        let wanted = |vip: &Vip| demands.into_iter().flatten().find_map(|demand| demand.vips.get(vip));
-        let services = |vip: &Vip| wanted(vip).map(|wanted| wanted.services.clone()).unwrap_or_default();
+        let wanted = |vip: &Vip| self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
+        let services = |vip: &Vip| {
+            let services = wanted(vip).map(|wanted| &wanted.services).or_else(|| self.said.gone.get(vip));
+            services.cloned().unwrap_or_default()
+        };
         match change {
             Change::SessionLive { epoch, adopted } => self.station.changes.joined(*epoch, *adopted),
             Change::Fenced { epoch, held } => self.station.changes.fenced_here(*epoch, *held),
@@ -258,6 +263,7 @@ impl Agent {
                     None => Loss::GivenUp { because },
                 };
                 self.station.changes.lost(*vip, &services(vip), &loss, *epoch);
+                self.said.gone.remove(vip);
             }
             Change::Holding { held } => {
                 warn!(
