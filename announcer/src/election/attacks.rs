@@ -699,6 +699,24 @@ fn a_restored_store_that_a_read_finds_is_listed_and_silences_a_cluster_once() {
     assert!((50..75).contains(&dark), "{dark} s");
 }
 
+/// Found by simulation (180017388): a node that might not list took what it thought released, at a version that in the restored store
+/// was its owner's.
+#[test]
+fn who_does_not_know_whether_the_store_is_the_same_takes_nothing() {
+    for broke in [Input::Unchecked, Input::WatchBroke] {
+        let mut cluster = Cluster::settled(&["a", "b"]);
+        cluster.step("b", broke);
+        cluster.crash("a");
+        cluster.run(40_000);
+        assert!(cluster.answering().is_empty());
+        let version = Version(cluster.store.revision);
+        let records = cluster.store.objects.values().cloned().collect();
+        cluster.step("b", Input::Compared(version, records));
+        cluster.run(2_000);
+        assert_eq!(cluster.answering(), ["b"]);
+    }
+}
+
 #[test]
 fn a_list_after_a_broken_connection_is_taken_only_if_it_does_not_follow() {
     let cluster = Cluster::settled(&["a", "b"]);

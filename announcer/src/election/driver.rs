@@ -21,7 +21,7 @@ use kube::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{debug, info, warn};
 
@@ -40,6 +40,8 @@ const WATCH_GRACE: Duration = Duration::from_secs(5);
 /// Ended after so long, it was ended by that: something else ends it earlier.
 const ENDS_AFTER: Duration = Duration::from_secs(WATCH_SECONDS as u64 - 2);
 const RELIST_PAUSE: Duration = Duration::from_secs(1);
+/// A list that is to be compared and could not be had is tried again so soon: nothing is taken before.
+const COMPARE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The Leases of our namespace.
 #[derive(Clone)]
@@ -246,7 +248,9 @@ impl Leases {
                 }
             },
             Position::Closed { version, told, compare } => self.open(version, told, compare).await,
-            Position::Open { version, watch } if watch.compare => self.compare(version, watch).await,
+            Position::Open { version, watch } if watch.compare.is_some_and(|at| at <= Instant::now()) => {
+                self.compare(version, watch).await
+            }
             Position::Open { version, watch } => Self::next(version, watch).await,
         }
     }
@@ -272,7 +276,7 @@ impl Leases {
                 if told {
                     info!("Lease watch continues");
                 }
-                let watch = Watch { events: events.boxed(), opened, compare, again: false };
+                let watch = Watch { events: events.boxed(), opened, compare: compare.then_some(opened) };
                 (Vec::new(), Position::Open { version, watch })
             }
             // The server's own word, most often 410: this version cannot be continued from.
@@ -296,7 +300,7 @@ impl Leases {
                 }
                 tokio::time::sleep(RELIST_PAUSE).await;
                 let heard = if let Ok(Err(error)) = &failed { heard(error) } else { Input::Unanswered };
-                (vec![heard], Position::Closed { version, told: true, compare: true })
+                (vec![Input::Unchecked, heard], Position::Closed { version, told: true, compare: true })
             }
         }
     }
@@ -304,7 +308,7 @@ impl Leases {
     /// An API server continues a watch from any version that it has not reached yet, and says nothing until it has: if its
     /// store was restored, for ever.
     async fn compare(&self, version: String, mut watch: Watch) -> (Vec<Input>, Position) {
-        watch.compare = false;
+        watch.compare = None;
         // Meanwhile the watch is not read.
         match self.list(REQUEST_TIMEOUT).await {
             Ok((listed, records)) => {
@@ -318,15 +322,17 @@ impl Leases {
             }
             // A server that cannot list may yet go on with the watch.
             Err((heard, _)) => {
-                watch.again = true;
+                watch.compare = Some(Instant::now() + COMPARE_AGAIN);
                 (vec![heard], Position::Open { version, watch })
             }
         }
     }
 
     async fn next(version: String, mut watch: Watch) -> (Vec<Input>, Position) {
-        let limit = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
-        let event = match timeout(limit, watch.events.next()).await {
+        let limit = Instant::now() + Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
+        let compare = watch.compare.filter(|at| *at < limit);
+        let event = match timeout_at(compare.unwrap_or(limit), watch.events.next()).await {
+            Err(_) if compare.is_some() => return (Vec::new(), Position::Open { version, watch }),
             Ok(Some(Ok(event))) => event,
             // Something there that nobody can read: a list shows what is there now.
             Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
@@ -336,7 +342,7 @@ impl Leases {
             }
             // The server ended it, as it does every 25 s.
             Ok(None) if watch.opened.elapsed() >= ENDS_AFTER => {
-                let compare = watch.again;
+                let compare = watch.compare.is_some();
                 return (Vec::new(), Position::Closed { version, told: false, compare });
             }
             // It broke, or the server went away: it continues where it stood, so that nothing is missed.
@@ -344,7 +350,7 @@ impl Leases {
                 // One that ends as soon as it was opened, again and again, is not followed by list upon list.
                 let lasted = watch.opened.elapsed() >= WATCH_GRACE;
                 tokio::time::sleep(if lasted { RELIST_PAUSE / 5 } else { RELIST_PAUSE }).await;
-                return (Vec::new(), Position::Closed { version, told: false, compare: true });
+                return (vec![Input::Unchecked], Position::Closed { version, told: false, compare: true });
             }
         };
         let (input, version) = match event {
@@ -425,10 +431,8 @@ enum Position {
 struct Watch {
     events: stream::BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>,
     opened: Instant,
-    /// A list is to be compared.
-    compare: bool,
-    /// That failed; it is tried again with the next one.
-    again: bool,
+    /// When a list is to be compared, if one is.
+    compare: Option<Instant>,
 }
 
 /// Reads a Lease from its JSON, without times that are out of range: they are for people.

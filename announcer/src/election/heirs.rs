@@ -76,7 +76,7 @@ impl Machine {
         let inherited =
             self.view.claims.get(&vip).filter(|claim| self.is_ours(claim) && !self.holds_claim(claim));
         let Some(claim) = inherited.cloned() else { return self.take(now, vip, None) };
-        if !self.is_confirmed(now, vip) {
+        if self.unchecked || !self.is_confirmed(now, vip) {
             return;
         }
         if self.may_be_held_on(&claim) && !self.is_unanswered(now, vip) {

@@ -73,6 +73,9 @@ pub enum Input {
     Deleted(Record),
     /// The watch broke; a list will follow.
     WatchBroke,
+    /// The watch's connection broke. It goes on where it stood, and whether the history is the same is not known before
+    /// [`Self::Compared`] or [`Self::Listed`].
+    Unchecked,
     /// Boot time stood still while others counted on (a hypervisor's pause): what we hold may be over.
     ClockJumped,
     /// A request ended.

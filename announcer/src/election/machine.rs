@@ -64,6 +64,9 @@ pub struct Machine {
     pub(super) name_taken: Option<Holder>,
     /// A restored store was found: all is to be listed anew.
     pub(super) relist: bool,
+    /// The watch broke, and no list has shown since that the store is the one we know: in another, a version that we hold may be
+    /// something else's, and a compare-and-swap of it succeed. Nothing is taken.
+    pub(super) unchecked: bool,
     /// A restored store: nothing is taken before.
     pub(super) quiet_until: BootNs,
     /// It was, once: somebody whom it does not know may hold on.
@@ -164,6 +167,7 @@ impl Machine {
             shutdown: None,
             name_taken: None,
             relist: false,
+            unchecked: false,
             quiet_until: BootNs::NONE,
             history_lost: false,
             seen_until: None,
@@ -297,6 +301,7 @@ impl Machine {
 
     fn observe(&mut self, now: BootNs, input: Input) {
         let by_list = matches!(input, Input::Listed(..) | Input::Compared(..));
+        self.unchecked &= !by_list;
         match input {
             Input::Tick => {}
             Input::Demand(demand) => {
@@ -329,7 +334,11 @@ impl Machine {
                 self.view.watched_deletion(now, &record);
                 self.own_seen(now);
             }
-            Input::WatchBroke => self.view.gap(),
+            Input::WatchBroke => {
+                self.unchecked = true;
+                self.view.gap();
+            }
+            Input::Unchecked => self.unchecked = true,
             Input::ClockJumped => self.doubt(now),
             Input::Answered(token, answer) => self.answered(now, token, answer),
             Input::Probed(vip, by) => self.was_probed(now, vip, by),

@@ -196,6 +196,7 @@ impl World {
         watch.cursor = cursor;
         let connection = watch.connection;
         self.later(SECOND, host, Event::Reopen(connection));
+        self.deliver(host, Input::Unchecked);
     }
 
     pub fn stall_watch(&mut self, host: usize, span: u64) {
@@ -222,8 +223,8 @@ impl World {
                 return self.later(delay, host, Event::Compared(connection, self.version(), records));
             }
             if uncompared {
-                // The server ends this one before long, and then it is tried again.
-                self.later(25 * SECOND, host, Event::Reopen(connection));
+                // It is tried again before long.
+                self.later(2 * SECOND, host, Event::Reopen(connection));
             }
             return self.open_watch(host);
         }
@@ -265,6 +266,7 @@ impl World {
         agent.watch.cursor = agent.watch.cursor.min(cursor);
         let connection = agent.watch.connection;
         self.later(after, host, Event::Reopen(connection));
+        self.deliver(host, Input::Unchecked);
     }
 
     /// The version can't be continued from (410 Gone).
