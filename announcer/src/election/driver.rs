@@ -243,8 +243,7 @@ impl Leases {
                     if said.as_ref() != Some(&error) {
                         warn!(error = %error, "Cannot list leases; trying again every second");
                     }
-                    tokio::time::sleep(RELIST_PAUSE).await;
-                    (vec![heard], Position::Start { said: Some(error) })
+                    (vec![heard], Position::Start { said: Some(error) }.after(RELIST_PAUSE))
                 }
             },
             Position::Closed { version, told, compare } => self.open(version, told, compare).await,
@@ -252,6 +251,10 @@ impl Leases {
                 self.compare(version, watch).await
             }
             Position::Open { version, watch } => Self::next(version, watch).await,
+            Position::Pause { lasts, then } => {
+                tokio::time::sleep(lasts).await;
+                (Vec::new(), *then)
+            }
         }
     }
 
@@ -286,9 +289,8 @@ impl Leases {
                 if refused && !told {
                     warn!(%error, "Lease watch is refused; listing every second instead");
                 }
-                tokio::time::sleep(RELIST_PAUSE).await;
                 let said = refused.then(|| error.to_string());
-                (vec![Input::WatchBroke, Input::Spoke], Position::Start { said })
+                (vec![Input::WatchBroke, Input::Spoke], Position::Start { said }.after(RELIST_PAUSE))
             }
             failed => {
                 if !told {
@@ -298,9 +300,11 @@ impl Leases {
                     };
                     warn!(error, "Lease watch cannot be opened; trying again every second");
                 }
-                tokio::time::sleep(RELIST_PAUSE).await;
                 let heard = if let Ok(Err(error)) = &failed { heard(error) } else { Input::Unanswered };
-                (vec![Input::Unchecked, heard], Position::Closed { version, told: true, compare: true })
+                (
+                    vec![Input::Unchecked, heard],
+                    Position::Closed { version, told: true, compare: true }.after(RELIST_PAUSE),
+                )
             }
         }
     }
@@ -337,8 +341,7 @@ impl Leases {
             // Something there that nobody can read: a list shows what is there now.
             Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
                 warn!(%error, "lease watch broke; listing again");
-                tokio::time::sleep(RELIST_PAUSE).await;
-                return (vec![Input::WatchBroke], Position::Start { said: None });
+                return (vec![Input::WatchBroke], Position::Start { said: None }.after(RELIST_PAUSE));
             }
             // The server ended it, as it does every 25 s.
             Ok(None) if watch.opened.elapsed() >= ENDS_AFTER => {
@@ -349,8 +352,9 @@ impl Leases {
             Ok(None | Some(Err(_))) | Err(_) => {
                 // One that ends as soon as it was opened, again and again, is not followed by list upon list.
                 let lasted = watch.opened.elapsed() >= WATCH_GRACE;
-                tokio::time::sleep(if lasted { RELIST_PAUSE / 5 } else { RELIST_PAUSE }).await;
-                return (vec![Input::Unchecked], Position::Closed { version, told: false, compare: true });
+                let pause = if lasted { RELIST_PAUSE / 5 } else { RELIST_PAUSE };
+                let closed = Position::Closed { version, told: false, compare: true };
+                return (vec![Input::Unchecked], closed.after(pause));
             }
         };
         let (input, version) = match event {
@@ -365,8 +369,7 @@ impl Leases {
             WatchEvent::Bookmark(bookmark) => (None, bookmark.metadata.resource_version),
             // Most often 410: the version is too old to continue from.
             WatchEvent::Error(_) => {
-                tokio::time::sleep(RELIST_PAUSE).await;
-                return (vec![Input::WatchBroke], Position::Start { said: None });
+                return (vec![Input::WatchBroke], Position::Start { said: None }.after(RELIST_PAUSE));
             }
         };
         (Vec::from_iter(input), Position::Open { version, watch })
@@ -425,6 +428,18 @@ enum Position {
         version: String,
         watch: Watch,
     },
+    /// Nothing is asked for a while.
+    Pause {
+        lasts: Duration,
+        then: Box<Self>,
+    },
+}
+
+impl Position {
+    /// What was observed is told at once, and this follows later.
+    fn after(self, lasts: Duration) -> Self {
+        Self::Pause { lasts, then: Box::new(self) }
+    }
 }
 
 /// A watch that is open.

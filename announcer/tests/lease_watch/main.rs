@@ -100,6 +100,16 @@ async fn a_watch_that_ends_early_goes_on_where_it_stood_and_a_list_is_compared()
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_a_watch_broke_is_told_before_anything_is_waited_for() {
+    let lasts = Duration::from_secs(9);
+    let (leases, _) = serving(&[Says::List(100), Says::Watch(lasts)]);
+    let begun = tokio::time::Instant::now();
+    let observed: Vec<Input> = leases.observe().take(2).collect().await;
+    assert!(matches!(observed[1], Input::Unchecked), "{:?}", observed[1]);
+    assert!(begun.elapsed() < lasts + Duration::from_millis(50), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_went_back_is_watched_from_where_it_is() {
     let (leases, asked) =
         serving(&[Says::List(100), Says::Watch(Duration::from_secs(9)), OWN_END, Says::List(40)]);
