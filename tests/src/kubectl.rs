@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{addresses::API_SERVER, cluster::Cluster, control_plane::ADMIN_TOKEN, machine::Machine};
@@ -66,6 +66,11 @@ impl Cluster {
         self.kubectl(&["apply", "-k", utf8(folder)?])
     }
 
+    /// `kubectl delete -k`, and waits until all of it is gone.
+    pub fn delete_kustomize(&self, folder: &Path) -> Result<String> {
+        self.kubectl(&["delete", "-k", utf8(folder)?])
+    }
+
     /// Installs custom resource definitions and waits until the API server serves them.
     pub fn install_crds(&self, path: &Path) -> Result<()> {
         let path = utf8(path)?;
@@ -103,7 +108,22 @@ impl Cluster {
 
 /// One request to the API server from the control plane's machine.
 pub(crate) fn request(machine: &Machine, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-    let bearer = format!("Authorization: Bearer {ADMIN_TOKEN}");
+    let (status, answer) = exchange(machine, ADMIN_TOKEN, method, path, body)?;
+    if !(200..300).contains(&status) {
+        bail!("{method} {path}: {status} {answer}");
+    }
+    Ok(answer)
+}
+
+/// The same with any token and to whatever end: the status, and what came back.
+pub(crate) fn exchange(
+    machine: &Machine,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, Value)> {
+    let bearer = format!("Authorization: Bearer {token}");
     let content = match method {
         "PATCH" => "Content-Type: application/merge-patch+json",
         _ => "Content-Type: application/json",
@@ -129,11 +149,14 @@ pub(crate) fn request(machine: &Machine, method: &str, path: &str, body: Option<
     let output = command.arg(&url).output().context("run curl")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (answer, status) = text.rsplit_once('\n').unwrap_or(("", ""));
-    if !status.starts_with('2') {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("{method} {path}: {status} {}{}", answer.trim(), stderr.trim());
-    }
-    serde_json::from_str(answer).with_context(|| format!("{method} {path}: no JSON came back"))
+    let status: u16 = status.parse().unwrap_or_default();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(status > 0, "{method} {path}: no answer: {}", stderr.trim());
+    let answer = serde_json::from_str(answer).or_else(|error| match status {
+        200..300 => Err(error),
+        _ => Ok(Value::from(answer.trim())),
+    });
+    Ok((status, answer.with_context(|| format!("{method} {path}: no JSON came back"))?))
 }
 
 fn utf8(path: &Path) -> Result<&str> {

@@ -15,6 +15,7 @@
 //! in goes with its namespaces, by the kernel's hand: there is no list of things to clean up that could
 //! miss one. Only cgroups and the lab's folder outlive them, and [`guard`] removes those.
 
+mod accounts;
 pub mod addresses;
 pub mod allocate;
 mod arp;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Map, Value, json};
 
 use crate::{cluster::Cluster, machine::Machine, wait};
 
@@ -101,9 +102,25 @@ fn from_environment(name: &str) -> Result<PathBuf> {
 }
 
 impl Cluster {
-    /// MetalLB's CRDs, as its own installation would have left them, with the BGPAdvertisement that is not ours.
+    /// MetalLB's CRDs and namespace, as its own installation would have left them, with the BGPAdvertisement that is not ours.
     pub fn install_metallb_crds(&self) -> Result<()> {
+        self.make_metallb_namespace()?;
         self.install_crds(&deploy_dir().join("crds"))
+    }
+
+    /// MetalLB's namespace, with the labels of its own manifests, unless it is there.
+    pub fn make_metallb_namespace(&self) -> Result<()> {
+        let level = |of: &str| (format!("pod-security.kubernetes.io/{of}"), json!("privileged"));
+        let labels: Map<String, Value> = ["enforce", "audit", "warn"].map(level).into_iter().collect();
+        let namespace = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": NAMESPACE, "labels": labels},
+        });
+        match self.api("POST", "/api/v1/namespaces", Some(&namespace)) {
+            Err(error) if !error.to_string().contains("AlreadyExists") => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// `kubectl apply -k deploy/<folder>`, and waits until an agent runs on every node.
@@ -135,5 +152,51 @@ impl Cluster {
         wait::until(&format!("an owner of {vip}"), limit, || {
             Ok(self.owner(vip)?.filter(|owner| Some(owner.as_str()) != not))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, process::Command};
+
+    use super::*;
+    use crate::parts::Parts;
+
+    /// `KIND NAME` of all objects of a folder, as kubectl reads it.
+    fn objects(folder: &str) -> Result<BTreeSet<String>> {
+        let mut kubectl = Command::new(Parts::locate()?.kubernetes);
+        kubectl.args(["kubectl", "kustomize"]).arg(deploy_dir().join(folder));
+        let output = kubectl.output().context("run kubectl")?;
+        ensure!(output.status.success(), "{folder}: {}", String::from_utf8_lossy(&output.stderr));
+        let rendered = String::from_utf8(output.stdout)?;
+        let object = |text: &str| {
+            let after = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+            let (kind, name) = (after("kind: ")?, after("  name: ")?);
+            Some(format!("{kind} {name}"))
+        };
+        rendered.split("\n---\n").map(|text| object(text).context(format!("no object: {text}"))).collect()
+    }
+
+    #[test]
+    fn the_base_brings_nothing_whose_deletion_takes_away_what_others_brought() -> Result<()> {
+        let base = objects("base")?;
+        let cascading = ["Namespace", "CustomResourceDefinition", "APIService"];
+        let has = |object: &&String| cascading.iter().any(|kind| object.starts_with(&format!("{kind} ")));
+        assert_eq!(base.iter().find(has), None, "{base:?}");
+        for overlay in ["overlays/uninstall", "overlays/lab", "overlays/lab-tcx", "overlays/lab-generic"] {
+            assert_eq!(objects(overlay)?, base, "{overlay} brings what the base does not");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_cluster_without_metallb_gets_the_namespace_and_the_kinds_beside_the_base() -> Result<()> {
+        let more = &objects("overlays/standalone")? - &objects("base")?;
+        let kinds = ["ipaddresspools", "l2advertisements", "servicel2statuses"];
+        let kinds = kinds.map(|kind| format!("CustomResourceDefinition {kind}.metallb.io"));
+        let expected: BTreeSet<String> =
+            kinds.into_iter().chain([format!("Namespace {NAMESPACE}")]).collect();
+        assert_eq!(more, expected);
+        Ok(())
     }
 }

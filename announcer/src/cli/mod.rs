@@ -52,7 +52,16 @@ enum Command {
     /// Remove every program, link and map of Announcer from this node.
     ///
     /// The addresses this node owns go silent at once; other nodes take them when its lease has run out.
-    Uninstall(Pins),
+    Uninstall(UninstallArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct UninstallArgs {
+    #[command(flatten)]
+    pins: Pins,
+    /// Stay until SIGTERM or Ctrl-C when all is removed, as a Pod of a DaemonSet has to.
+    #[arg(long)]
+    stay: bool,
 }
 
 /// Where the kernel state is pinned.
@@ -74,7 +83,7 @@ pub fn main() -> ExitCode {
         Command::Answer(args) => answer::run(args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
-        Command::Uninstall(pins) => uninstall(&pins),
+        Command::Uninstall(args) => uninstall(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -120,14 +129,25 @@ fn complain(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "announcer: {}", line.replace('\n', " "));
 }
 
-fn uninstall(pins: &Pins) -> anyhow::Result<()> {
+fn uninstall(args: &UninstallArgs) -> anyhow::Result<()> {
     use std::io::Write;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut links, mut groups) = (0, 0);
-    if let Some(remains) = Remains::lock(&pins.pin_root)? {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(remains) = Remains::lock(&args.pins.pin_root)? {
         (links, groups) = runtime.block_on(remove(remains))?;
     }
     writeln!(std::io::stdout(), "removed the program from {links} links, and {groups} multicast groups")?;
+    if args.stay { runtime.block_on(end()) } else { Ok(()) }
+}
+
+/// Until somebody ends this process: the first of a container, which no signal ends that it does not wait for.
+async fn end() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
 }
 

@@ -35,9 +35,39 @@ pub(crate) struct Lab {
     /// Ended before their cluster: fields drop in order.
     agents: RefCell<BTreeMap<String, Agent>>,
     pub(crate) cluster: Cluster,
-    pub(crate) kubeconfig: String,
+    kubeconfigs: BTreeMap<String, String>,
     pub(crate) program: String,
     flags: Vec<String>,
+    installed: Installed,
+}
+
+/// Which of our manifests a cluster has, and who its agents are.
+#[derive(Clone, Copy)]
+enum Installed {
+    /// The base: each agent has the token of a Pod on its node, as a DaemonSet's has.
+    Base,
+    /// What older API servers get, which know no policy: the administrator acts as the agents' account, whatever becomes of the store.
+    ForOlder,
+}
+
+impl Installed {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::ForOlder => "overlays/before-1.30",
+        }
+    }
+
+    /// The agents' kubeconfigs, by node.
+    fn kubeconfigs(self, cluster: &Cluster) -> Result<BTreeMap<String, String>> {
+        let account = format!("system:serviceaccount:{NAMESPACE}:announcer");
+        let kubeconfig = |node: &Node| match self {
+            Self::Base => cluster.agent_kubeconfig(node),
+            Self::ForOlder => cluster.kubeconfig_as(&account),
+        };
+        let of = |node: &Node| Ok((node.name().to_owned(), kubeconfig(node)?.display().to_string()));
+        cluster.nodes().iter().map(of).collect()
+    }
 }
 
 struct Agent {
@@ -53,7 +83,18 @@ impl Lab {
 
     /// The same with these flags for every agent.
     pub(crate) fn start_with(nodes: usize, flags: &[&str]) -> Result<Self> {
-        let mut lab = Self::without_agents(nodes)?;
+        Self::without_agents(nodes)?.serving(flags)
+    }
+
+    /// The same with agents that no policy judges, and that the API server knows though it has forgotten everything.
+    pub(crate) fn start_for_older(nodes: usize) -> Result<Self> {
+        let installed = Installed::ForOlder;
+        Self::install(nodes, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?.serving(&[])
+    }
+
+    /// With an agent on each node and four Services.
+    fn serving(self, flags: &[&str]) -> Result<Self> {
+        let mut lab = self;
         lab.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         for number in 1..=4 {
             lab.serve(&format!("web-{number}"), vip(number), json!({}))?;
@@ -73,22 +114,36 @@ impl Lab {
         advertisement: &str,
         install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
     ) -> Result<Self> {
+        Self::install(nodes, advertisement, install_crds, Installed::Base)
+    }
+
+    fn install(
+        nodes: usize,
+        advertisement: &str,
+        install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
+        installed: Installed,
+    ) -> Result<Self> {
         let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
-        install(&cluster, install_crds)?;
+        install(&cluster, installed, install_crds)?;
         cluster.apply_yaml(&format!("{POOL_YAML}---{advertisement}"))?;
-        let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
         Ok(Self {
-            kubeconfig: kubeconfig.display().to_string(),
+            kubeconfigs: installed.kubeconfigs(&cluster)?,
             program: product::program()?.display().to_string(),
             cluster,
             agents: RefCell::default(),
             flags: Vec::new(),
+            installed,
         })
+    }
+
+    /// What the agent of a node is started with.
+    pub(crate) fn kubeconfig(&self, node: &Node) -> &str {
+        self.kubeconfigs.get(node.name()).map_or("", String::as_str)
     }
 
     /// Installs again what [`without_agents`](Self::without_agents) installs, on a cluster that has lost it.
     pub(crate) fn install_again(&self) -> Result<()> {
-        install(&self.cluster, Cluster::install_metallb_crds)?;
+        install(&self.cluster, self.installed, Cluster::install_metallb_crds)?;
         self.cluster.apply_yaml(&format!("{POOL_YAML}---{BARE_ADVERTISEMENT_YAML}"))?;
         (1..=4).try_for_each(|number| self.serve(&format!("web-{number}"), vip(number), json!({})))
     }
@@ -126,7 +181,7 @@ impl Lab {
             "--namespace",
             NAMESPACE,
             "--kubeconfig",
-            &self.kubeconfig,
+            self.kubeconfig(node),
             "--boot-id-file",
             Node::BOOT_ID_FILE,
         ];
@@ -298,10 +353,15 @@ impl Lab {
 }
 
 /// CRDs and everything of the product but its pods, which nobody runs here.
-fn install(cluster: &Cluster, install_crds: impl Fn(&Cluster) -> Result<()> + Sync) -> Result<()> {
+fn install(
+    cluster: &Cluster,
+    installed: Installed,
+    install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
+) -> Result<()> {
+    cluster.make_metallb_namespace()?;
     thread::scope(|scope| {
         let crds = scope.spawn(|| install_crds(cluster));
-        cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
+        cluster.apply_kustomize(&product::deploy_dir().join(installed.folder()))?;
         crds.join().map_err(|_| anyhow!("the installing thread panicked"))?
     })
 }

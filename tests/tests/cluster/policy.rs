@@ -86,8 +86,9 @@ impl Lab {
     }
 
     fn explain(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-        let command = [&[self.program.as_str(), "explain", "--kubeconfig", &self.kubeconfig], arguments];
-        let output = self.cluster.nodes()[0].machine().output(&command.concat())?;
+        let node = &self.cluster.nodes()[0];
+        let command = [&[self.program.as_str(), "explain", "--kubeconfig", self.kubeconfig(node)], arguments];
+        let output = node.machine().output(&command.concat())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
     }
