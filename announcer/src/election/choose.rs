@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    policy::{Candidate, Candidates, Demand, Interfaces, Links, Tier, VipDemand},
+    policy::{Candidate, Candidates, Demand, Interfaces, Links, Nobody, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -291,7 +291,11 @@ fn judge(
         return Verdict::Keep;
     }
     if best.1.tier < own.tier {
-        let why = if own.tier == Tier::Cordoned { "node is cordoned" } else { "node is not ready" };
+        let why = match own.tier {
+            Tier::Ready | Tier::Cordoned => "node is cordoned",
+            Tier::Unsteady => "endpoints on the node come and go",
+            Tier::NotReady => "node is not ready",
+        };
         return hand_over(best.0, why);
     }
     let metallb =
@@ -312,7 +316,8 @@ fn judge(
 
 fn ineligible_because(owner: &str, wanted: &VipDemand, live: &BTreeMap<String, LiveNode>) -> &'static str {
     let Some(candidate) = wanted.candidates.get(owner) else {
-        return wanted.nobody_because.unwrap_or("node is no longer selected, or is excluded");
+        let otherwise = "node is no longer selected, or is excluded";
+        return wanted.nobody_because.map_or(otherwise, Nobody::words);
     };
     match live.get(owner) {
         Some(node) if !has_link(candidate, node) => "no selected interface has carrier",

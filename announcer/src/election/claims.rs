@@ -9,6 +9,7 @@ use std::{
 use super::{
     choose::{ClaimState, LiveNode, Moves, Verdict, choose},
     due::Touched,
+    fair::Fair,
     interface::{Change, Probed, Request, Why},
     lease::{Claim, Record, Version, claim_name},
     machine::Machine,
@@ -16,7 +17,7 @@ use super::{
     times::{D_MAX, RANK_STEP, RANK_STEP_PER_OPEN, SETTLE},
 };
 use crate::{
-    policy::{Demand, Tier},
+    policy::{Demand, Tier, VipDemand},
     vocabulary::{BootNs, Vip},
 };
 
@@ -91,15 +92,28 @@ impl Machine {
         let held = &self.target.held;
         let unowned = |vip: &Vip| mine.contains(vip) && !held.contains(vip);
         self.in_use.retain(|vip, _| matches!(verdicts.get(vip), Some(Verdict::Take(_))) || unowned(vip));
+        let mut due = Fair::default();
         for (vip, verdict) in verdicts {
-            let mine = mine.contains(&vip);
-            match verdict {
-                Verdict::GiveUp { to, why } if mine => self.release(now, vip, to, why),
-                Verdict::HandOver { to, why } if mine => self.hand_over(now, vip, to, why),
-                Verdict::Keep if mine && !self.target.held.contains(&vip) => self.keep(now, vip),
-                Verdict::Take(ranked) if settled => self.take_in_turn(now, vip, &ranked),
-                _ => {}
+            let acts = match &verdict {
+                Verdict::GiveUp { .. } | Verdict::HandOver { .. } => mine.contains(&vip),
+                Verdict::Keep => mine.contains(&vip) && !self.target.held.contains(&vip),
+                Verdict::Take(_) => settled,
+            };
+            if acts {
+                due.push(demand.vips.get(&vip).map_or("", VipDemand::tenant), (vip, verdict));
             }
+        }
+        let mut last = self.last_turn.clone();
+        while let Some((tenant, (vip, verdict))) = due.pop_after(&last) {
+            let before = self.outstanding.claims();
+            match verdict {
+                Verdict::GiveUp { to, why } => self.release(now, vip, to, why),
+                Verdict::HandOver { to, why } => self.hand_over(now, vip, to, why),
+                Verdict::Keep => self.keep(now, vip),
+                Verdict::Take(ranked) => self.take_in_turn(now, vip, &ranked),
+            }
+            last.clone_from(&tenant);
+            self.had_turn(tenant, before);
         }
         self.tend_claims(now, &demand, &live);
     }
@@ -327,7 +341,7 @@ impl Machine {
         if self.outstanding.is_full() {
             // The answer to one of them brings us back.
             let version = claim.map_or(Version::default(), |claim| claim.version);
-            return self.waiting.push_back((vip, version, heir));
+            return self.waiting.push(&self.tenant(vip), (vip, version, heir));
         }
         let Some((uid, epoch)) = self.target.session.clone() else { return };
         let me = self.me.holder.node.clone();
@@ -374,10 +388,21 @@ impl Machine {
     /// Goes on taking what was found to be ours to take, unless it has changed since.
     pub(super) fn take_waiting(&mut self, now: BootNs) {
         while self.is_live(now) && !self.outstanding.is_full() {
-            let Some((vip, version, heir)) = self.waiting.pop_front() else { return };
+            let Some((tenant, (vip, version, heir))) = self.waiting.pop_after(&self.last_turn) else {
+                return;
+            };
             if self.view.claims.get(&vip).map_or(Version::default(), |claim| claim.version) == version {
+                let before = self.outstanding.claims();
                 self.take(now, vip, heir);
+                self.had_turn(tenant, before);
             }
+        }
+    }
+
+    /// Who got one of the few writes that are on their way at once has had its turn.
+    pub(super) fn had_turn(&mut self, tenant: String, before: usize) {
+        if self.outstanding.claims() > before {
+            self.last_turn = tenant;
         }
     }
 

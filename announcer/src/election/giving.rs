@@ -73,7 +73,7 @@ impl Machine {
         if self.target.held.contains(&vip) {
             if self.outstanding.is_full() {
                 // Of a thousand, each is answered for until its turn comes.
-                return self.releasing.push_back((vip, version, Some(to), why));
+                return self.releasing.push(&self.tenant(vip), (vip, version, Some(to), why));
             }
             self.handed_over.insert(vip, Offer { to: to.clone(), at: now, transitions });
         }
@@ -84,7 +84,8 @@ impl Machine {
     /// Goes on giving up what was found to be given up, unless it has changed since.
     pub(super) fn release_waiting(&mut self, now: BootNs) {
         while self.is_live(now) && self.shutdown.is_none() && !self.outstanding.is_full() {
-            let Some((vip, version, to, why)) = self.releasing.pop_front() else { return };
+            let Some((tenant, next)) = self.releasing.pop_after(&self.last_turn) else { return };
+            let (vip, version, to, why) = next;
             if self.view.claims.get(&vip).is_none_or(|claim| claim.version != version) {
                 continue;
             }
@@ -93,10 +94,12 @@ impl Machine {
                 self.wake(at);
                 continue;
             }
+            let before = self.outstanding.claims();
             match to {
                 Some(to) if self.target.held.contains(&vip) => self.hand_over(now, vip, to, why),
                 to => self.release(now, vip, to, why),
             }
+            self.had_turn(tenant, before);
         }
     }
 
@@ -113,7 +116,7 @@ impl Machine {
         }
         if self.outstanding.is_full() {
             // Nobody answers for it any more: it goes before what is answered for until its turn.
-            return self.releasing.push_front((vip, claim.version, to, why));
+            return self.releasing.push_first(&self.tenant(vip), (vip, claim.version, to, why));
         }
         let write = self.nonce();
         // If it was inherited, only a write of our own brings it back from now on.

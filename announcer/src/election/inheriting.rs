@@ -356,6 +356,26 @@ fn hundreds_of_claims_find_their_heirs_a_few_at_a_time() {
 }
 
 #[test]
+fn one_tenants_address_does_not_stand_behind_hundreds_of_anothers_that_are_handed_over() {
+    let mut cluster = Cluster::settled(&["a", "b"]);
+    want_many(&mut cluster, &["a", "b"], 500);
+    cluster.run(100_000);
+    let mut cordoned = demand(&["a", "b"], &["a"], 0);
+    let wanted = |service: &str| {
+        let services = [service.to_owned()].into();
+        crate::policy::VipDemand { services, ..cordoned.vips[&vip()].clone() }
+    };
+    let (noisy, quiet) = (wanted("noisy/web"), wanted("quiet/web"));
+    let last = *cluster.target("a").held.last().expect("hundreds");
+    let whose = |vip| if vip == last { quiet.clone() } else { noisy.clone() };
+    cordoned.vips = cluster.target("a").held.iter().map(|vip| (*vip, whose(*vip))).collect();
+    cluster.node("a").held_back = true;
+    cluster.step("a", Input::Demand(Arc::new(cordoned)));
+    cluster.run(100);
+    assert!(!cluster.target("a").held.contains(&last), "the last of hundreds is among the first to go");
+}
+
+#[test]
 fn of_hundreds_of_addresses_that_are_handed_over_each_is_answered_until_its_turn() {
     let mut cluster = Cluster::settled(&["a", "b"]);
     want_many(&mut cluster, &["a", "b"], 500);

@@ -73,6 +73,8 @@ pub struct Session {
     pub suspects: BTreeSet<Suspicion>,
     /// The last epoch that was ended before its lease was over: whoever takes what was bound to it asks the wire first.
     pub early: Option<u64>,
+    /// Addresses for which it is the last choice, for its endpoints come and go (`policy::Damping`): for people, and not all.
+    pub unsteady: BTreeSet<Vip>,
     /// Whether [`PROTOCOL`] matches.
     pub understood: bool,
 }
@@ -290,6 +292,7 @@ impl Record {
                 fencing: annotation("fencing"),
                 suspects: annotation("suspects").split(',').filter_map(Suspicion::parse).collect(),
                 early: annotation("early").parse().ok(),
+                unsteady: annotation("unsteady").split(',').filter_map(|ip| ip.parse().ok()).collect(),
                 understood,
             }));
         }
@@ -363,6 +366,7 @@ impl Record {
                     ("fencing", s.fencing.clone()),
                     ("suspects", join(&s.suspects)),
                     ("early", s.early.map(|epoch| epoch.to_string()).unwrap_or_default()),
+                    ("unsteady", join(&s.unsteady)),
                 ],
             ),
             Self::Claim(c) => (
@@ -463,6 +467,7 @@ mod tests {
                 round: 2,
             }]),
             early: Some(1),
+            unsteady: BTreeSet::from(["10.4.11.1".parse().expect("an address")]),
             understood: true,
         };
         let record = Record::Session(session);

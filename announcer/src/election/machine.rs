@@ -14,6 +14,7 @@ use super::{
     choose::LiveNode,
     claims::Open,
     due::Touched,
+    fair::Fair,
     giving::Offer,
     heirs::Chore,
     hold::Silence,
@@ -27,9 +28,12 @@ use super::{
     view::View,
 };
 use crate::{
-    policy::{Demand, Links},
+    policy::{Demand, Links, Tier, VipDemand},
     vocabulary::{BootNs, Mac, Vip},
 };
+
+/// So many addresses at most does a session name as ones for which its node is the last choice.
+const UNSTEADY_TOLD: usize = 64;
 
 /// The election of one node.
 #[derive(Debug)]
@@ -83,9 +87,11 @@ pub struct Machine {
     pub(super) open: BTreeMap<Vip, Open>,
     /// VIPs whose turn it is and whose claims, at these versions, are taken as soon as fewer others are on their way, each
     /// with the heir that we want for it.
-    pub(super) waiting: VecDeque<(Vip, Version, Option<String>)>,
+    pub(super) waiting: Fair<(Vip, Version, Option<String>)>,
     /// What is to be given up or handed over when fewer claims are on their way: the version it was found at, to whom, and why.
-    pub(super) releasing: VecDeque<(Vip, Version, Option<String>, &'static str)>,
+    pub(super) releasing: Fair<(Vip, Version, Option<String>, &'static str)>,
+    /// Whose claim was last taken or given up: others come first.
+    pub(super) last_turn: String,
     /// When other nodes were last seen to take a VIP: while one goes on taking, its turn for the next one is not over.
     pub(super) took: BTreeMap<String, BootNs>,
     /// For which policy and which nodes their turns were computed.
@@ -175,8 +181,9 @@ impl Machine {
             live_since: None,
             emptied: BTreeSet::new(),
             open: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            releasing: VecDeque::new(),
+            waiting: Fair::default(),
+            releasing: Fair::default(),
+            last_turn: String::new(),
             took: BTreeMap::new(),
             electorate: None,
             electorate_since: BootNs::NONE,
@@ -445,6 +452,12 @@ impl Machine {
         Some(token)
     }
 
+    /// Whose a VIP is, as the demand says: tenants take turns.
+    pub(super) fn tenant(&self, vip: Vip) -> String {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        wanted.map(|wanted| wanted.tenant().to_owned()).unwrap_or_default()
+    }
+
     /// Asks to be called again at `at`, if nothing is due earlier.
     pub(super) fn wake(&mut self, at: BootNs) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
@@ -481,8 +494,17 @@ impl Machine {
             suspects: self.suspicions.published(),
             // What was bound to it may still be to be taken.
             early: self.view.session(&self.me.holder.node).and_then(|seen| seen.session.early),
+            unsteady: self.unsteady(),
             understood: true,
         }
+    }
+
+    /// Some of the addresses for which policy trusts us less than others.
+    fn unsteady(&self) -> BTreeSet<Vip> {
+        let of_us = |wanted: &VipDemand| wanted.candidates.get(&self.me.holder.node).map(|own| own.tier);
+        let demanded = self.demand.iter().flat_map(|demand| &demand.vips);
+        let unsteady = demanded.filter(|(_, wanted)| of_us(wanted) == Some(Tier::Unsteady));
+        unsteady.map(|(vip, _)| *vip).take(UNSTEADY_TOLD).collect()
     }
 
     /// Whether the kernel may answer for a claim, under the session and epoch in force: we hold it, or have inherited it.

@@ -7,6 +7,7 @@ mod claims;
 mod doubt;
 mod driver;
 mod due;
+mod fair;
 mod giving;
 mod heirs;
 mod hold;

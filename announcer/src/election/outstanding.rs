@@ -104,9 +104,14 @@ impl Outstanding {
         self.by_token.is_empty()
     }
 
+    /// Claims that are taken, given up or deleted.
+    pub(super) fn claims(&self) -> usize {
+        self.takes + self.gone
+    }
+
     /// Whether no more claims are to be written at once, but for chores.
     pub(super) fn is_full(&self) -> bool {
-        self.takes + self.gone >= CLAIMS_IN_FLIGHT
+        self.claims() >= CLAIMS_IN_FLIGHT
     }
 
     fn count(&mut self, purpose: &Purpose, by: isize) {

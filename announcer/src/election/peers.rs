@@ -87,7 +87,7 @@ impl Machine {
             fenced.holder = None;
             fenced.lease = D_MAX;
             fenced.links = Links::default();
-            (fenced.suspects, fenced.early) = (BTreeSet::new(), None);
+            (fenced.suspects, fenced.early, fenced.unsteady) = (BTreeSet::new(), None, BTreeSet::new());
             let grounds = Grounds::Lease(D_MAX);
             self.request(now, name, Purpose::Fence(grounds), Request::Put(Record::Session(fenced)));
         }

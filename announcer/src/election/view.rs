@@ -26,12 +26,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether a newer version says nothing new of its node, but that it lives, and whom it suspects.
+    /// Whether a newer version says nothing new of its node, but that it lives, whom it suspects, and what it tells people.
     pub fn is_renewed_by(&self, new: &Session) -> bool {
         let renewed = Session {
             version: new.version,
             renewal: new.renewal.clone(),
             suspects: new.suspects.clone(),
+            unsteady: new.unsteady.clone(),
             ..self.session.clone()
         };
         self.session.version < new.version && renewed == *new

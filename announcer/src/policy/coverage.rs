@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{demand::Interfaces, judge::Verdicts, options::Options};
+use super::{
+    demand::Interfaces,
+    options::Options,
+    verdicts::{Anywhere, Verdicts},
+};
 use crate::{
     kube::{Advertisement, Node, Pool, Service, Snapshot},
     vocabulary::Vip,
@@ -20,13 +24,17 @@ pub(super) struct Coverage<'a> {
     pub(super) nodes: Vec<&'a Node>,
     /// For each pool, the advertisements that announce it.
     by_pool: BTreeMap<&'a str, Vec<Reach<'a>>>,
-    /// What was worked out already: thousands of Services are decided alike.
-    pub(super) judged: RefCell<HashMap<Grounds, Arc<Verdicts>>>,
+    pub(super) judged: RefCell<Judged<'a>>,
 }
 
-/// All that the nodes' verdicts for a Service depend on: the advertisements that reach it, by number, and with
-/// `externalTrafficPolicy: Local` the nodes of its endpoints.
-pub(super) type Grounds = (Vec<usize>, Option<BTreeSet<String>>);
+/// What was worked out already: thousands of Services are decided alike.
+#[derive(Default)]
+pub(super) struct Judged<'a> {
+    /// By the advertisements that reach a Service, by number.
+    pub(super) anywhere: HashMap<Vec<usize>, Arc<Anywhere>>,
+    /// By all that a Service's verdicts depend on: those, and with `externalTrafficPolicy: Local` the nodes of its endpoints.
+    pub(super) verdicts: HashMap<(Vec<usize>, Option<&'a BTreeSet<String>>), Arc<Verdicts>>,
+}
 
 /// An advertisement and the nodes it reaches.
 #[derive(Clone)]

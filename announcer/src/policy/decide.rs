@@ -1,4 +1,4 @@
-//! The whole demand of a Snapshot.
+//! All that a Snapshot asks for, decided at once.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,22 +11,27 @@ use super::{
 };
 use crate::{kube::Snapshot, vocabulary::Vip};
 
-/// Who may announce what, where. The same Snapshot and options give the same answer on every node.
-pub fn demand(snapshot: &Snapshot, options: &Options) -> Demand {
-    let (covered, _) = covered(snapshot, options);
-    let mut shared = Shared::default();
-    Demand {
-        vips: covered.iter().map(|(vip, verdicts)| (*vip, shared.merge(verdicts))).collect(),
-        nodes: snapshot.nodes.keys().cloned().collect(),
-    }
+/// What a Snapshot asks for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Decision {
+    /// Who may announce what, where.
+    pub demand: Demand,
+    /// Addresses that would be announced but for being a Node's own (its InternalIP), and that Node.
+    ///
+    /// They are in no demand: an entry for one in the kernel of its own node would cut that node off. Such a pool holds
+    /// addresses of the nodes' network that are in use, and should be mended.
+    pub clashes: BTreeMap<Vip, String>,
 }
 
-/// Addresses that would be announced but for being a Node's own (its InternalIP), and that Node.
-///
-/// They are in no demand: an entry for one in the kernel of its own node would cut that node off. Such a pool holds
-/// addresses of the nodes' network that are in use, and should be mended.
-pub fn clashes(snapshot: &Snapshot, options: &Options) -> BTreeMap<Vip, String> {
-    covered(snapshot, options).1
+/// Decides, in one pass over the Services. The same Snapshot and options give the same answer on every node.
+pub fn decide(snapshot: &Snapshot, options: &Options) -> Decision {
+    let (covered, clashes) = covered(snapshot, options);
+    let mut shared = Shared::default();
+    let demand = Demand {
+        vips: covered.iter().map(|(vip, verdicts)| (*vip, shared.merge(verdicts))).collect(),
+        nodes: snapshot.nodes.keys().cloned().collect(),
+    };
+    Decision { demand, clashes }
 }
 
 type Covered = BTreeMap<Vip, Vec<ServiceVerdict>>;

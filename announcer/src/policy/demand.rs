@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::reason::Nobody;
 use crate::vocabulary::Vip;
 
 /// Everything the election needs to know of the cluster's configuration, and nothing of sessions or claims.
@@ -24,8 +25,26 @@ pub struct VipDemand {
     /// Nodes that pass every hard rule policy can see (selectors, exclude label, endpoints). Empty: nobody may. VIPs that are
     /// decided alike share one.
     pub candidates: Arc<Candidates>,
-    /// Why there is no candidate, in an operator's words; `None` while there is one.
-    pub nobody_because: Option<&'static str>,
+    /// Why there is no candidate; `None` while there is one.
+    pub nobody_because: Option<Nobody>,
+}
+
+impl VipDemand {
+    /// Makes a node the last choice but for those that are not ready, if it is a candidate.
+    pub fn distrust(&mut self, node: &str) {
+        // Thousands share their candidates: a copy is made only for who is one.
+        if self.candidates.get(node).is_some_and(|candidate| candidate.tier < Tier::Unsteady)
+            && let Some(candidate) = Arc::make_mut(&mut self.candidates).get_mut(node)
+        {
+            candidate.tier = Tier::Unsteady;
+        }
+    }
+
+    /// Whose it is: the namespace of its first Service.
+    pub fn tenant(&self) -> &str {
+        let first = self.services.first().and_then(|service| service.split_once('/'));
+        first.map_or("", |(namespace, _)| namespace)
+    }
 }
 
 /// Nodes that may announce a VIP, by name.
@@ -49,6 +68,8 @@ pub enum Tier {
     Ready,
     /// Ready, but cordoned (which is how a drain begins), being deleted, or shutting down.
     Cordoned,
+    /// Its endpoints for this address come and go (`externalTrafficPolicy: Local`), see [`Damping`](super::Damping).
+    Unsteady,
     /// Not Ready, or `NetworkUnavailable`.
     NotReady,
 }

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    coverage::Coverage,
-    judge::{Hindrance, Verdicts, judge},
-    options::Options,
-};
+use super::{coverage::Coverage, judge::judge, options::Options, reason::Hindrance, verdicts::Verdicts};
 use crate::{
     kube::{ObjectKey, Service, Snapshot},
     vocabulary::Vip,
@@ -57,7 +53,7 @@ pub fn explain(snapshot: &Snapshot, options: &Options, vip: Vip) -> Explanation 
 }
 
 /// `None`: no pool has the address, or no advertisement announces it for this Service.
-pub(super) fn verdict(coverage: &Coverage<'_>, service: &Service, vip: Vip) -> Option<ServiceVerdict> {
+pub(super) fn verdict<'a>(coverage: &Coverage<'a>, service: &'a Service, vip: Vip) -> Option<ServiceVerdict> {
     let (_, reaches) = coverage.of(service, vip)?;
     if reaches.is_empty() {
         return None;

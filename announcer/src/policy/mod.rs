@@ -5,23 +5,28 @@
 //! - Services that share an address are decided together, see `share.rs`.
 //! - A Node that is not Ready, cordoned or NetworkUnavailable is a worse choice ([`Tier`]), never a forbidden one.
 //! - An endpoint without a node name serves; only `externalTrafficPolicy: Local` cannot use it.
-//! - An address that is some Node's own is never announced, see [`clashes`].
+//! - An address that is some Node's own is never announced, see [`Decision::clashes`].
 
 mod coverage;
+mod damping;
 mod decide;
 mod demand;
 mod explain;
 mod judge;
 mod links;
 mod options;
+mod reason;
 mod share;
+mod verdicts;
 
-pub use decide::{clashes, demand};
+pub use damping::{Damped, Damping};
+pub use decide::{Decision, decide};
 pub use demand::{Candidate, Candidates, Demand, Interfaces, Links, Tier, VipDemand};
 pub use explain::{Explanation, ServiceVerdict, explain};
-pub use judge::{Hindrance, Refusal, Verdicts};
 pub use links::{LinkPlan, interfaces_for, link_plan};
 pub use options::{NodeHealth, Options};
+pub use reason::{Hindrance, Nobody, Refusal};
+pub use verdicts::Verdicts;
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,8 @@ use super::{
     coverage::union,
     demand::{Candidate, Candidates, VipDemand},
     explain::ServiceVerdict,
-    judge::{Refusal, Verdicts},
+    reason::Nobody,
+    verdicts::Verdicts,
 };
 
 /// Candidates of one Service, never empty.
@@ -65,19 +66,13 @@ fn agree(verdicts: &[ServiceVerdict]) -> Candidates {
 }
 
 fn vote(verdict: &ServiceVerdict) -> Vote<'_> {
-    let nodes = verdict.nodes.iter().flat_map(|nodes| nodes.iter());
-    nodes.filter_map(|(node, verdict)| Some((node.as_str(), verdict.as_ref().ok()?))).collect()
+    verdict.nodes.as_ref().map(|nodes| nodes.candidates()).unwrap_or_default()
 }
 
 /// The reason of the Service that got furthest.
-fn nobody_because(verdicts: &[ServiceVerdict]) -> &'static str {
-    let refusals = verdicts.iter().filter_map(|verdict| verdict.nodes.as_ref().ok());
-    let furthest =
-        refusals.flat_map(|nodes| nodes.iter()).filter_map(|(_, verdict)| verdict.as_ref().err()).max();
-    let hindrance = verdicts.iter().find_map(|verdict| verdict.nodes.as_ref().err());
-    match (furthest, hindrance) {
-        (Some(refusal), _) => Refusal::of_all(*refusal),
-        (None, Some(hindrance)) => hindrance.words(),
-        (None, None) => "the cluster has no Node",
-    }
+fn nobody_because(verdicts: &[ServiceVerdict]) -> Nobody {
+    let judged = verdicts.iter().filter_map(|verdict| verdict.nodes.as_ref().ok());
+    let hindrance = || verdicts.iter().find_map(|verdict| verdict.nodes.as_ref().err().copied());
+    let furthest = judged.filter_map(|nodes| nodes.furthest()).max().map(Nobody::Refused);
+    furthest.or_else(|| hindrance().map(Nobody::Hindered)).unwrap_or(Nobody::NoNode)
 }

@@ -48,6 +48,18 @@ pub enum Notice {
     /// This node would announce its address, and has none of the interfaces that the advertisements name: MetalLB's
     /// `announceFailed`.
     AnnounceFailed,
+    /// No node may announce its address, and that lasts.
+    NotAnnounced {
+        /// In an operator's words, with the way out.
+        because: &'static str,
+    },
+    /// Its endpoints come and go on a node, which is the last choice for the address for a while.
+    Unsteady {
+        /// Which.
+        node: String,
+    },
+    /// Its address comes and goes, and stays where it is for a while.
+    Kept,
     /// This node holds its address, and its kernel would not answer for it.
     Unanswered {
         /// Where.
@@ -149,6 +161,25 @@ impl Notice {
                     "the interfaces specified by LB IP \"{vip}\" doesn't exist in assigned node {node:?} with protocol \"layer2\""
                 ),
             ),
+            Self::NotAnnounced { because } => {
+                (true, "notAnnounced", format!("no node announces {vip}: {because}"))
+            }
+            Self::Unsteady { node } => (
+                true,
+                "endpointsUnsteady",
+                format!(
+                    "the endpoints on node {node:?} come and go: for a while it is the last choice for {vip}; check the \
+                     readiness probes"
+                ),
+            ),
+            Self::Kept => (
+                true,
+                "addressUnsteady",
+                format!(
+                    "{vip} comes and goes: for a while it stays where it is, also while nothing serves it; check the \
+                     readiness probes, and whether two controllers write the Service's status"
+                ),
+            ),
             Self::Unanswered { interface } => (
                 true,
                 "heldButNotAnswered",
@@ -157,7 +188,13 @@ impl Notice {
                 ),
             ),
         };
-        Told { warning, reason, action: format!("announce {vip}"), note }
+        // Part of what makes two events the same one: each reason, and each node, is another.
+        let action = match self {
+            Self::NotAnnounced { because } => format!("announce {vip}: {because}"),
+            Self::Unsteady { node } => format!("announce {vip} from {node}"),
+            _ => format!("announce {vip}"),
+        };
+        Told { warning, reason, action, note }
     }
 }
 
@@ -206,7 +243,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::Snapshot;
+    use crate::{
+        kube::Snapshot,
+        policy::{Hindrance, Nobody},
+    };
 
     const VIP: &str = "10.4.11.1";
 
@@ -244,6 +284,18 @@ mod tests {
         assert_eq!(
             told.note,
             r#"the interfaces specified by LB IP "10.4.11.1" doesn't exist in assigned node "bettley" with protocol "layer2""#
+        );
+    }
+
+    #[test]
+    fn why_nobody_announces_an_address_is_a_warning_with_the_way_out() {
+        let because = Nobody::Hindered(Hindrance::EndpointsWithoutNode).words();
+        let (_, told) = told(&Notice::NotAnnounced { because });
+        assert_eq!((told.warning, told.reason), (true, "notAnnounced"));
+        assert_eq!(
+            told.note,
+            "no node announces 10.4.11.1: externalTrafficPolicy is Local, and no serving endpoint says which node it is on: \
+             set nodeName in the EndpointSlices, or externalTrafficPolicy: Cluster"
         );
     }
 

@@ -8,14 +8,14 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{mixed::Mixed, turn::Agent};
 use crate::{
     datapath::Owners,
     election::{View, stranded},
     kube::{Clients, InvalidObject, ObjectKey, Service},
-    policy::{Demand, Interfaces},
+    policy::{Damped, Demand, Interfaces, Nobody},
     report::{
         events::{Events, Notice},
         l2_status::{self, Author, Wanted},
@@ -25,6 +25,10 @@ use crate::{
 
 /// How often to look for addresses that nobody can announce for want of an interface.
 const STRANDED: Duration = Duration::from_secs(10);
+
+/// A reason for which nobody may announce an address is told on its Services once it has lasted: a Pod that starts takes a
+/// while.
+const LASTS: Duration = Duration::from_secs(10);
 
 /// A VIP that nobody can take keeps the others' news back no longer than this.
 const LONGEST_HUSH: Duration = Duration::from_secs(15);
@@ -36,7 +40,11 @@ pub(super) struct Beside {
     /// What the statuses were last made from.
     owned: Option<(Arc<Demand>, Owners)>,
     invalid: BTreeSet<InvalidObject>,
-    nobody: BTreeSet<(Vip, &'static str)>,
+    /// Why nobody may announce an address: since when, until it was told on its Services.
+    nobody: BTreeMap<(Vip, Nobody), Option<Instant>>,
+    /// What comes and goes, as policy says now, and as was last told.
+    damped: Damped,
+    told_damped: Damped,
     unanswered: BTreeSet<(Vip, LinkId)>,
     stranded: BTreeSet<Vip>,
     stranded_due: Instant,
@@ -55,7 +63,9 @@ impl Beside {
             statuses: l2_status::keep(clients.watch.clone(), namespace, author, hush.subscribe()),
             owned: None,
             invalid: BTreeSet::new(),
-            nobody: BTreeSet::new(),
+            nobody: BTreeMap::new(),
+            damped: Damped::default(),
+            told_damped: Damped::default(),
             unanswered: BTreeSet::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
@@ -63,6 +73,11 @@ impl Beside {
             moving_since: None,
             hush,
         }
+    }
+
+    /// What policy does not trust at the moment.
+    pub(super) fn damped(&mut self, damped: Damped) {
+        self.damped = damped;
     }
 }
 
@@ -81,6 +96,7 @@ impl Agent {
         if self.machine.is_live(BootNs::now()) {
             self.tell_invalid();
             self.tell_unannounced();
+            self.tell_damped();
             self.tell_statuses();
             self.tell_stranded();
             self.tell_mixed();
@@ -132,15 +148,60 @@ impl Agent {
     /// Addresses that no node may announce, once per reason.
     fn tell_unannounced(&mut self) {
         let Some(demand) = &self.demand else { return };
-        let nobody: BTreeSet<(Vip, &'static str)> =
-            demand.vips.iter().filter_map(|(vip, wanted)| Some((*vip, wanted.nobody_because?))).collect();
-        if self.speaks_for_all() {
-            for (vip, reason) in nobody.difference(&self.beside.nobody) {
-                let service = demand.vips[vip].services.iter().cloned().collect::<Vec<_>>().join(",");
+        let (now, speaks) = (Instant::now(), self.speaks_for_all());
+        let mut nobody = BTreeMap::new();
+        for (vip, wanted) in &demand.vips {
+            let Some(because) = wanted.nobody_because else { continue };
+            let known = self.beside.nobody.get(&(*vip, because)).copied();
+            if known.is_none() && speaks {
+                let (service, reason) = (list(&wanted.services), because.words());
                 warn!(ip = %vip, node = self.node, service, reason, "no node may announce this address");
             }
+            let since = known.unwrap_or(Some(now));
+            let lasts = since.is_some_and(|since| since + LASTS <= now);
+            if lasts && speaks {
+                self.tell_services(*vip, &Notice::NotAnnounced { because: because.words() });
+            }
+            nobody.insert((*vip, because), since.filter(|_| !lasts));
         }
         self.beside.nobody = nobody;
+    }
+
+    /// What comes and goes, once when it begins to be damped and once when that is over.
+    fn tell_damped(&mut self) {
+        let (now, told) = (&self.beside.damped, &self.beside.told_damped);
+        if self.speaks_for_all() {
+            for ((vip, other), left) in now.unsteady.iter().filter(|(of, _)| !told.unsteady.contains_key(of))
+            {
+                let (service, seconds) = (self.names_of(*vip), left.as_secs());
+                warn!(
+                    ip = %vip, node = self.node, other, service, seconds,
+                    "The endpoints of a Service come and go on a node: for a while it is the last choice for the address"
+                );
+                self.tell_services(*vip, &Notice::Unsteady { node: other.clone() });
+            }
+            for (vip, left) in now.kept.iter().filter(|(vip, _)| !told.kept.contains_key(vip)) {
+                let (service, seconds) = (self.names_of(*vip), left.as_secs());
+                warn!(
+                    ip = %vip, node = self.node, service, seconds,
+                    "An address comes and goes: for a while it stays where it is, also while nothing serves it"
+                );
+                self.tell_services(*vip, &Notice::Kept);
+            }
+            for (vip, other) in told.unsteady.keys().filter(|of| !now.unsteady.contains_key(of)) {
+                info!(ip = %vip, node = self.node, other, "Endpoints on a node are trusted again");
+            }
+            for vip in told.kept.keys().filter(|vip| !now.kept.contains_key(vip)) {
+                info!(ip = %vip, node = self.node, "An address that came and went is given up again when nothing serves it");
+            }
+        }
+        self.beside.told_damped = self.beside.damped.clone();
+    }
+
+    /// The Services that have an address.
+    fn names_of(&self, vip: Vip) -> String {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        wanted.map(|wanted| list(&wanted.services)).unwrap_or_default()
     }
 
     fn tell_unanswered(&mut self) {
@@ -229,6 +290,10 @@ impl Agent {
         }
         here
     }
+}
+
+fn list(services: &BTreeSet<String>) -> String {
+    services.iter().cloned().collect::<Vec<_>>().join(",")
 }
 
 /// Of a demand's `namespace/name`.

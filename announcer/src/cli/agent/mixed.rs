@@ -64,6 +64,7 @@ mod tests {
             fencing: fencing.to_owned(),
             suspects: BTreeSet::new(),
             early: None,
+            unsteady: BTreeSet::new(),
             understood: true,
         };
         view.seen(BootNs(version), Record::Session(session));

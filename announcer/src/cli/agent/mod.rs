@@ -1,6 +1,7 @@
 //! `announcer agent`: its flags, and the order in which it starts.
 
 mod beside;
+mod deciding;
 mod mixed;
 mod node;
 mod run;

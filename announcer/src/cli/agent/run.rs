@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     Args, Fencing,
     beside::Beside,
+    deciding::Deciding,
     node,
     state::Said,
     turn::{Agent, SharedCounts},
@@ -114,8 +115,7 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
     let author = Author { node: args.node_name.clone(), pod: args.pod_name.zip(args.pod_uid) };
     let agent = Agent {
         beside: Beside::new(&clients, &args.cluster.namespace, author),
-        node: args.node_name,
-        options: args.cluster.options(),
+        node: args.node_name.clone(),
         excludes,
         on_shutdown: args.on_shutdown,
         machine: Machine::new(identity, settings, target),
@@ -128,6 +128,7 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         bystanders: BTreeSet::new(),
         station,
         snapshot: None,
+        plan: None,
         demand: None,
         said: Said::default(),
         stale: true,
@@ -135,5 +136,6 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         pauses: PauseWatch::new(),
         restarted: BTreeSet::new(),
     };
-    agent.run(links, snapshots, came_back).await
+    let deciding = Deciding::new(args.node_name, args.cluster.options(), snapshots);
+    agent.run(links, deciding, came_back).await
 }

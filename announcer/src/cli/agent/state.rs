@@ -8,12 +8,12 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::turn::Agent;
+use super::{deciding::Decided, turn::Agent};
 use crate::{
     datapath::DatapathError,
     election::{Change, Grounds, Input},
     kube::Snapshot,
-    policy::{self, Interfaces, Links},
+    policy::{Interfaces, Links},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
@@ -41,8 +41,8 @@ pub(super) struct Said {
 }
 
 impl Agent {
-    pub(super) fn snapshot_changed(&mut self, snapshot: Option<Arc<Snapshot>>) -> Result<(), DatapathError> {
-        let Some(snapshot) = snapshot else { return Ok(()) };
+    pub(super) fn decided(&mut self, decided: Decided) -> Result<(), DatapathError> {
+        let Decided { snapshot, demand, clashes, plan, damped } = decided;
         if self.snapshot.is_none() {
             self.station.changes.synced(snapshot.services.len(), snapshot.nodes.len());
             if snapshot.own_node(&self.node).is_none() {
@@ -53,17 +53,19 @@ impl Agent {
             }
         }
         self.metrics.set_invalid_objects(&snapshot.invalid);
-        let clashes = policy::clashes(&snapshot, &self.options);
         for (vip, whose) in clashes.iter().filter(|(vip, _)| !self.said.clashes.contains(vip)) {
             error!(ip = %vip, node = self.node, whose, "a Service has a Node's own address; it is not announced");
         }
         self.said.clashes = clashes.into_keys().collect();
 
         self.bystanders = bystanders(&snapshot, &self.node);
-        let demand = Arc::new(policy::demand(&snapshot, &self.options));
         self.snapshot = Some(snapshot);
-        self.attach()?;
-        if self.demand.as_ref() != Some(&demand) {
+        if self.plan.as_ref() != Some(&plan) {
+            self.plan = Some(plan);
+            self.attach()?;
+        }
+        self.beside.damped(damped);
+        if !self.demand.as_ref().is_some_and(|known| Arc::ptr_eq(known, &demand)) {
             if let Some(before) = self.demand.replace(demand.clone()) {
                 let held = self.machine.target().held.iter().filter(|vip| !demand.vips.contains_key(vip));
                 let named = held.filter_map(|vip| Some((*vip, before.vips.get(vip)?.services.clone())));
@@ -100,8 +102,7 @@ impl Agent {
     /// and tells the election which of them have carrier. A link that carries it goes on doing so while it exists:
     /// to detach resets many a NIC.
     fn attach(&mut self) -> Result<(), DatapathError> {
-        let Some(snapshot) = self.snapshot.clone() else { return Ok(()) };
-        let plan = policy::link_plan(&snapshot, &self.node);
+        let Some(plan) = self.plan.clone() else { return Ok(()) };
         let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
         wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
         self.station.carry(&wanted)?;

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{OnShutdown, beside::Beside, state::Said};
+use super::{OnShutdown, beside::Beside, deciding::Deciding, state::Said};
 use crate::{
     cli::{
         kernel::{NewOwners, PauseWatch, owned_on, owner_table},
@@ -29,7 +29,7 @@ use crate::{
         Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, SilentPeers, Token, Witness,
     },
     kube::{Node, Snapshot},
-    policy::{Demand, Interfaces, Options},
+    policy::{Demand, Interfaces, LinkPlan},
     report::{
         health::Health,
         metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
@@ -72,7 +72,6 @@ pub(super) enum Outcome {
 /// Everything the loop owns.
 pub(super) struct Agent {
     pub(super) node: String,
-    pub(super) options: Options,
     pub(super) excludes: Excludes,
     pub(super) on_shutdown: OnShutdown,
     pub(super) machine: Machine,
@@ -86,6 +85,8 @@ pub(super) struct Agent {
     pub(super) bystanders: BTreeSet<Vip>,
     pub(super) station: Station,
     pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// Where the program was last told to go.
+    pub(super) plan: Option<LinkPlan>,
     pub(super) demand: Option<Arc<Demand>>,
     pub(super) said: Said,
     /// The demand or the links have changed since the kernel was told who owns what.
@@ -103,7 +104,7 @@ impl Agent {
     pub(super) async fn run(
         mut self,
         mut links: watch::Receiver<Arc<LinkView>>,
-        mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+        mut deciding: Deciding,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
     ) -> anyhow::Result<()> {
         let mut leases = std::pin::pin!(self.leases.observe().ready_chunks(BATCH));
@@ -129,9 +130,10 @@ impl Agent {
                     let view = links.borrow_and_update().clone();
                     self.links_changed(view)?;
                 }
-                Ok(()) = snapshots.changed() => {
-                    let snapshot = snapshots.borrow_and_update().clone();
-                    self.snapshot_changed(snapshot)?;
+                decided = deciding.next() => {
+                    let begun = Instant::now();
+                    self.decided(decided)?;
+                    deciding.rest(begun.elapsed());
                 }
                 _ = proofs.tick() => {
                     self.attach_again()?;

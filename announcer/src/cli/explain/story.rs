@@ -90,8 +90,11 @@ pub(super) fn tell(
     now: Timestamp,
 ) -> Story {
     let explanation = policy::explain(snapshot, options, vip);
-    let demand = policy::demand(snapshot, options);
+    let mut demand = policy::decide(snapshot, options).demand;
     let leases = Leases::read(written, vip, now);
+    if let Some(wanted) = demand.vips.get_mut(&vip) {
+        leases.unsteady(vip).for_each(|node| wanted.distrust(node));
+    }
     let live = leases.live();
     let mut claims = leases.states();
     let verdict = choose(&demand, &live, &claims, Moves { failback, unready: true }).remove(&vip);
@@ -150,6 +153,12 @@ impl<'a> Leases<'a> {
         leases.heir =
             leases.claims.get(&vip).and_then(|(claim, _)| leases.valid(claim).nth(1)).map(|(node, _)| node);
         leases
+    }
+
+    /// The nodes whose endpoints for this address come and go, as they say themselves.
+    fn unsteady(&self, vip: Vip) -> impl Iterator<Item = &'a str> {
+        let named = self.sessions.iter().filter(move |(_, (session, _))| session.unsteady.contains(&vip));
+        named.map(|(node, _)| *node)
     }
 
     /// As the agents see them: alive until fenced.
@@ -235,6 +244,9 @@ fn nodes(
                 let health = match tier {
                     Tier::Ready => String::new(),
                     Tier::Cordoned => "cordoned, only if no better node is left; ".to_owned(),
+                    Tier::Unsteady => {
+                        "its endpoints come and go, only if no better node is left; ".to_owned()
+                    }
                     Tier::NotReady => "not ready, only if no better node is left; ".to_owned(),
                 };
                 let heir = leases.heir == Some(node.as_str());
@@ -253,13 +265,16 @@ fn nodes(
 /// Of a node that policy lets announce: what keeps it from doing so.
 fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> {
     let Some(session) = session else {
-        return Some("no agent has run there: it has no session Lease".to_owned());
+        return Some("no agent has run there, for it has no session Lease: look for its Pod".to_owned());
     };
     if session.holder.is_none() && session.left.is_some_and(|left| left + 1 == session.epoch) {
-        return Some("its agent was told to stop, and ended its session: it is silent".to_owned());
+        return Some("its agent was told to stop, and ended its session: start it again".to_owned());
     }
     if session.holder.is_none() {
-        return Some(format!("its session was fenced (epoch {}): its agent is silent", session.epoch));
+        return Some(format!(
+            "its session was fenced (epoch {}), and its agent is silent: its log says why",
+            session.epoch
+        ));
     }
     if session.links.announce(interfaces) {
         return None;
@@ -274,7 +289,10 @@ fn unable(interfaces: &Interfaces, session: Option<&Session>) -> Option<String> 
             names(wanted),
             names(&session.links.up)
         ),
-        _ => "no announcing interface has carrier there".to_owned(),
+        _ => format!(
+            "no interface that announces has carrier there: up, but excluded or without an address: {}",
+            names(&session.links.up)
+        ),
     })
 }
 
@@ -297,7 +315,7 @@ fn silence((session, at): &(&Session, Option<Timestamp>), now: Timestamp) -> Opt
 /// The reason of the Service that got furthest with this node.
 fn refusal(explanation: &Explanation, node: &str) -> &'static str {
     let of = |verdict: &policy::ServiceVerdict| match &verdict.nodes {
-        Ok(nodes) => nodes.get(node).and_then(|verdict| verdict.as_ref().err().copied()),
+        Ok(nodes) => nodes.of(node).and_then(Result::err),
         Err(_) => None,
     };
     let hindrance = || explanation.services.iter().find_map(|verdict| verdict.nodes.as_ref().err().copied());
@@ -333,26 +351,32 @@ fn nobody_because(
 ) -> String {
     let Explanation { pool, own_address_of, services, other_class, uncovered } = explanation;
     if let Some(node) = own_address_of {
-        return format!("it is the own address of node {node}");
+        return format!("it is the own address of node {node}: take it out of the IPAddressPool");
     }
     if services.is_empty() && uncovered.is_empty() {
         return match other_class.as_slice() {
-            [] => "no Service of type LoadBalancer has it in its status".to_owned(),
+            [] => "no Service of type LoadBalancer has it in its status: look at MetalLB's controller"
+                .to_owned(),
             keys => format!("{} is of another load balancer class (--lb-class)", list(keys)),
         };
     }
     let Some(VipDemand { nobody_because, .. }) = demand.vips.get(&vip) else {
         let ads = snapshot.configuration.advertisements.len();
         return match pool {
-            None => "no IPAddressPool has it".to_owned(),
-            Some(pool) if ads == 0 => format!("there is no L2Advertisement, so pool {pool} is not announced"),
-            Some(pool) => format!("no L2Advertisement covers pool {pool} for Service {}", list(uncovered)),
+            None => "no IPAddressPool has it: add it to one".to_owned(),
+            Some(pool) if ads == 0 => {
+                format!("there is no L2Advertisement, so pool {pool} is not announced: create one")
+            }
+            Some(pool) => format!(
+                "no L2Advertisement covers pool {pool} for Service {}: see their ipAddressPools and serviceSelectors",
+                list(uncovered)
+            ),
         };
     };
     match (nobody_because, ranked.first()) {
-        (Some(because), _) => (*because).to_owned(),
+        (Some(because), _) => because.words().to_owned(),
         (None, Some(first)) => format!("nobody has claimed it yet; {first} is next"),
-        (None, None) => "none of the nodes that may announce it is able to".to_owned(),
+        (None, None) => "none of the nodes that may announce it is able to: each says why".to_owned(),
     }
 }
 

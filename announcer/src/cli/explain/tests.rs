@@ -68,6 +68,7 @@ fn session(node: &str, epoch: u64, live: bool, links: &[&str], at: Option<Timest
         fencing: "early".into(),
         suspects: BTreeSet::new(),
         early: None,
+        unsteady: BTreeSet::new(),
         understood: true,
     };
     (Record::Session(session), at)
@@ -166,9 +167,10 @@ bettley   owner         session live, renewed 2 s ago
 allyrion  could, 1.     session live, renewed 3 s ago
 cargyll   could, later  cordoned, only if no better node is left; session live, renewed 1 s ago
 dalt      cannot        the node has the label
-                        node.kubernetes.io/exclude-from-external-load-balancers
+                        node.kubernetes.io/exclude-from-external-load-balancers (--ignore-exclude-lb
+                        announces all the same)
 erenford  cannot        no selected interface has carrier there: advertised on eth0, up: eth1
-fenn      cannot        its session was fenced (epoch 8): its agent is silent
+fenn      cannot        its session was fenced (epoch 8), and its agent is silent: its log says why
 ";
     assert_eq!(text(&story(cluster(), &leases()), now()), expected);
 }
@@ -201,13 +203,16 @@ fn the_object_for_programs_has_the_same_story() {
 #[test]
 fn an_address_that_no_service_has_is_told_so() {
     let objects = cluster().into_iter().filter(|object| object["kind"] != "Service").collect();
-    assert_eq!(because(objects, &[]), "no Service of type LoadBalancer has it in its status");
+    assert_eq!(
+        because(objects, &[]),
+        "no Service of type LoadBalancer has it in its status: look at MetalLB's controller"
+    );
 }
 
 #[test]
 fn an_address_outside_every_pool_is_told_so() {
     let objects = cluster().into_iter().filter(|object| object["kind"] != "IPAddressPool").collect();
-    assert_eq!(because(objects, &[]), "no IPAddressPool has it");
+    assert_eq!(because(objects, &[]), "no IPAddressPool has it: add it to one");
 }
 
 #[test]
@@ -215,7 +220,7 @@ fn a_pool_that_nothing_advertises_is_told_by_name() {
     let objects = cluster().into_iter().filter(|object| object["kind"] != "L2Advertisement").collect();
     assert_eq!(
         because(objects, &[]),
-        "there is no L2Advertisement, so pool metallb/primary is not announced"
+        "there is no L2Advertisement, so pool metallb/primary is not announced: create one"
     );
 }
 
@@ -226,7 +231,8 @@ fn an_advertisement_for_other_pools_is_told_with_the_service() {
     objects.push(configuration("L2Advertisement", json!({"ipAddressPools": ["other"]})));
     assert_eq!(
         because(objects, &[]),
-        "no L2Advertisement covers pool metallb/primary for Service default/httpbin"
+        "no L2Advertisement covers pool metallb/primary for Service default/httpbin: see their ipAddressPools \
+         and serviceSelectors"
     );
 }
 
@@ -241,7 +247,10 @@ fn a_service_of_another_class_is_told_by_name() {
 #[test]
 fn a_service_without_endpoints_is_told_so() {
     let objects = cluster().into_iter().filter(|object| object["kind"] != "EndpointSlice").collect();
-    assert_eq!(because(objects, &leases()[..5]), "no endpoint of the Service is ready or serving");
+    assert_eq!(
+        because(objects, &leases()[..5]),
+        "no endpoint of the Service is ready or serving: check its selector and the readiness of its Pods"
+    );
 }
 
 #[test]
@@ -255,9 +264,9 @@ fn without_any_agent_nobody_is_able_to() {
     let story = story(cluster(), &[]);
     assert_eq!(
         story.not_announced_because.as_deref(),
-        Some("none of the nodes that may announce it is able to")
+        Some("none of the nodes that may announce it is able to: each says why")
     );
-    assert_eq!(story.nodes[0].why, "no agent has run there: it has no session Lease");
+    assert_eq!(story.nodes[0].why, "no agent has run there, for it has no session Lease: look for its Pod");
 }
 
 #[test]
@@ -266,6 +275,24 @@ fn the_claim_of_a_fenced_node_is_no_ownership() {
     let story = story(cluster(), &leases);
     assert_eq!(story.owner, None);
     assert_eq!(story.notes, ["the claim of bettley is void: its session was fenced or is gone"]);
+}
+
+#[test]
+fn a_node_whose_endpoints_come_and_go_says_so_and_is_a_later_choice() {
+    let mut objects = cluster();
+    objects[8] = service(json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}));
+    objects[9]["endpoints"] = ["allyrion", "bettley", "cargyll"]
+        .map(|node| json!({"addresses": ["10.1.0.1"], "nodeName": node}))
+        .into();
+    let mut leases = leases();
+    let Record::Session(allyrion) = &mut leases[0].0 else { panic!("a session") };
+    allyrion.unsteady.insert(IP.parse().expect("an address"));
+    let story = story(objects, &leases);
+    let of = |name: &str| story.nodes.iter().find(|node| node.node == name).expect("the node");
+    let (cordoned, unsteady) = (of("cargyll"), of("allyrion"));
+    assert_eq!((cordoned.rank, unsteady.rank), (Some(1), None));
+    let words = "its endpoints come and go, only if no better node is left; session live, renewed 3 s ago";
+    assert_eq!(unsteady.why, words);
 }
 
 #[test]

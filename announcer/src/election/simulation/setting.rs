@@ -269,6 +269,11 @@ impl Policy {
                 })
                 .collect()
         };
+        // Two tenants take turns.
+        let tenant = |vip: &Vip| {
+            let odd = matches!(vip.ip(), std::net::IpAddr::V4(v4) if v4.octets()[3] % 2 == 1);
+            if odd { "odd/service" } else { "even/service" }.to_owned()
+        };
         Demand {
             vips: self
                 .vips
@@ -278,6 +283,7 @@ impl Policy {
                         *vip,
                         VipDemand {
                             candidates: std::sync::Arc::new(candidates(vip)),
+                            services: BTreeSet::from([tenant(vip)]),
                             ..VipDemand::default()
                         },
                     )

@@ -74,10 +74,7 @@ fn a_host_name_of_one_star_selects_every_node() {
 fn an_advertisement_that_selects_no_node_leaves_nobody_and_says_so() {
     let vip = served().advertise("ad", json!({"nodeSelectors": hosts(&["ghost"])})).vip(VIP);
     assert_eq!(names(&vip), [""; 0]);
-    assert_eq!(
-        vip.nobody_because,
-        Some("no node matches the nodeSelectors of the L2Advertisements for the Service")
-    );
+    assert_eq!(vip.nobody_because, Some(Nobody::Refused(Refusal::NotSelected)));
 }
 
 #[test]
@@ -146,8 +143,8 @@ fn an_address_that_is_a_nodes_own_is_never_announced_but_reported() {
     });
     let cluster = served().with(own).advertise("ad", json!({}));
     assert!(!is_asked_for(&cluster));
-    let clashes = crate::policy::clashes(&cluster.snapshot(), &Options::default());
-    assert_eq!(clashes, [(vip(VIP), "iris3".to_owned())].into());
+    let decided = decide(&cluster.snapshot(), &Options::default());
+    assert_eq!(decided.clashes, [(vip(VIP), "iris3".to_owned())].into());
 }
 
 #[test]
@@ -155,5 +152,5 @@ fn an_address_that_is_not_unicast_is_announced_by_nobody() {
     let cluster = Cluster::new().nodes(&["iris1"]).pool("odd", json!({}), &["224.0.0.0/24"]);
     let cluster = cluster.advertise("ad", json!({})).service("s", &["224.0.0.1"], json!({}));
     let vip = cluster.served_on("s", &["iris1"]).vip("224.0.0.1");
-    assert_eq!(vip.nobody_because, Some("the address is not a unicast address"));
+    assert_eq!(vip.nobody_because, Some(Nobody::Hindered(Hindrance::NotUnicast)));
 }

@@ -21,7 +21,7 @@ fn a_service_counts_by_its_class() {
     ];
     for (class, flag, wanted) in cases {
         let options = Options { lb_class: flag.map(Into::into), ..Options::default() };
-        let demand = demand(&classed(class.clone()).snapshot(), &options);
+        let demand = decide(&classed(class.clone()).snapshot(), &options).demand;
         assert_eq!(demand.vips.contains_key(&vip(VIP)), wanted, "class {class}, flag {flag:?}");
     }
 }
@@ -48,13 +48,13 @@ fn a_node_with_the_exclude_label_may_not_announce_whatever_the_labels_value() {
 #[test]
 fn with_every_node_excluded_nobody_announces() {
     let because = excluded(&["iris1", "iris2"]).vip(VIP).nobody_because;
-    let words = "every selected node has the label node.kubernetes.io/exclude-from-external-load-balancers";
-    assert_eq!(because, Some(words));
+    assert_eq!(because, Some(Nobody::Refused(Refusal::Excluded)));
+    assert!(because.is_some_and(|because| because.words().contains("--ignore-exclude-lb")));
 }
 
 #[test]
 fn the_exclude_label_can_be_ignored() {
     let options = Options { ignore_exclude_lb: true, ..Options::default() };
-    let demand = demand(&excluded(&["iris1", "iris2"]).snapshot(), &options);
+    let demand = decide(&excluded(&["iris1", "iris2"]).snapshot(), &options).demand;
     assert_eq!(names(&demand.vips[&vip(VIP)]), ["iris1", "iris2"]);
 }

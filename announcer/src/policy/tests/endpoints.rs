@@ -64,7 +64,7 @@ fn without_a_serving_endpoint_nobody_announces_under_either_policy() {
         let dead = cluster(policy).slice("s", &[("iris1", unready()), ("iris2", unready())]).vip(VIP);
         for vip in [none, dead] {
             assert_eq!(names(&vip), [""; 0]);
-            assert_eq!(vip.nobody_because, Some("no endpoint of the Service is ready or serving"));
+            assert_eq!(vip.nobody_because, Some(Nobody::Hindered(Hindrance::NoEndpoint)));
         }
     }
 }
@@ -78,8 +78,7 @@ fn an_endpoint_without_a_node_serves_under_cluster_policy() {
 #[test]
 fn endpoints_without_a_node_cannot_be_local_and_that_is_said() {
     let vip = cluster(local()).slice("s", &[("", json!({"ready": true}))]).vip(VIP);
-    let words = "externalTrafficPolicy is Local, and no serving endpoint says which node it is on";
-    assert_eq!(vip.nobody_because, Some(words));
+    assert_eq!(vip.nobody_because, Some(Nobody::Hindered(Hindrance::EndpointsWithoutNode)));
 }
 
 #[test]
@@ -95,8 +94,7 @@ fn local_endpoints_and_node_selectors_must_agree() {
     assert_eq!(names(&cluster(&["iris1", "iris2"], &["iris1"])), ["iris1"]);
     assert_eq!(names(&cluster(&["iris2"], &["iris1", "iris2"])), ["iris2"]);
     let apart = cluster(&["iris1"], &["iris2"]);
-    let words = "externalTrafficPolicy is Local, and no selected node has a serving endpoint";
-    assert_eq!(apart.nobody_because, Some(words));
+    assert_eq!(apart.nobody_because, Some(Nobody::Refused(Refusal::NoLocalEndpoint)));
 }
 
 #[test]

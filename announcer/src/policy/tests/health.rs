@@ -55,7 +55,7 @@ fn health_can_be_ignored_but_for_the_network_as_in_metallb() {
         .advertise("ad", json!({}))
         .service("s", &[VIP], json!({}))
         .served_on("s", &["dead"]);
-    let mut demand = demand(&cluster.snapshot(), &options);
+    let mut demand = decide(&cluster.snapshot(), &options).demand;
     let vip = demand.vips.remove(&vip(VIP)).expect("a VIP");
     let tier = |name: &str| vip.candidates[name].tier;
     assert_eq!([tier("cordoned"), tier("dead"), tier("cut")], [Tier::Ready, Tier::Ready, Tier::NotReady]);

@@ -2,6 +2,7 @@
 
 mod advertisements;
 mod classes;
+mod damping;
 mod endpoints;
 mod health;
 mod links;
@@ -12,7 +13,7 @@ mod winners;
 
 use serde_json::{Value, json};
 
-use super::{Candidate, Demand, Interfaces, Options, Tier, VipDemand, demand};
+use super::{Candidate, Demand, Hindrance, Interfaces, Nobody, Options, Refusal, Tier, VipDemand, decide};
 use crate::{kube::Snapshot, vocabulary::Vip};
 
 pub(super) const VIP: &str = "10.20.30.1";
@@ -106,7 +107,7 @@ impl Cluster {
     }
 
     pub(super) fn demand(&self) -> Demand {
-        demand(&self.snapshot(), &Options::default())
+        decide(&self.snapshot(), &Options::default()).demand
     }
 
     pub(super) fn vip(&self, address: &str) -> VipDemand {

@@ -104,7 +104,7 @@ fn selectors_labels_and_local_endpoints_decide_together_in_metallbs_nine_cases()
             .service("s", &[VIP], local())
             .served_on("s", served);
         let options = Options { ignore_exclude_lb, ..Options::default() };
-        let ranked = ranking(&demand(&cluster.snapshot(), &options), VIP, both);
+        let ranked = ranking(&decide(&cluster.snapshot(), &options).demand, VIP, both);
         assert_eq!(ranked.first().map_or("-", String::as_str), announces, "{case}");
     }
 }

@@ -16,7 +16,7 @@ use announcer::{
         Advertisement, Configuration, Endpoints, Labels, Node, ObjectKey, Pool, Service, Snapshot,
         TrafficPolicy,
     },
-    policy::{self, Options},
+    policy::{self, Damping, Options},
     vocabulary::BootNs,
 };
 
@@ -41,7 +41,8 @@ pub fn run(effort: Effort) -> Section {
     let progress = Progress::start("scale: decide", effort.vips.len());
     let rows = effort.vips.iter().enumerate().map(|(round, vips)| {
         progress.round(round);
-        let snapshot = snapshot(*vips);
+        let everywhere = snapshot(*vips, TrafficPolicy::Cluster);
+        let local = snapshot(*vips, TrafficPolicy::Local);
         let mut world = World::new(*vips);
         let each = |per_vip: bool, work: &mut dyn FnMut()| {
             let times = (0..effort.rounds).map(|_| {
@@ -52,7 +53,13 @@ pub fn run(effort: Effort) -> Section {
             Spread::of(times.collect::<Vec<_>>())
         };
         let options = Options::default();
-        let policy = each(false, &mut || drop(black_box(policy::demand(&snapshot, &options))));
+        let mut damping = Damping::default();
+        let mut decide = |snapshot: &Snapshot| {
+            let mut decision = policy::decide(snapshot, &options);
+            drop(black_box(damping.damp(Instant::now(), snapshot, &options, &mut decision)));
+        };
+        let policy = each(false, &mut || decide(&everywhere));
+        let apart = each(false, &mut || decide(&local));
         let whole = Arc::new(demand(*vips, NODES));
         let pass = each(false, &mut || {
             // Between two passes the election rests.
@@ -65,6 +72,7 @@ pub fn run(effort: Effort) -> Section {
             format!("{vips} VIPs"),
             vec![
                 Cell::spread("policy_us", policy, 0),
+                Cell::spread("policy_local_us", apart, 0),
                 Cell::spread("pass_us", pass, 0),
                 Cell::number("per_vip_us", us_per_vip, 2),
                 Cell::spread("renewal_us", renewal, 1),
@@ -75,11 +83,12 @@ pub fn run(effort: Effort) -> Section {
         id: "decide",
         title: format!("Deciding, {NODES} nodes, µs"),
         notes: vec![
-            "Policy: from the cluster's objects to who may announce what. Pass: the election goes through every VIP. A peer's \
+            "Policy: from the cluster's objects to who may announce what; under Local each Service has endpoints on other nodes \
+             than any other, which is the dearest there is. Pass: the election goes through every VIP. A peer's \
              renewal: what each node does 20 times a second. Per VIP: policy and pass together; it must not grow."
                 .to_owned(),
         ],
-        columns: ["", "policy", "pass", "per VIP", "a peer's renewal"].map(str::to_owned).to_vec(),
+        columns: ["", "policy", "policy, Local", "pass", "per VIP", "a peer's renewal"].map(str::to_owned).to_vec(),
         rows: rows.collect(),
     }
 }
@@ -119,6 +128,7 @@ impl World {
             fencing: "early".to_owned(),
             suspects: BTreeSet::new(),
             early: None,
+            unsteady: BTreeSet::new(),
             understood: true,
         });
         let sessions: Vec<Session> = sessions.collect();
@@ -178,19 +188,22 @@ impl World {
     }
 }
 
-/// A cluster with so many Services, one pool and one advertisement.
-fn snapshot(vips: usize) -> Snapshot {
+/// A cluster with so many Services of this policy, one pool and one advertisement.
+fn snapshot(vips: usize, traffic_policy: TrafficPolicy) -> Snapshot {
     let key = |name: &str| ObjectKey { namespace: "metallb".to_owned(), name: name.to_owned() };
     let node = |number| (name(number), Node { name: name(number), ready: true, ..Node::default() });
     let service = |number| {
         let key = ObjectKey { namespace: "default".to_owned(), name: format!("web-{number}") };
-        let endpoints = Endpoints { nodes: BTreeSet::from([name(number % NODES)]), unplaced: false };
+        // Three of them, no two Services the same ones.
+        let places = [number, number / NODES + number + 1, number / NODES / NODES + number + 51];
+        let nodes = places.into_iter().map(|place| name(place % NODES)).collect();
+        let endpoints = Endpoints { nodes, unplaced: false };
         let service = Service {
             key: key.clone(),
             uid: String::new(),
             labels: Labels::new(),
             class: None,
-            traffic_policy: TrafficPolicy::Cluster,
+            traffic_policy,
             addresses: BTreeSet::from([vip(number)]),
             shares_address: false,
             endpoints,

@@ -172,7 +172,7 @@ async fn make_nodes(client: &Client, peers: usize) -> Result<()> {
 
 /// What every agent makes of the cluster as it is now.
 async fn demand(client: &Client) -> Result<Demand> {
-    Ok(policy::demand(&read(client, NAMESPACE).await?, &Options::default()))
+    Ok(policy::decide(&read(client, NAMESPACE).await?, &Options::default()).demand)
 }
 
 /// The VIPs of each node, by the claims.
