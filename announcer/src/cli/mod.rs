@@ -5,6 +5,7 @@ mod answer;
 mod cluster;
 mod explain;
 mod kernel;
+mod limits;
 mod station;
 mod status;
 

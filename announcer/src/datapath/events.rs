@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use announcer_ebpf::layout::{Conflict, claim};
+use announcer_ebpf::layout::{Conflict, EVENTS_BYTES, claim};
 use aya::maps::{MapData, RingBuf};
 
 use crate::vocabulary::{BootNs, LinkId, Mac, Vip};
@@ -44,6 +44,9 @@ pub struct ConflictReader {
     ring: RingBuf<MapData>,
 }
 
+/// What `EVENTS` holds: each record has a header of 8 bytes (`BPF_RINGBUF_HDR_SZ`).
+const RING_RECORDS: usize = EVENTS_BYTES as usize / (size_of::<Conflict>() + 8);
+
 // === impl ConflictReader ===
 
 impl ConflictReader {
@@ -51,10 +54,12 @@ impl ConflictReader {
         Self { ring }
     }
 
-    /// Takes everything that is there, oldest first, without waiting.
+    /// Takes everything that was there when it was called, oldest first, without waiting. Who writes faster than this reads
+    /// keeps nobody here: no more is taken than the ring holds.
     pub fn drain(&mut self) -> Vec<ConflictSeen> {
         let mut seen = Vec::new();
-        while let Some(record) = self.ring.next() {
+        for _ in 0..RING_RECORDS {
+            let Some(record) = self.ring.next() else { break };
             seen.extend(parse(&record));
         }
         seen

@@ -182,7 +182,7 @@ impl Machine {
         self.silence.rivals.retain(|vip, _| round.answered.contains_key(vip));
         for vip in held {
             let why = if !round.asked.contains(&vip) {
-                "the API server is away, and no interface of the address has carrier"
+                "the API server is away, and the address can be asked for on no interface"
             } else {
                 match round.answered.get(&vip) {
                     None => continue,

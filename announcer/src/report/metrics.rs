@@ -74,12 +74,26 @@ pub enum LeaseOutcome {
     Error,
 }
 
+/// What came in by the wire and was not heard.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Unheard {
+    /// ARP and Neighbour Discovery frames that found the agent's socket full.
+    pub frames_lost: u64,
+    /// Claims of foreign hosts that found the kernel's ring full.
+    pub conflicts_lost: u64,
+    /// Neighbour Discovery messages that the kernel could not read.
+    pub malformed: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
     ownership: Ownership,
     /// `None` before the first view of the cluster.
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
+    unheard: Unheard,
+    /// As it was last set.
+    unheard_last: Unheard,
     log_lines_lost: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     gratuitous: BTreeMap<Vip, u64>,
@@ -110,6 +124,16 @@ impl Metrics {
     /// Kubernetes events that were not written, since the start.
     pub fn set_events_lost(&self, count: u64) {
         self.with(|state| state.events_lost = count);
+    }
+
+    /// What was not heard on the wire, as of now. Counts of what the kernel has forgotten stay: a counter never falls.
+    pub fn set_unheard(&self, now: Unheard) {
+        self.with(|state| {
+            let last = std::mem::replace(&mut state.unheard_last, now);
+            state.unheard.frames_lost += now.frames_lost.saturating_sub(last.frames_lost);
+            state.unheard.conflicts_lost += now.conflicts_lost.saturating_sub(last.conflicts_lost);
+            state.unheard.malformed += now.malformed.saturating_sub(last.malformed);
+        });
     }
 
     /// Log lines that nobody took, since the start.

@@ -194,6 +194,13 @@ impl Detector {
         }
     }
 
+    /// On this link so much was lost that an answer may have been: no question that is open there counts.
+    pub fn deaf(&mut self, link: LinkId) {
+        for (_, asked) in self.peers.iter_mut().filter(|((on, _), _)| *on == link) {
+            asked.asked = None;
+        }
+    }
+
     /// Counts what was not answered in time, and returns what is to be asked now.
     pub fn poll(&mut self, now: Instant) -> Vec<Question> {
         let pace = self.pace;

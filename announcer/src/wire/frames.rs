@@ -16,6 +16,8 @@ pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// `oper` of an ARP reply.
+pub(super) const ARP_REPLY: u16 = 2;
 pub(super) const NEXT_HEADER_ICMPV6: u8 = 58;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -33,7 +35,7 @@ const FLAGS_OVERRIDE: u32 = 1 << 29;
 #[derive(Clone, Copy)]
 enum ArpOperation {
     Request = 1,
-    Reply = 2,
+    Reply = ARP_REPLY as isize,
 }
 
 /// One announcement of `vip` on `link`, in the order to send: two gratuitous ARP frames, the request first, or one

@@ -1,12 +1,13 @@
 //! Frames that userspace sends: gratuitous ARP, unsolicited NA, probes; links and their changes (netlink).
 //!
-//! Pure: [`frames`], [`announcements`], [`select`], and the fold in [`links`]. The rim: [`sender`], [`probe`], [`detector`],
-//! [`links::LinkWatch`], [`groups`].
+//! Pure: [`frames`], [`announcements`], [`select`], and the fold in [`links`]. The rim: [`sender`], [`hearing`], [`probe`],
+//! [`detector`], [`links::LinkWatch`], [`groups`].
 
 pub mod announcements;
 pub mod detector;
 pub mod frames;
 pub mod groups;
+pub mod hearing;
 pub mod links;
 mod packet;
 pub mod probe;

@@ -92,6 +92,11 @@ pub fn send_due(
     sent
 }
 
+/// Whether a moment later the kernel may take the frame.
+pub(super) fn is_queue_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR))
+}
+
 enum Outcome {
     Whole,
     Refused,
@@ -124,7 +129,7 @@ impl Outcome {
     /// What an error of sendto(2) means for the announcement.
     fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR) => Self::Later(QUEUE_FULL_PAUSE),
+            _ if is_queue_full(error) => Self::Later(QUEUE_FULL_PAUSE),
             Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => Self::Later(SPACING),
             _ => Self::Failed(error.kind()),
         }

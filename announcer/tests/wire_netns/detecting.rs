@@ -7,11 +7,14 @@ use std::{
 
 use announcer::{
     vocabulary::Vip,
-    wire::detector::{Detection, Pace, Peer, Watching, Witness},
+    wire::{
+        detector::{Detection, Pace, Peer, Watching, Witness},
+        hearing::Losses,
+    },
 };
 use tokio::time::timeout;
 
-use crate::lan::{Lan, PATIENCE, ip};
+use crate::lan::{Lan, PATIENCE, ip, ip_batch, small_optmem};
 
 const PACE: Pace = Pace { interval: Duration::from_millis(50), misses: 3 };
 
@@ -41,7 +44,7 @@ fn silent_when_it_goes(
         ip(&format!("addr del {owned}/{prefix} dev eth0"));
     });
     let silent = lan.node.run_async(move || async move {
-        let detection = Detection::start(PACE).expect("sockets");
+        let detection = Detection::start(PACE, Losses::default()).expect("sockets");
         let peer = Peer { vips: vec![vip(owned)], doubted: false };
         let nodes: BTreeSet<Vip> = (!bystander.is_empty()).then(|| vip(bystander)).into_iter().collect();
         detection.watch(Watching {
@@ -75,4 +78,40 @@ fn without_a_witness_nobody_is_silent() {
 #[test]
 fn by_ipv6_a_peer_is_asked_by_neighbour_solicitations() {
     assert_eq!(silent_when_it_goes("fd00:4::77", "", "fd00:4::2"), Some(Witness::Peer));
+}
+
+#[test]
+fn of_two_hundred_addresses_on_a_link_the_one_that_falls_silent_is_found() {
+    let lan = Lan::new();
+    let owned: Vec<Vip> =
+        (1..=100).flat_map(|n| [vip(&format!("10.4.13.{n}")), vip(&format!("fd00:4::d:{n:x}"))]).collect();
+    let address = |vip: &Vip| format!("{vip}/{} dev eth0", if vip.ip().is_ipv4() { 32 } else { 128 });
+    let nodad = |vip: &Vip| if vip.ip().is_ipv4() { "" } else { " nodad" };
+    let all: String = owned.iter().map(|vip| format!("addr add {}{}\n", address(vip), nodad(vip))).collect();
+    let one = format!("addr del {}\n", address(&owned[150]));
+    lan.client.run(move || ip_batch(&all));
+    let (link, client) = (lan.node.link("eth0"), &lan.client);
+    let (heard_all, all_heard) = std::sync::mpsc::channel();
+    let silent = lan.node.start_async(move || async move {
+        small_optmem();
+        let detection = Detection::start(PACE, Losses::default()).expect("sockets");
+        let peer = |(n, vip): (usize, &Vip)| {
+            ((link.id, format!("peer{n}")), Peer { vips: vec![*vip], doubted: false })
+        };
+        detection.watch(Watching {
+            links: BTreeMap::from([(link.id, link.clone())]),
+            peers: owned.iter().enumerate().map(peer).collect(),
+            nodes: BTreeSet::new(),
+        });
+        let mut silent = detection.silent();
+        // Whoever has not answered once is never silent: each is asked several times before one goes.
+        let early = timeout(PACE.worst() * 4, silent.wait_for(|silent| !silent.is_empty())).await;
+        assert!(early.is_err(), "{:?}", early.map(|silent| silent.map(|silent| silent.clone())));
+        heard_all.send(()).expect("a waiter");
+        let news = timeout(PATIENCE / 2, silent.wait_for(|silent| !silent.is_empty())).await;
+        news.expect("in time").expect("a detector").keys().map(|(_, peer)| peer.clone()).collect::<Vec<_>>()
+    });
+    all_heard.recv_timeout(PATIENCE).expect("all heard");
+    client.run(move || ip_batch(&one));
+    assert_eq!(silent.wait(), ["peer150"]);
 }

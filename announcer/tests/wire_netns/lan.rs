@@ -188,3 +188,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("in time") })
 }
+
+/// What kernels before about 6.8 have by default; of the calling thread's namespace alone since Linux 6.7.
+pub fn small_optmem() {
+    std::fs::write("/proc/sys/net/core/optmem_max", "20480").expect("Linux 6.7");
+}

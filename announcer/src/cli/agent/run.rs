@@ -20,6 +20,7 @@ use super::{
 use crate::{
     cli::{
         kernel::{Kernel, PauseWatch, Whose, uuid_bytes},
+        limits,
         station::{self, Station},
     },
     datapath::{Config, Datapath},
@@ -36,6 +37,7 @@ use crate::{
     vocabulary::{BootNs, Link},
     wire::{
         detector::{Detection, Pace},
+        hearing::Losses,
         links::LinkWatch,
         select::Excludes,
     },
@@ -50,6 +52,7 @@ const SUMMARY_HEADSTART: Duration = Duration::from_secs(597);
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let log = log::init(args.log_format, args.log_level)?;
+    limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -73,7 +76,8 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
 
     let sender = station::sender()?;
     let pace = Pace { interval: args.probe_interval, misses: args.probe_misses };
-    let detection = Detection::start(pace).context("cannot ask other nodes on the wire")?;
+    let losses = Losses::default();
+    let detection = Detection::start(pace, losses.clone()).context("cannot ask other nodes on the wire")?;
     let link_watch = LinkWatch::start().await.context("cannot follow the links of this node")?;
     let counts = SharedCounts::default();
     let shared = counts.clone();
@@ -125,6 +129,8 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         health,
         outcomes,
         detection,
+        losses,
+        unasked: None,
         bystanders: BTreeSet::new(),
         station,
         snapshot: None,

@@ -17,7 +17,7 @@ use crate::{
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
-        metrics::{KernelCounts, Ownership},
+        metrics::{KernelCounts, Ownership, Unheard},
     },
     vocabulary::{BootNs, Vip},
     wire::{
@@ -169,16 +169,23 @@ impl Agent {
         self.station.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
         self.health.turned(now, Readiness { synced, deadline: target.deadline, unanswered });
-        let counts =
-            self.station.kernel.datapath.counters()?.into_iter().map(|((vip, link), counted)| KernelCounts {
-                vip,
-                interface: self.station.name(link),
-                requests: counted.requests,
-                replies: counted.replies,
-                fenced: counted.fenced,
-                suppressed: counted.suppressed,
-                conflicts: counted.conflicts,
-            });
+        let (counters, node) =
+            (self.station.kernel.datapath.counters()?, self.station.kernel.datapath.node_counters()?);
+        self.metrics.set_unheard(Unheard {
+            frames_lost: self.losses.total(),
+            conflicts_lost: counters.values().map(|counted| counted.events_lost).sum::<u64>()
+                + node.events_lost,
+            malformed: node.malformed,
+        });
+        let counts = counters.into_iter().map(|((vip, link), counted)| KernelCounts {
+            vip,
+            interface: self.station.name(link),
+            requests: counted.requests,
+            replies: counted.replies,
+            fenced: counted.fenced,
+            suppressed: counted.suppressed,
+            conflicts: counted.conflicts,
+        });
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts.collect();
         Ok(())
     }

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    time::sleep_until,
+    time::{sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
@@ -38,8 +38,9 @@ use crate::{
     wire::{
         self,
         detector::{Detection, Peer, Silent, Watching},
+        hearing::Losses,
         links::LinkView,
-        probe::{Plan, probe},
+        probe::{Failures, Plan, Survey, probe},
         select::{Excludes, select},
     },
 };
@@ -54,6 +55,11 @@ const BATCH: usize = 256;
 const HANDOVER: Duration = Duration::from_secs(8);
 /// Three probes (RFC 5227 §2.1.1), as fast as kernels answer: they take well under a millisecond.
 const PROBES: Plan = Plan { count: 3, spacing: Duration::from_millis(20), wait: Duration::from_millis(40) };
+/// How often, and after which pause, what is held and could not be asked for is asked for again in one round.
+const CHALLENGES: usize = 3;
+const CHALLENGE_AGAIN: Duration = Duration::from_millis(300);
+/// What keeps addresses from being asked for is told this often.
+const UNASKED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Kernel counters by VIP and interface, as the metrics server gets them.
 pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
@@ -63,10 +69,10 @@ pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
 pub(super) enum Outcome {
     /// Of an API request; the kind of Lease, if it was a write.
     Answered(Token, Option<LeaseKind>, Box<Answer>),
-    /// Of probes of VIPs that we would take.
-    Probed(Vec<(Vip, Probed)>),
-    /// Of probes of what we hold.
-    Challenged(Option<Challenged>),
+    /// Of probes of VIPs that we would take, and what kept which from being asked for.
+    Probed(Vec<(Vip, Probed)>, Failures),
+    /// Of probes of what we hold; `None`: not one could be asked for.
+    Challenged(Option<Challenged>, Failures),
 }
 
 /// Everything the loop owns.
@@ -81,6 +87,10 @@ pub(super) struct Agent {
     pub(super) health: Arc<Health>,
     pub(super) outcomes: mpsc::UnboundedSender<Outcome>,
     pub(super) detection: Detection,
+    /// What arrived on the wire and could not be read in time.
+    pub(super) losses: Losses,
+    /// What was last said to keep addresses from being asked for, and when.
+    pub(super) unasked: Option<(Failures, Instant)>,
     /// Addresses of other nodes, which show that we are not cut off.
     pub(super) bystanders: BTreeSet<Vip>,
     pub(super) station: Station,
@@ -270,36 +280,23 @@ impl Agent {
         });
     }
 
-    /// Asks whether anybody uses VIPs that we would take.
+    /// Asks whether anybody uses VIPs that we would take. Each has an outcome of its own.
     fn probe(&self, questions: BTreeMap<Vip, Vec<Link>>) {
         let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
-        // One that is announced nowhere any more must not fail the others.
-        let (questions, nowhere): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            questions.into_iter().partition(|(_, links)| !links.is_empty());
-        if !nowhere.is_empty() {
-            let failed = nowhere.into_keys().map(|vip| (vip, Probed::Failed)).collect();
-            let _ = outcomes.send(Outcome::Probed(failed));
-        }
-        if questions.is_empty() {
-            return;
-        }
+        let losses = self.losses.clone();
         tokio::spawn(async move {
-            let probed = match probe(&questions, &own, PROBES).await {
-                Ok(said) => {
-                    let verdict =
-                        |by: Option<(_, _)>| by.map_or(Probed::Unused, |(_, mac)| Probed::InUse(mac));
-                    said.into_iter().map(|(vip, probed)| (vip, verdict(probed.answered_by))).collect()
-                }
-                Err(error) => {
-                    warn!(addresses = questions.len(), %error, "cannot probe addresses; trying again");
-                    questions.into_keys().map(|vip| (vip, Probed::Failed)).collect()
-                }
-            };
-            let _ = outcomes.send(Outcome::Probed(probed));
+            let Survey { verdicts, failures } = probe(&questions, &own, PROBES, &losses).await;
+            let probed = verdicts.into_iter().map(|(vip, verdict)| match verdict {
+                Ok(wire::probe::Probed { answered_by: Some((_, mac)), .. }) => (vip, Probed::InUse(mac)),
+                Ok(_) => (vip, Probed::Unused),
+                Err(_) => (vip, Probed::Failed),
+            });
+            let _ = outcomes.send(Outcome::Probed(probed.collect(), failures));
         });
     }
 
-    /// Asks whether anybody else uses what our kernel owns, wherever it can be asked.
+    /// Asks whether anybody else uses what our kernel owns, wherever it can be asked. What cannot be asked for is tried
+    /// again, alone, before it counts as not asked.
     fn challenge(&self) {
         let mut questions: BTreeMap<Vip, Vec<Link>> = BTreeMap::new();
         for (vip, link) in self.station.kernel.owned() {
@@ -308,26 +305,53 @@ impl Agent {
             }
         }
         let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
+        let losses = self.losses.clone();
         let ours: BTreeMap<LinkId, Mac> =
             self.station.view.links.iter().map(|(id, l)| (*id, l.mac)).collect();
+        let rival = move |(link, mac): (LinkId, Mac)| match ours.get(&link).is_none_or(|ours| mac < *ours) {
+            true => Rival::Lower,
+            false => Rival::Higher,
+        };
         tokio::spawn(async move {
-            let round = match probe(&questions, &own, PROBES).await {
-                Ok(said) => {
-                    let rival = |(vip, probed): (Vip, wire::probe::Probed)| {
-                        let (link, mac) = probed.answered_by?;
-                        let lower = ours.get(&link).is_none_or(|ours| mac < *ours);
-                        Some((vip, if lower { Rival::Lower } else { Rival::Higher }))
-                    };
-                    let answered = said.into_iter().filter_map(rival).collect();
-                    Some(Challenged { asked: questions.into_keys().collect(), answered })
+            let mut round = Challenged { asked: BTreeSet::new(), answered: BTreeMap::new() };
+            let mut failures = Failures::default();
+            for attempt in 0..CHALLENGES {
+                if attempt > 0 {
+                    sleep(CHALLENGE_AGAIN).await;
                 }
-                Err(error) => {
-                    warn!(%error, "cannot ask whether another host uses our addresses");
-                    None
+                let survey = probe(&questions, &own, PROBES, &losses).await;
+                failures = survey.failures;
+                for (vip, verdict) in survey.verdicts {
+                    match verdict {
+                        Ok(said) => {
+                            round.asked.insert(vip);
+                            round.answered.extend(said.answered_by.map(|by| (vip, rival(by))));
+                        }
+                        // Who floods a link must not silence what is held: our kernel hears its rivals all the same.
+                        Err(error) if error.is_deaf() => drop(round.asked.insert(vip)),
+                        Err(_) => {}
+                    }
                 }
-            };
-            let _ = outcomes.send(Outcome::Challenged(round));
+                questions.retain(|vip, _| !round.asked.contains(vip));
+                if questions.is_empty() || round.asked.is_empty() {
+                    break;
+                }
+            }
+            let round = (!round.asked.is_empty()).then_some(round);
+            let _ = outcomes.send(Outcome::Challenged(round, failures));
         });
+    }
+
+    /// Names what kept addresses from being asked for: once, and again after a minute.
+    fn tell_unasked(&mut self, failures: Failures) {
+        let known = self
+            .unasked
+            .as_ref()
+            .is_some_and(|(before, at)| failures.are_known(before) && at.elapsed() < UNASKED_INTERVAL);
+        if !failures.is_empty() && !known {
+            warn!(node = self.node, %failures, "Cannot ask for addresses on the wire; trying again");
+            self.unasked = Some((failures, Instant::now()));
+        }
     }
 
     /// Tells the detector whom to ask, and where.
@@ -370,10 +394,14 @@ impl Agent {
         let mut inputs = Vec::new();
         for outcome in outcomes {
             match outcome {
-                Outcome::Probed(probed) => {
+                Outcome::Probed(probed, failures) => {
+                    self.tell_unasked(failures);
                     inputs.extend(probed.into_iter().map(|(vip, probed)| Input::Probed(vip, probed)));
                 }
-                Outcome::Challenged(round) => inputs.push(Input::Challenged(round)),
+                Outcome::Challenged(round, failures) => {
+                    self.tell_unasked(failures);
+                    inputs.push(Input::Challenged(round));
+                }
                 Outcome::Answered(token, kind, answer) => {
                     if let Some(kind) = kind {
                         let outcome = match *answer {

@@ -21,7 +21,7 @@ use crate::{
     cli::{
         Usage,
         kernel::{Kernel, NIL_UID_TEXT, NewOwners, Whose, uuid_bytes},
-        remove,
+        limits, remove,
         station::{self, Station, ticker},
     },
     datapath::{Datapath, DatapathError, LinkChange, LinkReport, Mode, Owners},
@@ -45,6 +45,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let _log = log::init(args.log_format, args.log_level)?;
+    limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -7,14 +7,17 @@ use std::{
 
 use crate::vocabulary::{Mac, Vip};
 
-/// Beyond this many different claims in a minute, a flood is told by its first ones only.
-const REMEMBERED: usize = 1000;
+/// Beyond this many hosts that claim one address in an interval, a flood is told by its first ones only. It leaves every
+/// other address its own.
+const HOSTS: usize = 10;
 
-/// Once per interval for each subject.
+/// Once per interval for each address and host.
 #[derive(Debug)]
 pub(super) struct Often {
     interval: Duration,
-    told: BTreeMap<(Vip, Mac), Instant>,
+    told: BTreeMap<Vip, BTreeMap<Mac, Instant>>,
+    /// When addresses of which nothing is remembered are forgotten next.
+    tidy: Option<Instant>,
 }
 
 /// Once per interval, the first time after one.
@@ -26,16 +29,22 @@ pub(super) struct Every {
 
 impl Often {
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, told: BTreeMap::new() }
+        Self { interval, told: BTreeMap::new(), tidy: None }
     }
 
     pub(super) fn tell(&mut self, vip: Vip, mac: Mac, now: Instant) -> bool {
         let interval = self.interval;
-        self.told.retain(|_, at| now.saturating_duration_since(*at) < interval);
-        if self.told.contains_key(&(vip, mac)) || self.told.len() >= REMEMBERED {
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < interval;
+        if self.tidy.is_none_or(|due| due <= now) {
+            self.tidy = Some(now + interval);
+            self.told.retain(|_, hosts| hosts.values().any(recent));
+        }
+        let hosts = self.told.entry(vip).or_default();
+        hosts.retain(|_, at| recent(at));
+        if hosts.contains_key(&mac) || hosts.len() >= HOSTS {
             return false;
         }
-        self.told.insert((vip, mac), now);
+        hosts.insert(mac, now);
         true
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State};
+use super::{KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State, Unheard};
 use crate::{
     kube::ObjectKey,
     vocabulary::{BootNs, Vip},
@@ -32,6 +32,8 @@ impl Metrics {
                 ownership,
                 invalid_objects,
                 events_lost,
+                unheard,
+                unheard_last: _,
                 log_lines_lost,
                 lease_writes,
                 gratuitous,
@@ -44,6 +46,7 @@ impl Metrics {
                 ownership: ownership.clone(),
                 invalid_objects: invalid_objects.clone(),
                 events_lost: *events_lost,
+                unheard: *unheard,
                 log_lines_lost: *log_lines_lost,
                 lease_writes: lease_writes.clone(),
                 gratuitous: gratuitous.clone(),
@@ -68,6 +71,7 @@ struct Scrape {
     ownership: Ownership,
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
+    unheard: Unheard,
     log_lines_lost: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     gratuitous: BTreeMap<Vip, u64>,
@@ -107,6 +111,13 @@ impl Scrape {
         to.gauge("announcer_invalid_object", help, which)?;
         let help = "Kubernetes events that did not fit the queue, or that the API server did not take";
         to.counter("announcer_events_lost", help, [(vec![], self.events_lost)])?;
+        let Unheard { frames_lost, conflicts_lost, malformed } = self.unheard;
+        let help = "ARP and Neighbour Discovery frames that the agent could not read in time";
+        to.counter("announcer_frames_lost", help, [(vec![], frames_lost)])?;
+        let help = "Claims of foreign hosts that the kernel could not tell the agent";
+        to.counter("announcer_conflicts_lost", help, [(vec![], conflicts_lost)])?;
+        let help = "Neighbour Discovery messages that could not be read";
+        to.counter("announcer_malformed", help, [(vec![], malformed)])?;
         let help = "Log lines that nobody took in time";
         to.counter("announcer_log_lines_lost", help, [(vec![], self.log_lines_lost)])?;
         let writes = self.lease_writes.iter().map(|((kind, outcome), count)| {

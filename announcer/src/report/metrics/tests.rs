@@ -48,6 +48,30 @@ fn a_node_without_vips_still_shows_its_gauges() {
 }
 
 #[test]
+fn what_was_not_heard_is_counted_and_never_falls() {
+    let metrics = metrics(vec![]);
+    let shown = |unheard| {
+        metrics.set_unheard(unheard);
+        let text = metrics.render(NOW);
+        ["announcer_frames_lost_total", "announcer_conflicts_lost_total", "announcer_malformed_total"]
+            .map(|name| samples(&text, name).concat())
+    };
+    let before = shown(Unheard { frames_lost: 5, conflicts_lost: 1000, malformed: 2 });
+    assert_eq!(
+        before,
+        [
+            "announcer_frames_lost_total 5",
+            "announcer_conflicts_lost_total 1000",
+            "announcer_malformed_total 2"
+        ]
+    );
+    // An address is gone, and its count with it.
+    assert_eq!(shown(Unheard { frames_lost: 5, conflicts_lost: 3, malformed: 2 }), before);
+    let after = shown(Unheard { frames_lost: 6, conflicts_lost: 4, malformed: 2 });
+    assert_eq!(after[1], "announcer_conflicts_lost_total 1001");
+}
+
+#[test]
 fn ownership_is_shown_with_the_time_that_is_left() {
     let metrics = metrics(vec![]);
     metrics.set_ownership(Ownership {

@@ -1,69 +1,72 @@
-//! Listening on links: one packet socket for each link and family, whose filter lets only the addresses of interest pass.
+//! Listening on links: one socket for each link and family on which somebody is asked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
-    io::{self, Read as _},
     pin::Pin,
 };
 
 use futures::future::select_all;
-use socket2::{Domain, Socket, Type};
-use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
 use crate::{
     vocabulary::{LinkId, Mac, Vip},
-    wire::{
-        frames::{ETHERTYPE_ARP, ETHERTYPE_IPV6},
-        packet::{packet_address, readable},
-        probe::{
-            ear::{FRAME_BYTES, Heard, understand},
-            filter::{VIPS, said_by},
-        },
-    },
+    wire::hearing::{Ear, Family, Heard, Interest, Losses},
 };
 
 /// Every ear of this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ears {
-    /// By link, family, and number: a filter has room for so many addresses.
-    ears: BTreeMap<Key, Ear>,
-    /// Links that cannot be listened to, so that each is said once.
-    deaf: BTreeSet<LinkId>,
+    ears: BTreeMap<(LinkId, Family), Ear>,
+    /// Whom to hear: of others nothing is told.
+    wanted: BTreeMap<LinkId, BTreeSet<Vip>>,
+    /// Where nobody can be listened to, so that each is said once.
+    refused: BTreeSet<(LinkId, Family)>,
+    losses: Losses,
 }
 
-type Key = (LinkId, bool, usize);
-
-#[derive(Debug)]
-struct Ear {
-    addresses: Vec<Vip>,
-    socket: AsyncFd<Socket>,
+/// What one turn of all ears left.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Drained {
+    /// More may be there.
+    pub(super) more: bool,
+    /// Links where too much was lost for silence to mean anything.
+    pub(super) deaf: BTreeSet<LinkId>,
 }
 
 impl Ears {
-    /// Listens to these from now on. What has arrived for others is not told any more.
-    pub(super) fn follow(&mut self, wanted: &BTreeMap<LinkId, BTreeSet<Vip>>) {
-        let mut all: BTreeMap<Key, Vec<Vip>> = BTreeMap::new();
-        for (link, addresses) in wanted {
-            let (v4, v6): (Vec<Vip>, Vec<Vip>) = addresses.iter().partition(|address| address.ip().is_ipv4());
-            for (is_ipv4, addresses) in [(true, v4), (false, v6)] {
-                let some = addresses.chunks(VIPS).enumerate();
-                all.extend(some.map(|(number, some)| ((*link, is_ipv4, number), some.to_vec())));
-            }
+    pub(super) fn new(losses: Losses) -> Self {
+        Self { ears: BTreeMap::new(), wanted: BTreeMap::new(), refused: BTreeSet::new(), losses }
+    }
+
+    /// Listens to these from now on.
+    pub(super) fn follow(&mut self, wanted: BTreeMap<LinkId, BTreeSet<Vip>>) {
+        if wanted == self.wanted && self.refused.is_empty() {
+            return;
         }
-        self.ears.retain(|key, _| all.contains_key(key));
-        self.deaf.retain(|link| wanted.contains_key(link));
-        for (key, addresses) in all {
-            let followed = match self.ears.get_mut(&key) {
-                Some(ear) if ear.addresses == addresses => continue,
-                Some(ear) => ear.listen_to(addresses),
-                None => Ear::open(key, addresses).map(|ear| drop(self.ears.insert(key, ear))),
-            };
-            match followed {
-                Ok(()) => drop(self.deaf.remove(&key.0)),
-                Err(error) if self.deaf.insert(key.0) => {
-                    warn!(link = key.0.0, %error, "cannot listen to other nodes' answers on this interface");
+        let families = |(link, ips): (&LinkId, &BTreeSet<Vip>)| {
+            ips.iter().map(|ip| (*link, Family::of(*ip))).collect::<BTreeSet<_>>()
+        };
+        let all: BTreeSet<(LinkId, Family)> = wanted.iter().flat_map(families).collect();
+        self.ears.retain(|key, _| all.contains(key));
+        self.refused.retain(|key| all.contains(key));
+        self.wanted = wanted;
+        for key @ (link, family) in all {
+            if self.ears.contains_key(&key) {
+                continue;
+            }
+            match Ear::open(link, family, Interest::Answers) {
+                Ok(ear) => {
+                    self.refused.remove(&key);
+                    self.ears.insert(key, ear);
+                }
+                Err(error) if self.refused.insert(key) => {
+                    warn!(
+                        link = link.0,
+                        ?family,
+                        %error,
+                        "Cannot listen to other nodes' answers on this interface"
+                    );
                 }
                 Err(_) => {}
             }
@@ -79,46 +82,26 @@ impl Ears {
         select_all(self.ears.values().map(ready)).await;
     }
 
-    /// All that has arrived, whatever the runtime knows of it: a process that was stopped is to hear first.
-    pub(super) fn drain(&self, mut tell: impl FnMut(LinkId, Vip, Mac)) {
-        for ((link, ..), ear) in &self.ears {
-            let mut frame = [0; FRAME_BYTES];
-            loop {
-                match ear.socket.get_ref().read(&mut frame) {
-                    Ok(length) => {
-                        if let Some((ip, Heard::Answer(mac))) = understand(&frame[..length]) {
-                            tell(*link, ip, mac);
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // Nothing more; or the link went down, of which netlink tells.
-                    Err(_) => break,
+    /// All that has arrived of those that are listened to.
+    pub(super) fn drain(&self, mut tell: impl FnMut(LinkId, Vip, Mac)) -> Drained {
+        let mut drained = Drained::default();
+        for ((link, _), ear) in &self.ears {
+            let wanted = self.wanted.get(link);
+            let turn = ear.listen(|ip, heard| {
+                if let Heard::Answer(mac) = heard
+                    && wanted.is_some_and(|wanted| wanted.contains(&ip))
+                {
+                    tell(*link, ip, mac);
                 }
+            });
+            // An error: the link went down, of which netlink tells.
+            let Ok(turn) = turn else { continue };
+            self.losses.add(turn.counted.lost);
+            drained.more |= turn.more;
+            if turn.counted.is_deaf() {
+                drained.deaf.insert(*link);
             }
         }
-    }
-}
-
-impl Ear {
-    fn open((link, is_ipv4, _): Key, addresses: Vec<Vip>) -> io::Result<Self> {
-        let ethertype = if is_ipv4 { ETHERTYPE_ARP } else { ETHERTYPE_IPV6 };
-        // Deaf until it is bound: nothing passes before the filter is in place.
-        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-        socket.attach_filter(&said_by(&addresses))?;
-        socket.bind(&packet_address(link, ethertype))?;
-        Ok(Self { addresses, socket: readable(socket)? })
-    }
-
-    fn listen_to(&mut self, addresses: Vec<Vip>) -> io::Result<()> {
-        self.socket.get_ref().attach_filter(&said_by(&addresses))?;
-        self.addresses = addresses;
-        Ok(())
-    }
-
-    async fn ready(&self) {
-        // An error is one of the link, and read as such.
-        if let Ok(mut ready) = self.socket.readable().await {
-            ready.clear_ready();
-        }
+        drained
     }
 }

@@ -9,16 +9,21 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tracing::warn;
 
-use super::{Detector, Pace, Silent, Watching, ears::Ears, gateways::gateways};
+use super::{
+    Detector, Pace, Silent, Watching,
+    ears::{Drained, Ears},
+    gateways::gateways,
+};
 use crate::{
     vocabulary::{Link, LinkId, Vip},
     wire::{
         frames,
+        hearing::Losses,
         sender::{Sender, Transmit as _},
     },
 };
@@ -26,6 +31,8 @@ use crate::{
 /// How often routes are looked at, beside when links change.
 const ROUTES: Duration = Duration::from_secs(30);
 const ROUTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// That answers are lost is said this often at most.
+const DEAF_INTERVAL: Duration = Duration::from_secs(60);
 /// Nobody is watched: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -38,15 +45,15 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// Starts it, watching nobody. Needs CAP_NET_RAW and a tokio runtime, and uses the network namespace of the threads of
-    /// that.
-    pub fn start(pace: Pace) -> io::Result<Self> {
+    /// Starts it, watching nobody; counts what it could not hear. Needs CAP_NET_RAW and a tokio runtime, and uses the network
+    /// namespace of the threads of that.
+    pub fn start(pace: Pace, losses: Losses) -> io::Result<Self> {
         let (watching, watched) = watch::channel(Watching::default());
         let (tell, silent) = watch::channel(Silent::new());
         let (netlink, routes, _) = rtnetlink::new_connection()?;
         let mut task = JoinSet::new();
         task.spawn(netlink);
-        task.spawn(run(Detector::new(pace), watched, tell, Sender::new()?, routes));
+        task.spawn(run(Detector::new(pace), Ears::new(losses), watched, tell, Sender::new()?, routes));
         Ok(Self { watching, silent, _task: task })
     }
 
@@ -69,12 +76,13 @@ impl Detection {
 
 async fn run(
     mut detector: Detector,
+    mut ears: Ears,
     mut watched: watch::Receiver<Watching>,
     tell: watch::Sender<Silent>,
     sender: Sender,
     netlink: rtnetlink::Handle,
 ) {
-    let mut ears = Ears::default();
+    let (mut more, mut said_deaf) = (false, None::<Instant>);
     let mut links: BTreeMap<LinkId, Link> = BTreeMap::new();
     let (look, found) = (Arc::new(Notify::new()), watch::Sender::new(BTreeSet::new()));
     let mut gateways = found.subscribe();
@@ -97,14 +105,20 @@ async fn run(
                 // Who is doubted is asked now.
                 asks = true;
             }
-            () = ears.ready() => {}
+            () = yield_now(), if more => {}
+            () = ears.ready(), if !more => {}
             () = sleep_until(due.into()) => asks = true,
             Ok(()) = gateways.changed() => detector.set_gateways(gateways.borrow_and_update().clone()),
         }
         // Whoever was late, or stopped, hears first what has come meanwhile.
-        ears.drain(|link, ip, mac| detector.heard(link, ip, mac, Instant::now()));
+        let drained = ears.drain(|link, ip, mac| detector.heard(link, ip, mac, Instant::now()));
+        more = drained.more;
+        for link in &drained.deaf {
+            detector.deaf(*link);
+        }
+        tell_deaf(&drained, &links, &mut said_deaf);
         let questions = if asks { detector.poll(Instant::now()) } else { Vec::new() };
-        ears.follow(&detector.listens_to());
+        ears.follow(detector.listens_to());
         for question in questions {
             let Some(link) = links.get(&question.link) else { continue };
             let frame = frames::question(question.ip, link, question.to);
@@ -121,6 +135,19 @@ async fn run(
             news
         });
     }
+}
+
+/// Says that a flood keeps answers from us: meanwhile nobody is found silent there.
+fn tell_deaf(drained: &Drained, links: &BTreeMap<LinkId, Link>, said: &mut Option<Instant>) {
+    if drained.deaf.is_empty() || said.is_some_and(|at| at.elapsed() < DEAF_INTERVAL) {
+        return;
+    }
+    *said = Some(Instant::now());
+    let names = drained.deaf.iter().filter_map(|link| links.get(link)).map(|link| link.name.as_str());
+    warn!(
+        interfaces = names.collect::<Vec<_>>().join(","),
+        "More ARP or Neighbour Advertisements arrive than can be read: no node is found silent on these interfaces"
+    );
 }
 
 /// Looks at the routes from time to time, and when links have changed; beside the questions, for it may take its time.
