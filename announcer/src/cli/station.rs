@@ -115,7 +115,7 @@ impl Station {
         }
         let (groups, keep) = watch::channel(BTreeSet::new());
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep_groups(Groups::open(kernel.carried.clone())?, keep));
+        keeper.spawn(Groups::open(kernel.carried.clone())?.keep(keep));
         let rate = NonZeroU32::new(announcing.announce_rate).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
             node: node.to_owned(),
@@ -346,21 +346,6 @@ fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
     let changed = *place != value;
     *place = value;
     changed
-}
-
-/// Keeps the memberships as wanted, beside the loop: netlink may take its time.
-async fn keep_groups(mut groups: Groups, mut wanted: watch::Receiver<BTreeSet<Membership>>) {
-    while wanted.changed().await.is_ok() {
-        let now = wanted.borrow_and_update().clone();
-        match groups.reconcile(&now).await {
-            Ok(done) => {
-                for ((link, group), error) in done.failed {
-                    warn!(link = link.0, %group, %error, "cannot join the solicited-node group: IPv6 questions may not arrive");
-                }
-            }
-            Err(error) => warn!(%error, "cannot keep multicast groups"),
-        }
-    }
 }
 
 /// What announcements leave by; opened before anything is changed.

@@ -15,7 +15,10 @@ use k8s_openapi::{
 use sha2::{Digest, Sha256};
 
 use super::times::D_MAX;
-use crate::{policy::Links, vocabulary::Vip};
+use crate::{
+    policy::{LeftOut, Links},
+    vocabulary::Vip,
+};
 
 /// The protocol this build speaks. A Lease with another number is read, never written.
 pub const PROTOCOL: &str = "1";
@@ -285,7 +288,11 @@ impl Record {
                     .filter(|seconds| *seconds > 0)
                     .map_or(D_MAX, |seconds| Duration::from_secs(seconds).min(D_MAX)),
                 renewal: annotation("renewal"),
-                links: Links { up: names("links"), only_named: names("links-only-named") },
+                links: Links {
+                    up: names("links"),
+                    only_named: names("links-only-named"),
+                    left_out: annotation("links-left-out").split(',').filter_map(left_out).collect(),
+                },
                 left: annotation("left").parse().ok(),
                 agent: annotation("version"),
                 on_api_loss: annotation("on-api-loss"),
@@ -360,6 +367,10 @@ impl Record {
                     ("renewal", s.renewal.clone()),
                     ("links", join(&s.links.up)),
                     ("links-only-named", join(&s.links.only_named)),
+                    (
+                        "links-left-out",
+                        join(s.links.left_out.iter().map(|(link, why)| format!("{link}={why}"))),
+                    ),
                     ("left", s.left.map(|epoch| epoch.to_string()).unwrap_or_default()),
                     ("version", s.agent.clone()),
                     ("on-api-loss", s.on_api_loss.clone()),
@@ -412,6 +423,12 @@ impl Record {
     }
 }
 
+/// Of `link=reason`.
+fn left_out(text: &str) -> Option<(String, LeftOut)> {
+    let (link, why) = text.rsplit_once('=')?;
+    Some((link.to_owned(), LeftOut::parse(why)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,6 +472,11 @@ mod tests {
             links: Links {
                 up: BTreeSet::from(["eth0".into(), "eth1".into()]),
                 only_named: BTreeSet::from(["eth1".into()]),
+                left_out: [
+                    ("br-1".to_owned(), LeftOut::Bridge),
+                    ("eth2".to_owned(), LeftOut::SameSegment("eth0".into())),
+                ]
+                .into(),
             },
             left: Some(2),
             agent: "0.1.0".into(),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -102,6 +103,21 @@ pub struct Links {
     pub up: BTreeSet<String>,
     /// Those of them that announce only what names them: they are excluded, or have no address.
     pub only_named: BTreeSet<String>,
+    /// Links with an address that announce nothing unless they are named, and why: for people alone.
+    pub left_out: BTreeMap<String, LeftOut>,
+}
+
+/// Why a link that has an address announces nothing by itself.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum LeftOut {
+    /// A bridge without a physical port: what containers or virtual machines of this node talk to each other by.
+    Bridge,
+    /// A tunnel: its segment is an overlay network.
+    Overlay,
+    /// Another virtual link, by which the node is not reached: neither its InternalIP nor its default route is there.
+    Virtual,
+    /// It hears what this other link of the node sends: both are on one segment, and the other one answers.
+    SameSegment(String),
 }
 
 impl Links {
@@ -120,6 +136,43 @@ impl Links {
 /// Links that announce whatever does not name others.
 impl FromIterator<String> for Links {
     fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
-        Self { up: names.into_iter().collect(), only_named: BTreeSet::new() }
+        Self { up: names.into_iter().collect(), ..Self::default() }
+    }
+}
+
+impl LeftOut {
+    /// The reason in an operator's words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Bridge => "a bridge without a physical port".to_owned(),
+            Self::Overlay => "an overlay network".to_owned(),
+            Self::Virtual => {
+                "a virtual interface that carries neither the Node's InternalIP nor the default route"
+                    .to_owned()
+            }
+            Self::SameSegment(other) => format!("on one segment with {other}, which answers"),
+        }
+    }
+
+    /// Of its `Display` form; `None`: of another version.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "bridge" => Some(Self::Bridge),
+            "overlay" => Some(Self::Overlay),
+            "virtual" => Some(Self::Virtual),
+            _ => text.strip_prefix("same-segment:").map(|other| Self::SameSegment(other.to_owned())),
+        }
+    }
+}
+
+/// As a session publishes it.
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge => f.write_str("bridge"),
+            Self::Overlay => f.write_str("overlay"),
+            Self::Virtual => f.write_str("virtual"),
+            Self::SameSegment(other) => write!(f, "same-segment:{other}"),
+        }
     }
 }

@@ -21,7 +21,7 @@ mod verdicts;
 
 pub use damping::{Damped, Damping};
 pub use decide::{Decision, decide};
-pub use demand::{Candidate, Candidates, Demand, Interfaces, Links, Tier, VipDemand};
+pub use demand::{Candidate, Candidates, Demand, Interfaces, LeftOut, Links, Tier, VipDemand};
 pub use explain::{Explanation, ServiceVerdict, explain};
 pub use links::{LinkPlan, interfaces_for, link_plan};
 pub use options::{NodeHealth, Options};

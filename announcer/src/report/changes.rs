@@ -18,6 +18,7 @@
 //! | `another host claims this address` | warn | a conflict on the wire; once a minute per address and MAC | `ip`, `node`, `service`, `interface`, `mac`, `epoch` |
 //! | `link up`, `link down`, `link MAC changed`, `link gone` | info | an announcing link changed | `interface`, `node`, `mac` |
 //! | `interface not usable` | warn | an advertisement names it in vain | `interface`, `node`, `reason` |
+//! | `interface does not announce` | info | nothing names it, and it is not announced on by itself; or another one answers for it | `interface`, `node`, `reason` |
 //! | `announcing N of M addresses; leader election live` (or `… not live`) | info | every ten minutes | `node`, `announcing`, `addresses`, `unanswered`, `nodes`, `epoch` |
 //!
 //! At `debug`, in which nothing is told of changes: `API server answered a lease request` (`lease`, `write`, `done`, `took_us`) and `kernel
@@ -29,9 +30,12 @@
 mod limits;
 mod lines;
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use crate::vocabulary::Vip;
+use crate::{policy::LeftOut, vocabulary::Vip};
 use limits::{Every, Often};
 
 /// Why an address came to this node. Its text starts with `leader elected`, for that is what users search.
@@ -111,6 +115,8 @@ pub struct Changes {
     summary: Every,
     /// What was said of a name in an advertisement, so that it is said once.
     unusable: BTreeSet<(String, String)>,
+    /// What was said of interfaces that announce only if they are named.
+    left_out: BTreeMap<String, LeftOut>,
 }
 
 impl fmt::Display for Gain {

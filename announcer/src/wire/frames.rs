@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::vocabulary::{Link, Mac, Vip};
+use crate::vocabulary::{Link, LinkId, Mac, Vip};
 
 /// `ff:ff:ff:ff:ff:ff`.
 pub const BROADCAST: Mac = Mac([0xff; 6]);
@@ -23,6 +23,9 @@ pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const OPTION_SOURCE_LINK_LAYER: u8 = 1;
 pub(super) const OPTION_TARGET_LINK_LAYER: u8 = 2;
+
+/// The IPv4 dummy address (RFC 7600 §4.8, IANA's special-purpose registry): no host has it.
+pub(super) const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 const NO_MAC: Mac = Mac([0; 6]);
 const ARP_BYTES: usize = 42;
@@ -92,6 +95,22 @@ pub fn gratuitous_reply(mac: Mac, vip: Ipv4Addr) -> Bytes {
 /// RFC 5227 §2.1.1 ARP Probe: sender address 0.0.0.0, target hardware address zero.
 pub fn arp_probe(mac: Mac, vip: Ipv4Addr) -> Bytes {
     arp(BROADCAST, ArpOperation::Request, mac, Ipv4Addr::UNSPECIFIED, NO_MAC, vip)
+}
+
+/// By which a link finds others of its node on its segment: an ARP probe for [`NOBODY`], which nobody answers and which
+/// changes nobody's cache. The target hardware address, which receivers ignore (RFC 5227 §2.1.1), has the link's index, for
+/// a VLAN device has the MAC of the link under it.
+pub(super) fn marker(link: &Link) -> Bytes {
+    let [a, b, c, d] = link.id.0.to_be_bytes();
+    let index = Mac([0, 0, a, b, c, d]);
+    arp(BROADCAST, ArpOperation::Request, link.mac, Ipv4Addr::UNSPECIFIED, index, NOBODY)
+}
+
+/// Of a marker: which link sent it, and from which MAC. That it is one of this node's is for the caller to see.
+pub(super) fn read_marker(frame: &[u8]) -> Option<(LinkId, Mac)> {
+    let mac: [u8; 6] = frame.get(22..28)?.try_into().ok()?;
+    let [0, 0, index @ ..]: [u8; 6] = frame.get(32..38)?.try_into().ok()? else { return None };
+    Some((LinkId(u32::from_be_bytes(index)), Mac(mac)))
 }
 
 /// RFC 4861 §7.2.6: Override, not Solicited, to all nodes, with the target link-layer option.

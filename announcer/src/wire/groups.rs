@@ -10,6 +10,7 @@
 //! EADDRINUSE (`addrconf_leave_solict` runs without the join of a DAD work that is still queued). So the kernel's list of
 //! groups has the last word, and what is missing there is held by a socket.
 
+mod keep;
 mod kernel;
 mod sockets;
 

@@ -60,6 +60,8 @@ pub(super) enum Interest {
     /// Any ARP, Neighbour Advertisements and solicitations for duplicates: all by which a host shows that it uses an
     /// address, or is about to.
     Uses,
+    /// [`super::frames::marker`]s.
+    Markers,
 }
 
 /// A packet socket bound to one link.
@@ -134,18 +136,23 @@ impl Ear {
         }
     }
 
+    /// Tells what all that has arrived says of which address: [`Self::frames`].
+    pub(super) fn listen(&self, mut tell: impl FnMut(Vip, Heard)) -> io::Result<Turn> {
+        self.frames(|frame| {
+            if let Some((ip, heard)) = understand(frame) {
+                tell(ip, heard);
+            }
+        })
+    }
+
     /// Tells all that has arrived, whatever the runtime knows of it: a process that was stopped is to hear first. An error
     /// is one of the link; what was read before it has been told.
-    pub(super) fn listen(&self, mut tell: impl FnMut(Vip, Heard)) -> io::Result<Turn> {
+    pub(super) fn frames(&self, mut tell: impl FnMut(&[u8])) -> io::Result<Turn> {
         let mut frame = [0; FRAME_BYTES];
         let mut more = true;
         for _ in 0..FRAMES_PER_TURN {
             match self.socket.get_ref().read(&mut frame) {
-                Ok(length) => {
-                    if let Some((ip, heard)) = understand(&frame[..length]) {
-                        tell(ip, heard);
-                    }
-                }
+                Ok(length) => tell(&frame[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     more = false;

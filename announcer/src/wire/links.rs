@@ -5,6 +5,8 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 pub use table::LinkTable;
 pub use watch::{LinkWatch, LinkWatchError};
 
@@ -20,12 +22,31 @@ pub struct LinkView {
     /// How often each link began to carry: carrier returned, or the MAC changed, or it was re-created. A flap too short
     /// to be seen in `links` is counted here.
     pub starts: BTreeMap<LinkId, u64>,
+    /// What else is known of each.
+    pub facts: BTreeMap<LinkId, Facts>,
+    /// The links by which this node reaches hosts that are on no link of its own: its default routes.
+    pub uplinks: BTreeSet<LinkId>,
+}
+
+/// What choosing a link needs to know of it beside [`Link`].
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Facts {
+    /// Its global addresses, each with the length of its prefix.
+    pub addresses: BTreeSet<IpNet>,
+    /// The link under it (`IFLA_LINK`: of a VLAN device, a macvlan, …), if that is in this namespace.
+    pub parent: Option<LinkId>,
+    /// Its alternative names (`ip link property`).
+    pub altnames: BTreeSet<String>,
 }
 
 impl LinkView {
-    /// The link of this name.
+    /// The link of this name, or else of this alternative name.
     pub fn named(&self, name: &str) -> Option<&Link> {
-        self.links.values().find(|link| link.name == name)
+        let by_altname = || {
+            let id = self.facts.iter().find(|(_, facts)| facts.altnames.contains(name))?.0;
+            self.links.get(id)
+        };
+        self.links.values().find(|link| link.name == name).or_else(by_altname)
     }
 
     /// All hardware addresses of this node: a frame from one of them is our own.

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::Ipv6Addr,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use announcer::{
@@ -221,4 +222,34 @@ fn memberships_on_links_of_another_instance_are_left_alone() {
         groups.leave_all().await.expect("addresses")
     });
     assert_eq!((left, kernels(&lan.node)), (done(0, 0), vec!["0001".to_owned()]));
+}
+
+#[test]
+fn a_group_that_somebody_flushes_is_joined_again() {
+    let lan = Lan::new();
+    let link = lan.node.link("eth0").id;
+    let (joined, flush) = std::sync::mpsc::channel();
+    let again = lan.node.start_async(move || async move {
+        let groups = Groups::open(BTreeSet::from([link])).expect("netlink");
+        let (want, wanted) = tokio::sync::watch::channel(BTreeSet::new());
+        let keeping = tokio::spawn(groups.keep(wanted));
+        want.send(memberships(link, &["fd00:4::b:1", "fd00:4::b:2"])).expect("a keeper");
+        let present = async || {
+            while list().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+        };
+        present().await;
+        joined.send(()).expect("a test");
+        while list().len() == 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        present().await;
+        drop(want);
+        keeping.await.expect("no panic");
+        list()
+    });
+    flush.recv_timeout(crate::lan::PATIENCE).expect("joined");
+    lan.node.beside(|| drop(crate::lan::ip("-6 addr flush dev eth0 scope link")));
+    assert_eq!(again.wait().len(), 2);
 }

@@ -46,6 +46,11 @@ impl Namespace {
         Self { jobs: Some(jobs), thread: Some(thread), tid }
     }
 
+    /// The number by which `ip` knows it.
+    pub fn tid(&self) -> libc::pid_t {
+        self.tid
+    }
+
     /// Starts `work` inside; the answer comes by the receiver.
     pub fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
         let (answer, pending) = mpsc::channel();

@@ -183,3 +183,27 @@ fn after_more_news_than_the_socket_holds_the_view_is_true_again() {
     over.send(()).expect("a watcher");
     assert!(!pending.wait().named("last").expect("a link").has_global_address);
 }
+
+#[test]
+fn the_default_routes_link_and_addresses_with_their_prefixes_are_seen() {
+    let lan = Lan::new();
+    let uplink = until(&lan.node, |view| view.uplinks == [eth0(view).id].into());
+    ip_in(&lan.node, "route add default via 10.4.0.2 dev eth0");
+    // Routes are looked at when addresses change, and from time to time.
+    ip_in(&lan.node, "addr add 10.9.0.1/24 dev eth0");
+    let (before, after) = uplink.wait();
+    assert_eq!(before.uplinks, [].into());
+    let addresses = &after.facts[&eth0(&after).id].addresses;
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["10.4.0.1/20", "10.9.0.1/24", "fd00:4::1/64"]);
+}
+
+#[test]
+fn alternative_names_are_seen() {
+    let node = Namespace::new();
+    node.ip("link add eth0 type veth peer name far");
+    let named = until(&node, |view| view.named("a-long-name-of-eth0").is_some());
+    ip_in(&node, "link property add dev eth0 altname a-long-name-of-eth0");
+    let (_, view) = named.wait();
+    assert_eq!(view.named("a-long-name-of-eth0"), Some(eth0(&view)));
+}

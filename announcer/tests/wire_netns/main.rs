@@ -8,3 +8,4 @@ mod groups;
 mod lan;
 mod links;
 mod probing;
+mod segments;

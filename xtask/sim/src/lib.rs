@@ -16,7 +16,7 @@ mod demand;
 
 /// What the election needs of the policy: its result.
 pub mod policy {
-    pub use crate::demand::{Candidate, Candidates, Demand, Interfaces, Links, Tier, VipDemand};
+    pub use crate::demand::{Candidate, Candidates, Demand, Interfaces, LeftOut, Links, Tier, VipDemand};
 }
 
 #[global_allocator]

@@ -39,6 +39,7 @@ use crate::{
         detector::{Detection, Pace},
         hearing::Losses,
         links::LinkWatch,
+        segments::SegmentWatch,
         select::Excludes,
     },
 };
@@ -111,6 +112,8 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         strict: args.fencing == Fencing::Strict,
         on_api_loss: args.on_api_loss,
     };
+    let answering = kernel.owned().map(|(_, link)| link).collect();
+    let segment_watch = SegmentWatch::start(answering, station::sender()?);
     let mut station = Station::new(&args.node_name, kernel, changes, view, sender, &args.announcing, seed)?;
     station.tell_links(&reports);
     station.keep_announcing();
@@ -131,6 +134,9 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         detection,
         losses,
         unasked: None,
+        addresses: BTreeSet::new(),
+        segments: segment_watch.found().borrow().clone(),
+        segment_watch,
         bystanders: BTreeSet::new(),
         station,
         snapshot: None,

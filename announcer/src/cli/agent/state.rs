@@ -13,21 +13,25 @@ use crate::{
     datapath::DatapathError,
     election::{Change, Grounds, Input},
     kube::Snapshot,
-    policy::{Interfaces, Links},
+    policy::{Interfaces, LeftOut, Links},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
         metrics::{KernelCounts, Ownership, Unheard},
     },
-    vocabulary::{BootNs, Vip},
+    vocabulary::{BootNs, LinkId, Vip},
     wire::{
         links::LinkView,
-        select::{can_announce, select},
+        segments::Segments,
+        select::{Selection, can_announce, why_missing},
     },
 };
 
 /// How many other nodes are asked for when a peer does not answer.
 const BYSTANDERS: usize = 4;
+
+/// How many links that announce nothing by themselves a session names: it is read by all nodes.
+const LEFT_OUT: usize = 16;
 
 /// What was last said of things that last, so that each is said once.
 #[derive(Debug, Default)]
@@ -59,8 +63,12 @@ impl Agent {
         self.said.clashes = clashes.into_keys().collect();
 
         self.bystanders = bystanders(&snapshot, &self.node);
+        let own = snapshot.own_node(&self.node);
+        let addresses = own.map(|node| node.internal_addresses.clone()).unwrap_or_default();
+        let readdressed = addresses != self.addresses;
+        self.addresses = addresses;
         self.snapshot = Some(snapshot);
-        if self.plan.as_ref() != Some(&plan) {
+        if readdressed || self.plan.as_ref() != Some(&plan) {
             self.plan = Some(plan);
             self.attach()?;
         }
@@ -103,26 +111,65 @@ impl Agent {
     /// to detach resets many a NIC.
     fn attach(&mut self) -> Result<(), DatapathError> {
         let Some(plan) = self.plan.clone() else { return Ok(()) };
-        let mut wanted = select(&plan.attach, &self.station.view, &self.excludes).links;
+        let mut wanted = self.select(&plan.attach).links;
         wanted.extend(self.station.carrying().into_keys().filter(|id| can_announce(*id, &self.station.view)));
         self.station.carry(&wanted)?;
         self.stale = true;
 
-        let announcing = select(&plan.announce, &self.station.view, &self.excludes);
-        let missing =
-            announcing.missing.into_iter().map(|name| (name, "no such interface; waiting for it".to_owned()));
-        let unfit = announcing.unfit.into_iter().map(|(name, why)| (name, why.to_owned()));
+        let announcing = self.select(&plan.announce);
+        let missing = announcing.missing.iter().map(|name| (name.clone(), why_missing(name).to_owned()));
+        let unfit = announcing.unfit.iter().map(|(name, why)| (name.clone(), (*why).to_owned()));
         self.station.changes.unusable(missing.chain(unfit).collect());
+        let mut links = self.links_up(&plan.announce, &announcing);
         let carrying = self.station.carrying();
-        let unnamed = select(&Interfaces::All, &self.station.view, &self.excludes).links;
-        let mut links = Links::default();
-        for link in announcing.links.iter().filter_map(|id| carrying.get(id)).filter(|link| link.carrier) {
-            if !unnamed.contains(&link.id) {
-                links.only_named.insert(link.name.clone());
-            }
-            links.up.insert(link.name.clone());
+        let up = announcing.links.iter().filter_map(|id| carrying.get(id)).filter(|link| link.carrier);
+        self.segment_watch.watch(up.map(|link| (link.id, link.clone())).collect());
+        let here = announcing.links.iter().copied().filter(|id| carrying.contains_key(id)).collect();
+        let choice = self.segments.choose(&here, &self.station.view, &self.addresses);
+        links.left_out = announcing.left_out;
+        links.left_out.extend(
+            choice
+                .leave_it
+                .iter()
+                .map(|(id, to)| (self.station.name(*id), LeftOut::SameSegment(self.station.name(*to)))),
+        );
+        self.station.changes.left_out(&links.left_out);
+        while links.left_out.len() > LEFT_OUT {
+            links.left_out.pop_last();
         }
         self.turn(Input::Links(links))
+    }
+
+    /// The links that announce and carry, as the election and the other nodes get to know them.
+    fn links_up(&self, announce: &Interfaces, announcing: &Selection) -> Links {
+        let carrying = self.station.carrying();
+        let unnamed = self.select(&Interfaces::All);
+        // A NIC without an address announces as any other. But that it carries must not keep addresses on a node whose own
+        // NIC has lost its cable.
+        let only_bare = unnamed.links.is_subset(&unnamed.bare);
+        let by_itself = |id: &LinkId| unnamed.links.contains(id) && (only_bare || !unnamed.bare.contains(id));
+        let names = match announce {
+            Interfaces::All => BTreeSet::new(),
+            Interfaces::Named(names) | Interfaces::AllAnd(names) => names.clone(),
+        };
+        let mut links = Links::default();
+        for link in announcing.links.iter().filter_map(|id| carrying.get(id)).filter(|link| link.carrier) {
+            let by_name = |name: &&String| self.station.view.named(name).is_some_and(|l| l.id == link.id);
+            let altnames = names.iter().filter(by_name).cloned();
+            for name in BTreeSet::from([link.name.clone()]).into_iter().chain(altnames) {
+                if !by_itself(&link.id) {
+                    links.only_named.insert(name.clone());
+                }
+                links.up.insert(name);
+            }
+        }
+        links
+    }
+
+    /// Links were found to be on one segment, or on segments of their own.
+    pub(super) fn segments_changed(&mut self, segments: Segments) -> Result<(), DatapathError> {
+        self.segments = segments;
+        self.attach()
     }
 
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.

@@ -41,7 +41,8 @@ use crate::{
         hearing::Losses,
         links::LinkView,
         probe::{Failures, Plan, Survey, probe},
-        select::{Excludes, select},
+        segments::{SegmentWatch, Segments},
+        select::{Excludes, Selection, select},
     },
 };
 
@@ -93,6 +94,11 @@ pub(super) struct Agent {
     pub(super) unasked: Option<(Failures, Instant)>,
     /// Addresses of other nodes, which show that we are not cut off.
     pub(super) bystanders: BTreeSet<Vip>,
+    /// This Node's InternalIPs.
+    pub(super) addresses: BTreeSet<Vip>,
+    pub(super) segment_watch: SegmentWatch,
+    /// Which of this node's links are on one segment.
+    pub(super) segments: Segments,
     pub(super) station: Station,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// Where the program was last told to go.
@@ -123,6 +129,7 @@ impl Agent {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
         let mut silent = self.detection.silent();
+        let mut segments = self.segment_watch.found();
         let mut leaving: Option<Instant> = None;
         loop {
             let due = self.next_due();
@@ -139,6 +146,10 @@ impl Agent {
                 Ok(()) = links.changed() => {
                     let view = links.borrow_and_update().clone();
                     self.links_changed(view)?;
+                }
+                Ok(()) = segments.changed() => {
+                    let found = segments.borrow_and_update().clone();
+                    self.segments_changed(found)?;
                 }
                 decided = deciding.next() => {
                     let begun = Instant::now();
@@ -256,14 +267,17 @@ impl Agent {
         Ok(())
     }
 
-    /// The links that carry the program and on which such a VIP is announced.
+    /// The links on which such a VIP is announced: those that carry the program, and of several on one segment one.
     fn on(&self, interfaces: &Interfaces) -> BTreeSet<LinkId> {
         let attached = self.station.kernel.datapath.attachments();
-        select(interfaces, &self.station.view, &self.excludes)
-            .links
-            .into_iter()
-            .filter(|id| attached.contains_key(id))
-            .collect()
+        let links =
+            self.select(interfaces).links.into_iter().filter(|id| attached.contains_key(id)).collect();
+        self.segments.choose(&links, &self.station.view, &self.addresses).answer
+    }
+
+    /// This node's links for such a VIP.
+    pub(super) fn select(&self, interfaces: &Interfaces) -> Selection {
+        select(interfaces, &self.station.view, &self.excludes, &self.addresses)
     }
 
     fn send(&mut self, token: Token, request: Request) {
@@ -358,7 +372,9 @@ impl Agent {
     fn watch_peers(&self) {
         let carrying = self.station.carrying().into_iter().filter(|(_, link)| link.carrier);
         let links: BTreeMap<LinkId, Link> = carrying.collect();
-        let id = |name: &str| links.values().find(|link| link.name == name).map(|link| link.id);
+        let id = |name: &str| {
+            self.station.view.named(name).map(|link| link.id).filter(|id| links.contains_key(id))
+        };
         let watched = self.machine.watched().iter().filter_map(|((node, link), watched)| {
             Some(((id(link)?, node.clone()), Peer { vips: watched.vips.clone(), doubted: watched.doubted }))
         });

@@ -31,7 +31,7 @@ use crate::{
     vocabulary::{BootNs, Link, LinkId},
     wire::{
         links::{LinkView, LinkWatch},
-        select::{Excludes, can_announce, select},
+        select::{Excludes, can_announce, select, why_missing},
     },
 };
 
@@ -190,7 +190,8 @@ impl Chosen {
 
     /// The links that can announce. A device that was renamed is still meant, unless another has taken its name.
     fn links(&mut self, view: &LinkView) -> BTreeSet<LinkId> {
-        let mut selection = select(&Interfaces::Named(self.names.clone()), view, &self.excludes);
+        let mut selection =
+            select(&Interfaces::Named(self.names.clone()), view, &self.excludes, &BTreeSet::new());
         for name in &selection.missing {
             let renamed = self.known.get(name).filter(|id| can_announce(**id, view));
             selection.links.extend(renamed);
@@ -207,10 +208,14 @@ impl Chosen {
     fn carry(&mut self, station: &mut Station) -> Result<(), DatapathError> {
         let links = self.links(&station.view);
         station.carry(&links)?;
-        let selection = select(&Interfaces::Named(self.names.clone()), &station.view, &self.excludes);
+        let selection =
+            select(&Interfaces::Named(self.names.clone()), &station.view, &self.excludes, &BTreeSet::new());
         let renamed = |name: &String| self.known.get(name).is_some_and(|id| links.contains(id));
         let missing = selection.missing.into_iter().filter(|name| !renamed(name));
-        let missing = missing.map(|name| (name, "no such interface; waiting for it".to_owned()));
+        let missing = missing.map(|name| {
+            let why = why_missing(&name).to_owned();
+            (name, why)
+        });
         let unfit = selection.unfit.into_iter().map(|(name, why)| (name, why.to_owned()));
         station.changes.unusable(missing.chain(unfit).collect());
         Ok(())
@@ -218,7 +223,8 @@ impl Chosen {
 
     /// Refuses names in which nobody can answer.
     fn complain(&self, view: &LinkView) -> Result<(), Usage> {
-        let selection = select(&Interfaces::Named(self.names.clone()), view, &self.excludes);
+        let selection =
+            select(&Interfaces::Named(self.names.clone()), view, &self.excludes, &BTreeSet::new());
         if let Some((name, why)) = selection.unfit.first_key_value() {
             return Err(Usage(format!("cannot answer on {name}: {why}")));
         }

@@ -11,7 +11,7 @@ use crate::{
         lease::{Claim, Record, Session},
     },
     kube::{ObjectKey, Snapshot},
-    policy::{self, Demand, Explanation, Hindrance, Interfaces, Options, Refusal, Tier, VipDemand},
+    policy::{self, Demand, Explanation, Hindrance, Interfaces, LeftOut, Options, Refusal, Tier, VipDemand},
     vocabulary::Vip,
 };
 
@@ -111,6 +111,7 @@ pub(super) fn tell(
         .unwrap_or_default();
     let (services, advertisements) = asked_by(&explanation);
     let mut notes = notes(snapshot, &explanation);
+    notes.extend(left_out(&leases));
     if let Some((claim, _)) = leases.claims.get(&vip)
         && let (None, Some(holder)) = (&leases.owner, &claim.holder)
     {
@@ -378,6 +379,23 @@ fn nobody_because(
         (None, Some(first)) => format!("nobody has claimed it yet; {first} is next"),
         (None, None) => "none of the nodes that may announce it is able to: each says why".to_owned(),
     }
+}
+
+/// Interfaces on which nodes announce nothing by themselves: one note for each, however many nodes have it.
+fn left_out(leases: &Leases<'_>) -> Vec<String> {
+    let mut nodes: BTreeMap<(&String, &LeftOut), Vec<&str>> = BTreeMap::new();
+    for (node, (session, _)) in leases.sessions.iter().filter(|(_, (session, _))| session.holder.is_some()) {
+        for reason in &session.links.left_out {
+            nodes.entry(reason).or_default().push(node);
+        }
+    }
+    let note = |((link, why), nodes): ((&String, &LeftOut), Vec<&str>)| {
+        let (named, more) = nodes.split_at(nodes.len().min(3));
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let why = why.words();
+        format!("not announced on {link} of {}{more}: {why}", named.join(", "))
+    };
+    nodes.into_iter().map(note).collect()
 }
 
 fn notes(snapshot: &Snapshot, explanation: &Explanation) -> Vec<String> {

@@ -164,7 +164,8 @@ fn a_link_that_announces_only_what_names_it_is_none_for_other_addresses() {
     let both = [("a", 0, Tier::Ready), ("b", 0, Tier::Ready)];
     let mut live = live(&["a", "b"]);
     let mgmt = BTreeSet::from(["mgmt0".to_owned()]);
-    live.get_mut("a").expect("a").links = Links { up: mgmt.clone(), only_named: mgmt.clone() };
+    live.get_mut("a").expect("a").links =
+        Links { up: mgmt.clone(), only_named: mgmt.clone(), ..Links::default() };
     let verdict = |interfaces: Interfaces| {
         let mut demand = demand(&["10.0.0.1"], &both);
         for candidate in demand.vips.values_mut().flat_map(|v| Arc::make_mut(&mut v.candidates).values_mut())

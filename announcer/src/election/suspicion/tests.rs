@@ -305,7 +305,7 @@ fn an_address_that_is_announced_on_fewer_links_than_before_is_asked_for_on_those
     };
     let eth1 = || BTreeSet::from(["eth1".to_owned()]);
     assert_eq!(watched_after(both().collect(), Interfaces::Named(eth1())), ["eth1"]);
-    let unaddressed = Links { up: both().collect(), only_named: eth1() };
+    let unaddressed = Links { up: both().collect(), only_named: eth1(), ..Links::default() };
     assert_eq!(watched_after(unaddressed, Interfaces::All), ["eth0"]);
 }
 

@@ -1,7 +1,7 @@
 //! The lines themselves: one method each, in the order of the table above.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,10 @@ use super::{
     limits::{Every, Often},
     list,
 };
-use crate::vocabulary::{Mac, Vip};
+use crate::{
+    policy::LeftOut,
+    vocabulary::{Mac, Vip},
+};
 
 const CONFLICT_INTERVAL: Duration = Duration::from_secs(60);
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(600);
@@ -25,6 +28,7 @@ impl Changes {
             conflicts: Often::new(CONFLICT_INTERVAL),
             summary: Every::new(SUMMARY_INTERVAL, now),
             unusable: BTreeSet::new(),
+            left_out: BTreeMap::new(),
         }
     }
 
@@ -139,6 +143,14 @@ impl Changes {
             warn!(interface, node = self.node, reason, "interface not usable");
         }
         self.unusable = names;
+    }
+
+    /// These links have an address and announce nothing by themselves; told when that is new.
+    pub fn left_out(&mut self, links: &BTreeMap<String, LeftOut>) {
+        for (interface, why) in links.iter().filter(|(link, why)| self.left_out.get(*link) != Some(why)) {
+            info!(interface, node = self.node, reason = why.words(), "interface does not announce");
+        }
+        self.left_out.clone_from(links);
     }
 
     /// When [`Self::summary`] speaks next.

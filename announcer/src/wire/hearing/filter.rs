@@ -8,7 +8,7 @@ use socket2::SockFilter;
 
 use super::super::frames::{
     ARP_REPLY, ETHERTYPE_ARP, ETHERTYPE_IPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
-    NEXT_HEADER_ICMPV6,
+    NEXT_HEADER_ICMPV6, NOBODY,
 };
 use super::Interest;
 
@@ -85,6 +85,10 @@ fn alternatives(interest: Interest) -> Vec<Vec<Condition>> {
             let nowhere = (0..4).map(|n| (libc::BPF_W, (offset::IPV6_SOURCE + 4 * n) as u32, 0));
             let probe = icmp(NEIGHBOUR_SOLICITATION).into_iter().chain(nowhere).collect();
             vec![vec![arp], icmp(NEIGHBOUR_ADVERTISEMENT), probe]
+        }
+        Interest::Markers => {
+            let target = (libc::BPF_W, offset::ARP_TARGET_IP as u32, NOBODY.to_bits());
+            vec![vec![arp, (libc::BPF_W, offset::ARP_SENDER_IP as u32, 0), target]]
         }
     }
 }

@@ -1,17 +1,20 @@
 //! The fold: netlink messages in, [`LinkView`] out. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
 };
 
+use ipnet::IpNet;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
-    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, Prop,
+    },
 };
 
-use super::LinkView;
+use super::{Facts, LinkView};
 use crate::vocabulary::{Link, LinkId, Mac};
 
 /// Everything netlink has told about Ethernet links and about addresses.
@@ -21,6 +24,7 @@ pub struct LinkTable {
     /// Addresses of every link, Ethernet or not, as their messages may come before the link's.
     addresses: BTreeMap<(LinkId, IpAddr, u8), Address>,
     starts: u64,
+    uplinks: BTreeSet<LinkId>,
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ struct Known {
     /// Without addresses: these are filled in by [`LinkTable::view`].
     link: Link,
     mute: bool,
+    parent: Option<LinkId>,
+    altnames: BTreeSet<String>,
     /// `IFLA_CARRIER_UP_COUNT`: the kernel's own count, which a lost message can't hide.
     carrier_ups: Option<u32>,
     start: u64,
@@ -42,7 +48,8 @@ struct Address {
 impl LinkTable {
     /// Begins anew from a dump. Numbers of starts go on, and links that are still there keep theirs.
     pub fn replace(&mut self, dump: impl IntoIterator<Item = RouteNetlinkMessage>) {
-        let mut fresh = Self { starts: self.starts, ..Self::default() };
+        let uplinks = std::mem::take(&mut self.uplinks);
+        let mut fresh = Self { starts: self.starts, uplinks, ..Self::default() };
         let mut old = std::mem::take(&mut self.links);
         for message in dump {
             if let RouteNetlinkMessage::NewLink(link) = &message
@@ -78,12 +85,20 @@ impl LinkTable {
         }
     }
 
+    /// The links of the default routes, which no news tell of: they are asked for.
+    pub fn set_uplinks(&mut self, uplinks: BTreeSet<LinkId>) {
+        self.uplinks = uplinks;
+    }
+
     /// All links as they are now.
     pub fn view(&self) -> LinkView {
-        let mut view = LinkView::default();
+        let mut view = LinkView { uplinks: self.uplinks.clone(), ..LinkView::default() };
         for (id, known) in &self.links {
             let mut link = known.link.clone();
-            link.has_global_address = self.addresses_of(*id).any(|(_, address)| address.global);
+            let addresses = self.global_addresses(*id);
+            link.has_global_address = !addresses.is_empty();
+            let (parent, altnames) = (known.parent, known.altnames.clone());
+            view.facts.insert(*id, Facts { addresses, parent, altnames });
             link.ipv6_source = self.ipv6_source(*id);
             view.links.insert(*id, link);
             view.starts.insert(*id, known.start);
@@ -99,17 +114,21 @@ impl LinkTable {
         if message.header.interface_family != AddressFamily::Unspec {
             return;
         }
-        let Some((link, mute, carrier_ups)) = read_link(message).filter(|(link, ..)| !link.name.is_empty())
-        else {
-            return;
-        };
-        let start =
-            self.links.get(&link.id).filter(|before| !before.starts_as(&link, carrier_ups)).map(|b| b.start);
-        let start = start.unwrap_or_else(|| {
-            self.starts += 1;
-            self.starts
-        });
-        self.links.insert(link.id, Known { link, mute, carrier_ups, start });
+        let Some(mut known) = read_link(message).filter(|known| !known.link.name.is_empty()) else { return };
+        let before = self.links.get(&known.link.id);
+        known.start = before.filter(|before| !before.starts_as(&known)).map_or_else(
+            || {
+                self.starts += 1;
+                self.starts
+            },
+            |before| before.start,
+        );
+        self.links.insert(known.link.id, known);
+    }
+
+    fn global_addresses(&self, link: LinkId) -> BTreeSet<IpNet> {
+        let of = self.addresses.iter().filter(|((on, ..), address)| *on == link && address.global);
+        of.filter_map(|((_, ip, prefix), _)| IpNet::new(*ip, *prefix).ok()).collect()
     }
 
     fn addresses_of(&self, link: LinkId) -> impl Iterator<Item = (IpAddr, Address)> {
@@ -130,17 +149,17 @@ impl LinkTable {
 }
 
 impl Known {
-    /// Whether what was known begins to carry (again) by becoming `link`.
-    fn starts_as(&self, link: &Link, carrier_ups: Option<u32>) -> bool {
-        let another = self.link.kind != link.kind || self.link.mac != link.mac;
-        let returned = link.carrier && !self.link.carrier;
-        let flapped = self.carrier_ups.zip(carrier_ups).is_some_and(|(before, now)| before != now);
+    /// Whether what was known begins to carry (again) by becoming what it is now.
+    fn starts_as(&self, now: &Self) -> bool {
+        let another = self.link.kind != now.link.kind || self.link.mac != now.link.mac;
+        let returned = now.link.carrier && !self.link.carrier;
+        let flapped = self.carrier_ups.zip(now.carrier_ups).is_some_and(|(before, now)| before != now);
         another || returned || flapped
     }
 }
 
-/// The link of a message, whether it is mute, and its carrier-up count; `None` if it is no Ethernet link.
-fn read_link(message: &LinkMessage) -> Option<(Link, bool, Option<u32>)> {
+/// The link of a message, not started yet; `None` if it is no Ethernet link.
+fn read_link(message: &LinkMessage) -> Option<Known> {
     let flags = message.header.flags;
     if message.header.link_layer_type != LinkLayerType::Ether || flags.contains(LinkFlags::Loopback) {
         return None;
@@ -158,6 +177,7 @@ fn read_link(message: &LinkMessage) -> Option<(Link, bool, Option<u32>)> {
         ipv6_source: None,
     };
     let (mut parent, mut tag, mut elsewhere, mut carrier_ups) = (None, None, false, None);
+    let mut altnames = BTreeSet::new();
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -166,6 +186,11 @@ fn read_link(message: &LinkMessage) -> Option<(Link, bool, Option<u32>)> {
             LinkAttribute::Controller(master) => link.master = (*master != 0).then_some(LinkId(*master)),
             LinkAttribute::Link(under) => parent = Some(LinkId(*under)),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::PropList(all) => {
+                let name =
+                    |prop: &Prop| if let Prop::AltIfName(name) = prop { Some(name.clone()) } else { None };
+                altnames.extend(all.iter().filter_map(name));
+            }
             LinkAttribute::CarrierUpCount(count) => carrier_ups = Some(*count),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
@@ -181,8 +206,10 @@ fn read_link(message: &LinkMessage) -> Option<(Link, bool, Option<u32>)> {
         }
     }
     // With the link under it in another namespace its number means nothing here.
-    link.vlan = parent.zip(tag).filter(|_| !elsewhere);
-    Some((link, flags.contains(LinkFlags::Noarp), carrier_ups))
+    let parent = parent.filter(|_| !elsewhere);
+    link.vlan = parent.zip(tag);
+    let mute = flags.contains(LinkFlags::Noarp);
+    Some(Known { link, mute, parent, altnames, carrier_ups, start: 0 })
 }
 
 fn vlan_id(data: &InfoVlan) -> Option<u16> {

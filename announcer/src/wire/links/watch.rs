@@ -1,18 +1,28 @@
 //! The rim: two netlink sockets, one that listens to the kernel's news and one that asks for everything.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
 use rtnetlink::{
-    Handle, MulticastGroup, new_connection, new_multicast_connection,
+    Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
     packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::RouteNetlinkMessage,
+    packet_route::{
+        RouteNetlinkMessage,
+        route::{RouteAttribute, RouteMessage},
+    },
     sys::{AsyncSocket, SocketAddr},
 };
 use tokio::{sync::watch, task::JoinSet, time};
 use tracing::warn;
 
 use super::{LinkTable, LinkView};
+use crate::vocabulary::LinkId;
 
 const GROUPS: [MulticastGroup; 3] =
     [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
@@ -20,6 +30,13 @@ const GROUPS: [MulticastGroup; 3] =
 const RECEIVE_BYTES: u32 = 1 << 20;
 const DUMP_TIMEOUT: Duration = Duration::from_secs(5);
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// How often default routes are asked for, beside when a link or an address has changed.
+const ROUTES: Duration = Duration::from_secs(10);
+/// The kernel looks a route up in microseconds.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Addresses that are nobody's (TEST-NET-1 of RFC 5737, RFC 3849): the route to them is the default route.
+const ANYWHERE4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const ANYWHERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// News that arrive during a dump may have made it skip an entry, so it is repeated, but not for ever.
 const QUIET_ATTEMPTS: usize = 3;
 
@@ -52,6 +69,7 @@ impl LinkWatch {
     pub async fn start() -> Result<Self, LinkWatchError> {
         let mut table = LinkTable::default();
         let netlink = Netlink::open(&mut table).await?;
+        table.set_uplinks(netlink.uplinks().await);
         let (sender, view) = watch::channel(Arc::new(table.view()));
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(netlink, table, sender));
@@ -66,20 +84,34 @@ impl LinkWatch {
 
 /// Folds news into `table` and publishes every real change. A broken socket is opened again for ever.
 async fn follow(mut netlink: Netlink, mut table: LinkTable, sender: watch::Sender<Arc<LinkView>>) {
+    let mut routes = time::interval(ROUTES);
+    routes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
-        if let Err(error) = netlink.next(&mut table).await {
+        let first = tokio::select! {
+            news = netlink.news.next() => Some(news),
+            _ = routes.tick() => None,
+        };
+        if let Some(first) = first
+            && let Err(error) = netlink.take(first, &mut table).await
+        {
             warn!(%error, "Link changes can't be followed; opening netlink again");
             netlink = reopen(&mut table).await;
         }
-        let view = table.view();
-        sender.send_if_modified(|published| {
-            let changed = **published != view;
-            if changed {
-                *published = Arc::new(view);
-            }
-            changed
-        });
+        publish(&table, &sender);
+        table.set_uplinks(netlink.uplinks().await);
+        publish(&table, &sender);
     }
+}
+
+fn publish(table: &LinkTable, to: &watch::Sender<Arc<LinkView>>) {
+    let view = table.view();
+    to.send_if_modified(|published| {
+        let changed = **published != view;
+        if changed {
+            *published = Arc::new(view);
+        }
+        changed
+    });
 }
 
 async fn reopen(table: &mut LinkTable) -> Netlink {
@@ -91,9 +123,11 @@ async fn reopen(table: &mut LinkTable) -> Netlink {
     }
 }
 
+type News = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
+
 /// The two sockets; their tasks end with it.
 struct Netlink {
-    news: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    news: UnboundedReceiver<News>,
     ask: Handle,
     _tasks: JoinSet<()>,
 }
@@ -113,11 +147,10 @@ impl Netlink {
         Ok(netlink)
     }
 
-    /// Waits for news and takes in all there is. After an overrun (ENOBUFS) some are lost, and what the socket still
+    /// Takes in the first news and all that have come after it. After an overrun (ENOBUFS) some are lost, and what the socket still
     /// holds is older than a new list would be: both sockets are opened anew.
-    async fn next(&mut self, table: &mut LinkTable) -> Result<(), LinkWatchError> {
-        let first = self.news.next().await.ok_or(LinkWatchError::Closed)?;
-        let mut lost = take_in(table, first.0);
+    async fn take(&mut self, first: Option<News>, table: &mut LinkTable) -> Result<(), LinkWatchError> {
+        let mut lost = take_in(table, first.ok_or(LinkWatchError::Closed)?.0);
         while let Some(message) = self.news.next().now_or_never() {
             lost |= take_in(table, message.ok_or(LinkWatchError::Closed)?.0);
         }
@@ -125,6 +158,21 @@ impl Netlink {
             *self = Self::open(table).await?;
         }
         Ok(())
+    }
+
+    /// The links that a packet to anywhere would leave by. A node without a default route has none.
+    async fn uplinks(&self) -> BTreeSet<LinkId> {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ANYWHERE4, 32).build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ANYWHERE6, 128).build();
+        let mut uplinks = BTreeSet::new();
+        for route in [v4, v6] {
+            let mut found = std::pin::pin!(self.ask.route().get(route).execute());
+            // Refused: there is no such route.
+            if let Ok(Ok(Some(route))) = time::timeout(ROUTE_TIMEOUT, found.try_next()).await {
+                uplinks.extend(out_of(&route));
+            }
+        }
+        uplinks
     }
 
     /// Asks for all links and addresses, then takes in what has changed while the kernel was listing them.
@@ -151,6 +199,13 @@ impl Netlink {
         all.append(&mut addresses.try_collect().await?);
         Ok(all)
     }
+}
+
+fn out_of(route: &RouteMessage) -> Option<LinkId> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(link) => Some(LinkId(*link)),
+        _ => None,
+    })
 }
 
 /// Folds one message; says whether it tells that others were lost.
