@@ -202,6 +202,8 @@ fn the_default_routes_link_and_addresses_with_their_prefixes_are_seen() {
 fn alternative_names_are_seen() {
     let node = Namespace::new();
     node.ip("link add eth0 type veth peer name far");
+    // The kernel tells of them while the link is up.
+    node.ip("link set eth0 up");
     let named = until(&node, |view| view.named("a-long-name-of-eth0").is_some());
     ip_in(&node, "link property add dev eth0 altname a-long-name-of-eth0");
     let (_, view) = named.wait();

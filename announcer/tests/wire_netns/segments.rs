@@ -12,23 +12,18 @@ use announcer::{
 
 use crate::lan::{Namespace, PATIENCE};
 
-/// A node whose `eth0` and `eth1` end at two ports of a switch, in these VLANs of it.
-fn node_on(vlans: [u16; 2]) -> (Namespace, Namespace) {
+/// A node whose `eth0` and `eth1` end at ports of these bridges.
+fn node_on(bridges: [&str; 2]) -> (Namespace, Namespace) {
     let (node, switch) = (Namespace::new(), Namespace::new());
-    switch.ip("link add lan type bridge vlan_filtering 1 vlan_default_pvid 0");
-    switch.ip("link set lan up");
-    for (n, vlan) in vlans.into_iter().enumerate() {
-        node.ip(&format!(
-            "link add eth{n} address 02:00:0a:04:01:0{n} type veth peer name port{n} netns {}",
-            switch.tid()
-        ));
+    for bridge in ["lan", "other"] {
+        switch.ip(&format!("link add {bridge} type bridge"));
+        switch.ip(&format!("link set {bridge} up"));
+    }
+    for (n, bridge) in bridges.into_iter().enumerate() {
+        let far = format!("peer name port{n} netns {}", switch.tid());
+        node.ip(&format!("link add eth{n} address 02:00:0a:04:01:0{n} type veth {far}"));
         node.ip(&format!("link set eth{n} up"));
-        switch.ip(&format!("link set port{n} master lan up"));
-        let arguments = format!("vlan add dev port{n} vid {vlan} pvid untagged");
-        switch.run(move || {
-            let ended = std::process::Command::new("bridge").args(arguments.split(' ')).status();
-            assert!(ended.expect("iproute2").success(), "bridge {arguments}");
-        });
+        switch.ip(&format!("link set port{n} master {bridge} up"));
     }
     (node, switch)
 }
@@ -50,27 +45,23 @@ fn found(node: &Namespace) -> (Segments, [LinkId; 2]) {
 
 #[test]
 fn two_nics_on_one_lan_hear_each_other() {
-    let (node, _switch) = node_on([7, 7]);
+    let (node, _switch) = node_on(["lan", "lan"]);
     let (found, [eth0, eth1]) = found(&node);
     assert_eq!(found.shared, [(eth0, eth1)].into());
 }
 
 #[test]
 fn two_nics_on_two_lans_do_not() {
-    let (node, _switch) = node_on([7, 8]);
+    let (node, _switch) = node_on(["lan", "other"]);
     assert_eq!(found(&node).0.shared, [].into());
 }
 
 #[test]
 fn nobody_answers_a_marker_or_learns_from_it() {
-    let (node, switch) = node_on([7, 7]);
+    let (node, switch) = node_on(["lan", "lan"]);
     let host = Namespace::new();
     switch.ip(&format!("link add port2 type veth peer name eth0 netns {}", host.tid()));
     switch.ip("link set port2 master lan up");
-    switch.run(|| {
-        let add = ["vlan", "add", "dev", "port2", "vid", "7", "pvid", "untagged"];
-        assert!(std::process::Command::new("bridge").args(add).status().expect("iproute2").success());
-    });
     host.ip("addr add 10.4.0.9/20 dev eth0");
     host.ip("link set eth0 up");
     let (found, _) = found(&node);

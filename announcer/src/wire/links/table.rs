@@ -96,7 +96,7 @@ impl LinkTable {
         for (id, known) in &self.links {
             let mut link = known.link.clone();
             let addresses = self.global_addresses(*id);
-            link.has_global_address = !addresses.is_empty();
+            link.has_global_address = self.addresses_of(*id).any(|(_, address)| address.global);
             let (parent, altnames) = (known.parent, known.altnames.clone());
             view.facts.insert(*id, Facts { addresses, parent, altnames });
             link.ipv6_source = self.ipv6_source(*id);

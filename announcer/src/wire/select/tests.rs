@@ -89,7 +89,7 @@ fn what_containers_and_overlays_have_is_never_taken_unasked() {
     assert_eq!(ids(&selection), [2]);
     let reasons: Vec<String> = selection.left_out.values().map(ToString::to_string).collect();
     let expected =
-        "virtual bridge overlay virtual overlay virtual bridge bridge virtual virtual overlay bridge";
+        "virtual bridge virtual overlay overlay virtual bridge bridge virtual virtual overlay bridge";
     let names: Vec<&String> = selection.left_out.keys().collect();
     assert_eq!(names.len(), 12, "{names:?}");
     assert_eq!(reasons, expected.split(' ').collect::<Vec<_>>(), "{names:?}");
