@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,30 +11,49 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
+use super::line::{Heard, Line, Source};
+
 /// How long a TCP and TLS connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// A watch hears something at least every 30 s, when its own timeout ends it; a list answers long before.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Two clients with connections of their own, so that a large list never stands before a renewal.
+/// Two clients with connections of their own, so that a large list never stands before a renewal. Each reads the
+/// configuration again after a request that failed: a changed CA, token or kubeconfig needs no restart.
 #[derive(Clone)]
 pub struct Clients {
     /// For watches and events. A request on it fails after 45 s without a byte.
     pub watch: Client,
     /// For Leases. It never retries and has no timeout of its own but for connecting (2 s): set one around each call.
     pub leases: Client,
-    /// What the second one was made from.
-    config: Config,
-    /// Where the API server is.
+    /// The line of the second one.
+    of_leases: Arc<Line>,
+    /// What they were made from.
+    made_from: (Source, Config),
+    /// When the API server was last heard, on any of them.
+    pub heard: Heard,
+    /// Where the API server was when they were made.
     pub server: String,
 }
 
 impl Clients {
-    /// Another client for Leases, with connections of its own.
+    /// One more client, with connections of its own, for another runtime: they belong to the one that this is called in.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn apart(&self) -> Result<Client, ConnectError> {
+        let (source, config) = self.made_from.clone();
+        Ok(Line::new(source, config, |_| {}, self.heard.clone())?.client())
+    }
+
+    /// The client for Leases again, whose requests from now on have connections of their own.
     pub fn another(&self) -> impl Fn() -> Option<Client> + Send + Sync + use<> {
-        let config = self.config.clone();
-        move || Client::try_from(config.clone()).ok()
+        let (line, client) = (self.of_leases.clone(), self.leases.clone());
+        move || {
+            line.give_up();
+            Some(client.clone())
+        }
     }
 }
 
@@ -69,7 +89,8 @@ pub enum ConnectError {
     },
 }
 
-/// Reads the file, or what a pod is given, or `$KUBECONFIG`, and makes the clients. Nothing is sent.
+/// Reads the file, or what a pod is given, or `$KUBECONFIG`, and makes the clients. Nothing is sent. Needs a tokio runtime,
+/// which the clients use from then on.
 ///
 /// kube's own retries (up to 1000 s apart, since kube 4.0) are off: watches have a backoff of their own, and a renewal
 /// must not happen at a time that nobody knows.
@@ -77,36 +98,60 @@ pub enum ConnectError {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError> {
-    let mut config = match kubeconfig {
-        Some(path) => from_file(path)
-            .await
-            .map_err(|error| ConnectError::Kubeconfig { path: path.to_owned(), error })?,
-        None => match Config::incluster() {
-            Ok(config) => config,
-            Err(source) => from_env().await?.ok_or(ConnectError::NoPod { source })?,
+    let (source, config) = match kubeconfig {
+        Some(path) => {
+            let source = Source::File(path.to_owned());
+            let config = read(&source).await?;
+            (source, config)
+        }
+        None => match read(&Source::Pod).await {
+            Ok(config) => (Source::Pod, config),
+            Err(no_pod) => match Kubeconfig::from_env() {
+                Ok(None) => return Err(no_pod),
+                _ => (Source::Environment, read(&Source::Environment).await?),
+            },
         },
+    };
+    let (server, heard) = (config.cluster_url.to_string(), Heard::new());
+    let of_leases = Line::new(source.clone(), config.clone(), |_| {}, heard.clone())?;
+    let of_watches = Line::new(
+        source.clone(),
+        config.clone(),
+        |config| {
+            config.read_timeout = Some(SILENCE);
+            config.reset_reader_on_write = true;
+        },
+        heard.clone(),
+    )?;
+    let (watch, leases) = (of_watches.client(), of_leases.client());
+    Ok(Clients { watch, leases, of_leases, made_from: (source, config), heard, server })
+}
+
+/// The configuration as it is now.
+pub(super) async fn read(source: &Source) -> Result<Config, ConnectError> {
+    let mut config = match source {
+        Source::File(path) => {
+            from_file(path).await.map_err(|error| ConnectError::Kubeconfig { path: path.clone(), error })?
+        }
+        Source::Pod => Config::incluster().map_err(|source| ConnectError::NoPod { source })?,
+        Source::Environment => {
+            let refused = |error| ConnectError::Kubeconfig { path: "$KUBECONFIG".into(), error };
+            let kubeconfig = Kubeconfig::from_env().map_err(refused)?.unwrap_or_default();
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(refused)?
+        }
     };
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
-    let (leases, of_leases) = (client(config.clone())?, config.clone());
-    config.read_timeout = Some(SILENCE);
-    config.reset_reader_on_write = true;
-    let server = config.cluster_url.to_string();
-    Ok(Clients { watch: client(config)?, leases, config: of_leases, server })
-}
-
-async fn from_env() -> Result<Option<Config>, ConnectError> {
-    let refused = |error| ConnectError::Kubeconfig { path: "$KUBECONFIG".into(), error };
-    let Some(kubeconfig) = Kubeconfig::from_env().map_err(refused)? else { return Ok(None) };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    config.map(Some).map_err(refused)
+    Ok(config)
 }
 
 async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
     Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await
 }
 
-fn client(config: Config) -> Result<Client, ConnectError> {
+pub(super) fn client(config: Config) -> Result<Client, ConnectError> {
     Client::try_from(config).map_err(|source| ConnectError::Client { source: Box::new(source) })
 }
 

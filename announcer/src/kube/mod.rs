@@ -11,6 +11,7 @@ mod configuration;
 mod crds;
 mod endpoints;
 mod invalid;
+mod line;
 mod node;
 mod object_key;
 mod once;
@@ -34,6 +35,7 @@ pub use crds::{
 };
 pub use endpoints::Endpoints;
 pub use invalid::{InvalidObject, Problem};
+pub use line::Heard;
 pub use node::Node;
 pub use object_key::ObjectKey;
 pub use once::{ReadError, read};
