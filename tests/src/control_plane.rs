@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The administrator's token. The API server can be reached from inside the lab only.
-pub(crate) const ADMIN_TOKEN: &str = "lab-admin";
+pub const ADMIN_TOKEN: &str = "lab-admin";
 /// All that the cluster remembers, on the control plane's machine.
 pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 

@@ -48,6 +48,7 @@ pub mod web;
 
 pub use builder::{Builder, Mode};
 pub use cluster::Cluster;
+pub use control_plane::ADMIN_TOKEN;
 pub use flood::Flood;
 pub use judge::Judge;
 pub use machine::Machine;

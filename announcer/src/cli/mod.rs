@@ -8,6 +8,7 @@ mod kernel;
 mod limits;
 mod station;
 mod status;
+mod tasks;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 

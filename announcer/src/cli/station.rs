@@ -5,19 +5,21 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, warn};
 
-use super::kernel::{Kernel, NewOwners};
+use super::{
+    kernel::{Kernel, NewOwners},
+    tasks::{Tasks, on_thread},
+};
 use crate::{
     datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Remains},
     election::Target,
@@ -27,13 +29,18 @@ use crate::{
     wire::{
         announcements::Schedule,
         groups::{Groups, Membership, wanted},
-        links::LinkView,
+        links::{LinkView, LinkWatch},
         sender::{Sender, send_due},
     },
 };
 
 /// Nothing is due: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// The tasks beside the loop.
+const GROUPS: &str = "multicast-groups";
+const LINKS: &str = "links";
+const KERNEL_LOG: &str = "kernel-log";
 
 /// How often and how fast to announce.
 #[derive(Clone, Debug, clap::Args)]
@@ -94,13 +101,13 @@ pub(super) struct Station {
     sender: Sender,
     /// The solicited-node memberships wanted, for the task that keeps them.
     groups: watch::Sender<BTreeSet<Membership>>,
-    keeper: JoinSet<()>,
     /// Links that refused the program and why, so that each is said once.
     failed: BTreeSet<(LinkId, String)>,
 }
 
 impl Station {
-    /// `seed` of the announcements' jitter. Needs a tokio runtime.
+    /// `seed` of the announcements' jitter. What runs beside it is added to `tasks`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of it, and it is made in two places")]
     pub(super) fn new(
         node: &str,
         mut kernel: Kernel,
@@ -109,15 +116,23 @@ impl Station {
         sender: Sender,
         announcing: &Announcing,
         seed: u64,
-    ) -> anyhow::Result<Self> {
+        tasks: &mut Tasks,
+    ) -> Self {
         if let Some(log) = kernel.datapath.kernel_log() {
-            log.spawn().context("cannot read the kernel's log")?;
+            let log = Arc::new(Mutex::new(log));
+            tasks.start(KERNEL_LOG, move || {
+                let log = log.clone();
+                on_thread(KERNEL_LOG, move |leash| {
+                    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                    log.read_while(|| !leash.is_slipped()).context("the kernel's log can't be read")
+                })
+            });
         }
         let (groups, keep) = watch::channel(BTreeSet::new());
-        let mut keeper = JoinSet::new();
-        keeper.spawn(Groups::open(kernel.carried.clone())?.keep(keep));
+        let carried = kernel.carried.clone();
+        tasks.start(GROUPS, move || keep_groups(carried.clone(), keep.clone()));
         let rate = NonZeroU32::new(announcing.announce_rate).unwrap_or(NonZeroU32::MIN);
-        Ok(Self {
+        Self {
             node: node.to_owned(),
             kernel,
             changes,
@@ -127,9 +142,8 @@ impl Station {
             schedule: Schedule::new(rate, announcing.announce_interval, seed),
             sender,
             groups,
-            keeper,
             failed: BTreeSet::new(),
-        })
+        }
     }
 
     /// What an older process announced is not new, but goes on being announced from time to time.
@@ -314,9 +328,9 @@ impl Station {
 
     /// Lets go of the kernel, which goes on as it was told, once no membership is being changed any more. What is pinned
     /// stays locked.
-    pub(super) async fn close(mut self) -> Remains {
+    pub(super) async fn close(self, tasks: &mut Tasks) -> Remains {
         drop(self.groups);
-        self.keeper.join_next().await;
+        tasks.finish(GROUPS).await;
         self.kernel.datapath.into_remains()
     }
 
@@ -346,6 +360,23 @@ fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
     let changed = *place != value;
     *place = value;
     changed
+}
+
+/// Follows the links beside the loop.
+pub(super) fn follow(links: LinkWatch, tasks: &mut Tasks) {
+    tasks.start(LINKS, move || {
+        let following = links.follow();
+        async move { match following.await {} }
+    });
+}
+
+/// Keeps the memberships as wanted, beside the loop: netlink may take its time. `links`: see [`Groups::open`].
+async fn keep_groups(
+    links: BTreeSet<LinkId>,
+    wanted: watch::Receiver<BTreeSet<Membership>>,
+) -> anyhow::Result<()> {
+    Groups::open(links)?.keep(wanted).await;
+    Ok(())
 }
 
 /// What announcements leave by; opened before anything is changed.

@@ -3,12 +3,11 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
-    thread,
 };
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::DatapathError;
 use crate::vocabulary::Vip;
@@ -16,6 +15,8 @@ use crate::vocabulary::Vip;
 const RING: &str = "AYA_LOGS";
 /// While nothing is logged: the loader rounds it up to a page.
 const SMALLEST_RING: u32 = 1;
+/// How long to wait for a record before it is asked whether anybody wants one.
+const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The reading end of what the programs of this agent tell. Records that nobody takes in time are lost, not waited for.
 pub struct KernelLogReader {
@@ -51,21 +52,20 @@ impl KernelLogReader {
         self.logger.flush();
     }
 
-    /// Reads for as long as the process lives, in a thread of its own: under a flood of requests there is always one
-    /// more record, and a task would keep a runtime's worker from all others.
+    /// Reads on this thread while `wanted` says so, which is asked at least once a second. For a thread of its own: under a
+    /// flood of requests there is always one more record, and a task would keep a runtime's worker from all others.
     ///
     /// # Errors
-    /// The system has no thread to give.
-    pub fn spawn(mut self) -> io::Result<()> {
-        let read = move || {
-            loop {
-                match poll(&mut [PollFd::new(&self.logger, PollFlags::IN)], None) {
-                    Ok(_) | Err(rustix::io::Errno::INTR) => self.flush(),
-                    Err(error) => return tracing::warn!(%error, "The kernel's log can't be read any more"),
-                }
+    /// The ring can't be waited for.
+    pub fn read_while(&mut self, wanted: impl Fn() -> bool) -> io::Result<()> {
+        while wanted() {
+            match poll(&mut [PollFd::new(&self.logger, PollFlags::IN)], Some(&LOOK)) {
+                Ok(0) => {}
+                Ok(_) | Err(rustix::io::Errno::INTR) => self.flush(),
+                Err(error) => return Err(error.into()),
             }
-        };
-        thread::Builder::new().name("kernel-log".to_owned()).spawn(read).map(drop)
+        }
+        Ok(())
     }
 }
 

@@ -59,6 +59,11 @@ fn valid<'a, T>(read: &'a Result<T, Box<InvalidObject>>, invalid: &mut Vec<Inval
 pub(super) struct LastGood(Option<Arc<Configuration>>);
 
 impl LastGood {
+    /// This one was in force.
+    pub(super) fn of(configuration: Arc<Configuration>) -> Self {
+        Self(Some(configuration))
+    }
+
     /// The configuration in force.
     pub(super) fn settle(
         &mut self,

@@ -18,7 +18,6 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -45,11 +44,16 @@ const COST_FACTOR: u32 = 10;
 
 type Updates = BoxStream<'static, (&'static str, Result<Update, watcher::Error>)>;
 
-/// Watches the cluster until the last receiver is dropped. Pools and advertisements are read from `namespace` only.
+/// Watches the cluster until the last receiver of `sender` is dropped. Pools and advertisements are read from `namespace`
+/// only. Whoever watches after one that was dropped lists everything anew; meanwhile the value stays.
 ///
 /// The value is `None` until every kind has been listed once; it changes only when the Snapshot does. While the API
 /// server is away it stays as it was: whoever acts on it must hold a lease.
-pub fn watch(client: Client, namespace: &str) -> (watch::Receiver<Option<Arc<Snapshot>>>, JoinHandle<()>) {
+pub fn watch(
+    client: Client,
+    namespace: &str,
+    sender: watch::Sender<Option<Arc<Snapshot>>>,
+) -> impl Future<Output = ()> + Send + use<> {
     let updates = select_all([
         updates::<core::Service>("Service", Api::all(client.clone()), Update::Services),
         updates::<EndpointSlice>("EndpointSlice", Api::all(client.clone()), Update::Slices),
@@ -57,9 +61,7 @@ pub fn watch(client: Client, namespace: &str) -> (watch::Receiver<Option<Arc<Sna
         updates(Pool::KIND, custom::<IPAddressPool>(&client, namespace), Update::Pools),
         updates(Advertisement::KIND, custom::<L2Advertisement>(&client, namespace), Update::Advertisements),
     ]);
-    let (sender, receiver) = watch::channel(None);
-    let namespace = namespace.to_owned();
-    (receiver, tokio::spawn(async move { Watcher::new(sender, namespace).run(updates.boxed()).await }))
+    Watcher::new(sender, namespace.to_owned()).run(updates.boxed())
 }
 
 /// Custom resources are watched as bare JSON: an object of a wrong shape must not end the watch of the others.
@@ -87,7 +89,9 @@ struct Watcher {
 
 impl Watcher {
     fn new(sender: watch::Sender<Option<Arc<Snapshot>>>, namespace: String) -> Self {
-        Self { world: World::default(), told: Told::default(), named: BTreeSet::new(), sender, namespace }
+        // As long as it is not valid again, the configuration in force stays: also if another watched when it was.
+        let world = sender.borrow().as_deref().map(World::after).unwrap_or_default();
+        Self { world, told: Told::default(), named: BTreeSet::new(), sender, namespace }
     }
 
     async fn run(mut self, mut updates: Updates) {

@@ -42,6 +42,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Nothing is listed yet, and this configuration is in force.
+    pub(super) fn after(before: &Snapshot) -> Self {
+        Self { last_good: LastGood::of(before.configuration.clone()), ..Self::default() }
+    }
+
     /// Takes an event in; true if a new Snapshot would differ.
     pub(super) fn on(&mut self, update: Update) -> bool {
         match update {

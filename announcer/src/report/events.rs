@@ -18,7 +18,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     time::{sleep, timeout},
 };
 use tracing::warn;
@@ -72,6 +72,8 @@ pub enum Notice {
 pub struct Events {
     node: String,
     queue: mpsc::Sender<(ObjectReference, Told)>,
+    /// Where they are taken out.
+    end: Arc<Mutex<mpsc::Receiver<(ObjectReference, Told)>>>,
     lost: Arc<AtomicU64>,
 }
 
@@ -85,18 +87,21 @@ struct Told {
 }
 
 impl Events {
-    /// Tells in the name of `node`. Needs a tokio runtime; the task ends with the last of these.
-    /// Nothing is told while `hush` says so.
-    pub fn start(client: Client, node: &str, hush: watch::Receiver<bool>) -> Self {
-        let (events, queue) = Self::new(node);
-        let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(node.to_owned()) };
-        tokio::spawn(publish(Recorder::new(client, reporter), queue, events.lost.clone(), hush));
-        events
+    /// Tells in the name of `node`, while the future of [`Self::publish`] is polled.
+    pub fn new(node: &str) -> Self {
+        let (queue, end) = mpsc::channel(QUEUE);
+        Self { node: node.to_owned(), queue, end: Arc::new(Mutex::new(end)), lost: Arc::default() }
     }
 
-    fn new(node: &str) -> (Self, mpsc::Receiver<(ObjectReference, Told)>) {
-        let (queue, end) = mpsc::channel(QUEUE);
-        (Self { node: node.to_owned(), queue, lost: Arc::default() }, end)
+    /// Writes what is told, for ever; nothing while `hush` says so. Of one that is dropped the next takes the queue over.
+    pub fn publish(
+        &self,
+        client: Client,
+        hush: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let reporter = Reporter { controller: COMPONENT.to_owned(), instance: Some(self.node.clone()) };
+        let (end, lost) = (self.end.clone(), self.lost.clone());
+        async move { publish(Recorder::new(client, reporter), &mut *end.lock().await, lost, hush).await }
     }
 
     /// Tells of one address of a Service.
@@ -207,7 +212,7 @@ fn shorten(text: &mut String, limit: usize) {
 
 async fn publish(
     recorder: Recorder,
-    mut queue: mpsc::Receiver<(ObjectReference, Told)>,
+    queue: &mut mpsc::Receiver<(ObjectReference, Told)>,
     lost: Arc<AtomicU64>,
     mut hush: watch::Receiver<bool>,
 ) {
@@ -260,10 +265,14 @@ mod tests {
         snapshot.services.into_values().next().expect("a Service")
     }
 
+    fn first(events: &Events) -> (ObjectReference, Told) {
+        events.end.try_lock().expect("nobody publishes").try_recv().expect("an event")
+    }
+
     fn told(notice: &Notice) -> (ObjectReference, Told) {
-        let (events, mut queue) = Events::new("bettley");
+        let events = Events::new("bettley");
         events.service(&service(), VIP.parse().expect("an address"), notice);
-        queue.try_recv().expect("an event")
+        first(&events)
     }
 
     #[test]
@@ -308,9 +317,9 @@ mod tests {
             "spec": {"addresses": ["10.4.11.0/33"]},
         });
         let snapshot = Snapshot::of_objects([pool]).expect("a pool");
-        let (events, mut queue) = Events::new("bettley");
+        let events = Events::new("bettley");
         events.invalid(&snapshot.invalid[0]);
-        let (about, told) = queue.try_recv().expect("an event");
+        let (about, told) = first(&events);
         assert_eq!((about.kind.as_deref(), about.uid.as_deref()), (Some("IPAddressPool"), Some("p")));
         assert_eq!(told.reason, "invalidConfiguration");
         assert!(told.note.starts_with(r#"spec.addresses[0]: "10.4.11.0/33" is neither"#), "{}", told.note);
@@ -318,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
-        let (events, _queue) = Events::new("bettley");
+        let events = Events::new("bettley");
         for _ in 0..QUEUE + 3 {
             events.service(&service(), VIP.parse().expect("an address"), &Notice::NodeAssigned);
         }

@@ -11,6 +11,10 @@ use std::{
 
 use crate::vocabulary::{BootNs, Vip};
 
+/// An API server that says nothing for so long is no hiccup: somebody should look, and a rollout should wait. That an agent
+/// is not ready has no other effect: its kernel goes on answering.
+const API_SILENCE: Duration = Duration::from_secs(300);
+
 /// How many VIPs a reason names before it only counts.
 const NAMED: usize = 5;
 
@@ -33,6 +37,10 @@ pub struct Readiness {
     pub deadline: BootNs,
     /// VIPs held that the running program would not answer for.
     pub unanswered: BTreeSet<Vip>,
+    /// Tasks beside the loop that ended, and do not run again yet.
+    pub ended: Vec<&'static str>,
+    /// For how long the API server has said nothing at all.
+    pub api_silent: Duration,
 }
 
 impl Health {
@@ -57,16 +65,23 @@ impl Health {
         Err(format!("the loop has not turned for {} s (limit {} s)", since.as_secs(), self.limit.as_secs()))
     }
 
-    /// Ready: the cluster is known, the session is live, and every VIP held is answered.
+    /// Ready: all that runs beside the loop runs, the cluster is known, the session is live, the API server is heard, and every
+    /// VIP held is answered.
     pub fn ready(&self, now: BootNs) -> Result<(), String> {
         self.live(now)?;
-        let Readiness { synced, deadline, unanswered } =
+        let Readiness { synced, deadline, unanswered, ended, api_silent } =
             self.readiness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !ended.is_empty() {
+            return Err(format!("ended and being started again: {}", ended.join(", ")));
+        }
         if !synced {
             return Err("the cluster's objects are not all read yet".to_owned());
         }
         if deadline <= now {
             return Err("this node has no live session: its lease is not renewed".to_owned());
+        }
+        if api_silent >= API_SILENCE {
+            return Err(format!("the API server has said nothing for {} s", api_silent.as_secs()));
         }
         if unanswered.is_empty() {
             return Ok(());
@@ -91,7 +106,7 @@ mod tests {
     }
 
     fn good(now: BootNs) -> Readiness {
-        Readiness { synced: true, deadline: now + Duration::from_secs(12), unanswered: BTreeSet::new() }
+        Readiness { synced: true, deadline: now + Duration::from_secs(12), ..Readiness::default() }
     }
 
     #[test]
@@ -127,6 +142,25 @@ mod tests {
         let health = Health::new(LIMIT, START);
         health.turned(START, good(START));
         assert!(health.ready(after(11)).is_ok() && health.ready(after(12)).is_err());
+    }
+
+    #[test]
+    fn an_agent_without_one_of_its_tasks_is_not_ready_and_says_which() {
+        let health = Health::new(LIMIT, START);
+        health.turned(START, Readiness { ended: vec!["links", "detector"], ..good(START) });
+        assert_eq!(health.ready(START), Err("ended and being started again: links, detector".to_owned()));
+        health.turned(START, good(START));
+        assert_eq!(health.ready(START), Ok(()));
+    }
+
+    #[test]
+    fn an_agent_that_holds_on_while_the_api_server_says_nothing_is_not_ready_after_five_minutes() {
+        let health = Health::new(LIMIT, START);
+        let silent = |seconds| Readiness { api_silent: Duration::from_secs(seconds), ..good(START) };
+        health.turned(START, silent(299));
+        assert_eq!(health.ready(START), Ok(()));
+        health.turned(START, silent(300));
+        assert_eq!(health.ready(START), Err("the API server has said nothing for 300 s".to_owned()));
     }
 
     #[test]

@@ -72,8 +72,7 @@ enum Step {
     Delete(Box<ObjectMeta>),
 }
 
-/// Keeps the statuses as wanted, in `namespace`, until the sender is dropped; `None` leaves them as they are. Needs a
-/// tokio runtime.
+/// Keeps the statuses as wanted, in `namespace`, until the sender is dropped; `None` leaves them as they are.
 ///
 /// Nothing is written while `hush` says so.
 pub fn keep(
@@ -81,11 +80,9 @@ pub fn keep(
     namespace: &str,
     author: Author,
     hush: watch::Receiver<bool>,
-) -> watch::Sender<Option<Wanted>> {
-    let (sender, receiver) = watch::channel(None);
-    let keeper = Keeper { api: Api::namespaced(client, namespace), author, hush };
-    tokio::spawn(keeper.run(receiver));
-    sender
+    wanted: watch::Receiver<Option<Wanted>>,
+) -> impl Future<Output = ()> + Send + use<> {
+    Keeper { api: Api::namespaced(client, namespace), author, hush }.run(wanted)
 }
 
 /// The Service and the node that an object is about: by its status, or by its labels before that is written.

@@ -3,8 +3,13 @@
 mod fields;
 mod layer;
 
+use std::{
+    panic::{self, PanicHookInfo},
+    thread,
+};
+
 use clap::ValueEnum;
-use tracing::level_filters::LevelFilter;
+use tracing::{error, level_filters::LevelFilter};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -56,7 +61,15 @@ pub fn init(format: LogFormat, level: LevelFilter) -> Result<Log, LogError> {
     let lost = lines.error_counter();
     let layer = LineLayer::new(format, jiff::Timestamp::now, lines);
     tracing_subscriber::registry().with(layer).with(filter(level)).try_init().map_err(LogError)?;
+    panic::set_hook(Box::new(tell_panic));
     Ok(Log { lost, _writer: writer })
+}
+
+/// One line like all others, in place of the standard library's own on standard error.
+fn tell_panic(panicked: &PanicHookInfo<'_>) {
+    let words = panicked.payload_as_str().unwrap_or("it has no words");
+    let at = panicked.location().map(ToString::to_string);
+    error!(error = words, at, thread = thread::current().name(), "Panicked");
 }
 
 fn filter(level: LevelFilter) -> Targets {

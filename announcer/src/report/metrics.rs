@@ -1,28 +1,47 @@
 //! What Prometheus reads: the last state the agent set, and the kernel's counters at the moment of the scrape.
 
 mod exposition;
+mod suppressed;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
+use bytes::Bytes;
+
 pub use exposition::CONTENT_TYPE;
+pub use suppressed::Suppressed;
 
 use crate::{
     kube::{InvalidObject, ObjectKey},
     vocabulary::{BootNs, Vip},
 };
 
+/// How long a page that was rendered serves others who ask.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The numbers of one node, set by the agent's loop and read by the metrics server. No global: tests make their own.
 pub struct Metrics {
     node: String,
-    kernel: Box<dyn Fn() -> Vec<KernelCounts> + Send + Sync>,
+    kernel: Box<dyn Fn() -> Counted + Send + Sync>,
     state: Mutex<State>,
+    /// What was rendered last, and when.
+    page: Mutex<Option<(BootNs, Bytes)>>,
 }
 
-/// What the kernel counted for one VIP on one link since the slot was taken.
+/// What the kernel counted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Counted {
+    /// For what this node owns.
+    pub owned: Vec<KernelCounts>,
+    /// Questions dropped because another node owns the address, by the name of the link.
+    pub suppressed: BTreeMap<String, u64>,
+}
+
+/// What the kernel counted for one VIP on one link that it is owned on, since the slot was taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KernelCounts {
     /// The VIP.
@@ -35,8 +54,6 @@ pub struct KernelCounts {
     pub replies: u64,
     /// Those dropped because the deadline had passed or the epoch was another.
     pub fenced: u64,
-    /// Those dropped because another node owns it.
-    pub suppressed: u64,
     /// Frames of a foreign host that claimed it.
     pub conflicts: u64,
 }
@@ -95,19 +112,33 @@ struct State {
     /// As it was last set.
     unheard_last: Unheard,
     log_lines_lost: u64,
+    /// `None` before anything was asked.
+    api_heard: Option<BootNs>,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
+    /// How often each task beside the loop was started again.
+    task_restarts: BTreeMap<&'static str, u64>,
     gratuitous: BTreeMap<Vip, u64>,
     /// Over all VIPs, forgotten ones too: a counter never falls.
     gratuitous_total: u64,
 }
 
 impl Metrics {
-    /// `kernel` is called at each scrape, on the server's thread.
-    pub fn new(
-        node: impl Into<String>,
-        kernel: impl Fn() -> Vec<KernelCounts> + Send + Sync + 'static,
-    ) -> Self {
-        Self { node: node.into(), kernel: Box::new(kernel), state: Mutex::default() }
+    /// `kernel` is called when a page is rendered, on the server's thread.
+    pub fn new(node: impl Into<String>, kernel: impl Fn() -> Counted + Send + Sync + 'static) -> Self {
+        Self { node: node.into(), kernel: Box::new(kernel), state: Mutex::default(), page: Mutex::default() }
+    }
+
+    /// The text of a scrape, rendered at most once a second for all who ask.
+    pub fn page(&self, now: BootNs) -> Bytes {
+        let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*page {
+            Some((at, text)) if now.until(*at) < FRESH => text.clone(),
+            _ => {
+                let text = Bytes::from(self.render(now));
+                *page = Some((now, text.clone()));
+                text
+            }
+        }
     }
 
     /// Replaces what is known of ownership.
@@ -119,6 +150,11 @@ impl Metrics {
     pub fn set_invalid_objects(&self, invalid: &[InvalidObject]) {
         let invalid = invalid.iter().map(|object| (object.kind, object.key.clone())).collect();
         self.with(|state| state.invalid_objects = Some(invalid));
+    }
+
+    /// When the API server last said anything.
+    pub fn set_api_heard(&self, at: BootNs) {
+        self.with(|state| state.api_heard = Some(at));
     }
 
     /// Kubernetes events that were not written, since the start.
@@ -144,6 +180,18 @@ impl Metrics {
     /// Counts a finished write to a Lease.
     pub fn lease_written(&self, kind: LeaseKind, outcome: LeaseOutcome) {
         self.with(|state| *state.lease_writes.entry((kind, outcome)).or_default() += 1);
+    }
+
+    /// There is a task of this name beside the loop.
+    pub fn task_known(&self, task: &'static str) {
+        self.with(|state| {
+            state.task_restarts.entry(task).or_default();
+        });
+    }
+
+    /// Counts a task that ended and is started again.
+    pub fn task_restarted(&self, task: &'static str) {
+        self.with(|state| *state.task_restarts.entry(task).or_default() += 1);
     }
 
     /// Counts announcement frames: `wire::sender::Sent::frames`.

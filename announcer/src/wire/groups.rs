@@ -90,10 +90,14 @@ impl Groups {
     /// there, and wherever some are wanted later, those that are not wanted are removed. Needs CAP_NET_ADMIN for
     /// [`Self::reconcile`].
     pub fn open(links: BTreeSet<LinkId>) -> Result<Self, GroupsError> {
-        let (connection, netlink, _) = new_connection().map_err(GroupsError::Open)?;
-        let mut task = JoinSet::new();
-        task.spawn(connection);
+        let (netlink, task) = connect()?;
         Ok(Self { netlink, sockets: Sockets::default(), links, _task: task })
+    }
+
+    /// Opens netlink anew, for one that is broken; memberships stay.
+    pub fn reopen(&mut self) -> Result<(), GroupsError> {
+        (self.netlink, self._task) = connect()?;
+        Ok(())
     }
 
     /// Makes the memberships `wanted` and no others, but for those that are not ours. To be called when VIPs come or
@@ -170,6 +174,13 @@ impl Groups {
             _ => libc::EIO,
         })
     }
+}
+
+fn connect() -> Result<(Handle, JoinSet<()>), GroupsError> {
+    let (connection, netlink, _) = new_connection().map_err(GroupsError::Open)?;
+    let mut task = JoinSet::new();
+    task.spawn(connection);
+    Ok((netlink, task))
 }
 
 /// The address that stands for a membership. No DAD, for nobody is to be asked about a group; no route of its own.

@@ -266,7 +266,8 @@ fn the_reader_s_thread_tells_what_happens_as_it_happens() {
     // Of the whole process: other tests' threads have one of their own while they look.
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
     let mut bench = Telling::at(KernelLog::Debug);
-    bench.reader.take().expect("something is logged").spawn().expect("a thread");
+    let mut reader = bench.reader.take().expect("something is logged");
+    std::thread::spawn(move || reader.read_while(|| true));
     for ip in [VIP4, OTHER4] {
         bench.live.both(bench.left.id.0, &Arp::request(ip).bytes());
         let told = |line: String| line.contains("announcer::kernel") && line.contains(ip);

@@ -44,7 +44,12 @@ fn silent_when_it_goes(
         ip(&format!("addr del {owned}/{prefix} dev eth0"));
     });
     let silent = lan.node.run_async(move || async move {
-        let detection = Detection::start(PACE, Losses::default()).expect("sockets");
+        let detection = Detection::new(PACE, Losses::default());
+        // One that was killed is as good as none.
+        let killed = tokio::spawn(detection.run());
+        killed.abort();
+        killed.await.expect_err("it was killed");
+        let _asking = tokio::spawn(detection.run());
         let peer = Peer { vips: vec![vip(owned)], doubted: false };
         let nodes: BTreeSet<Vip> = (!bystander.is_empty()).then(|| vip(bystander)).into_iter().collect();
         detection.watch(Watching {
@@ -94,7 +99,8 @@ fn of_two_hundred_addresses_on_a_link_the_one_that_falls_silent_is_found() {
     let (heard_all, all_heard) = std::sync::mpsc::channel();
     let silent = lan.node.start_async(move || async move {
         small_optmem();
-        let detection = Detection::start(PACE, Losses::default()).expect("sockets");
+        let detection = Detection::new(PACE, Losses::default());
+        tokio::spawn(detection.run());
         let peer = |(n, vip): (usize, &Vip)| {
             ((link.id, format!("peer{n}")), Peer { vips: vec![*vip], doubted: false })
         };

@@ -104,7 +104,8 @@ impl Namespace {
     /// Waits until `eth0` has its link-local address, which comes with the multicast route.
     fn ipv6_ready(&self) {
         self.run_async(|| async {
-            let watch = LinkWatch::start().await.expect("netlink");
+            let watch = LinkWatch::open().await.expect("netlink");
+            tokio::spawn(watch.follow());
             let local = |link: &Link| link.ipv6_source.is_some_and(|ip| ip.is_unicast_link_local());
             let mut view = watch.view();
             view.wait_for(|view| view.named("eth0").is_some_and(local)).await.expect("a watch");
@@ -114,7 +115,7 @@ impl Namespace {
     /// The link of this name, as [`LinkWatch`] sees it.
     pub fn link(&self, name: &'static str) -> Link {
         self.run_async(move || async move {
-            let watch = LinkWatch::start().await.expect("netlink");
+            let watch = LinkWatch::open().await.expect("netlink");
             let view = watch.view().borrow().clone();
             view.named(name).expect("a link of that name").clone()
         })

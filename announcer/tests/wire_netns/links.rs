@@ -16,7 +16,8 @@ fn until(
 ) -> Pending<(Arc<LinkView>, Arc<LinkView>)> {
     let (watching, ready) = mpsc::channel();
     let pending = namespace.start_async(move || async move {
-        let watch = LinkWatch::start().await.expect("netlink");
+        let watch = LinkWatch::open().await.expect("netlink");
+        tokio::spawn(watch.follow());
         let mut view = watch.view();
         let before = view.borrow_and_update().clone();
         watching.send(()).expect("a waiter");
@@ -167,7 +168,8 @@ fn after_more_news_than_the_socket_holds_the_view_is_true_again() {
     let (watching, ready) = mpsc::channel();
     let (over, storm) = mpsc::channel();
     let pending = node.start_async(move || async move {
-        let watch = LinkWatch::start().await.expect("netlink");
+        let watch = LinkWatch::open().await.expect("netlink");
+        tokio::spawn(watch.follow());
         let mut view = watch.view();
         watching.send(()).expect("a waiter");
         // Blocks the runtime: nobody reads the socket while the kernel fills it.
@@ -208,4 +210,25 @@ fn alternative_names_are_seen() {
     ip_in(&node, "link property add dev eth0 altname a-long-name-of-eth0");
     let (_, view) = named.wait();
     assert_eq!(view.named("a-long-name-of-eth0"), Some(eth0(&view)));
+}
+
+#[test]
+fn who_follows_after_one_that_was_killed_sees_what_changed_between() {
+    let node = Namespace::new();
+    node.ip("link add eth0 type veth peer name far");
+    let view = node.run_async(|| async {
+        let watch = LinkWatch::open().await.expect("netlink");
+        let mut view = watch.view();
+        let first = tokio::spawn(watch.follow());
+        ip("link set eth0 name between");
+        view.wait_for(|view| view.named("between").is_some()).await.expect("a watch");
+        first.abort();
+        first.await.expect_err("it was killed");
+        ip("link set between name last");
+        ip("link add eth1 type veth peer name far1");
+        let _second = tokio::spawn(watch.follow());
+        let both = |view: &Arc<LinkView>| view.named("last").is_some() && view.named("eth1").is_some();
+        view.wait_for(both).await.expect("a watch").clone()
+    });
+    assert!(view.named("between").is_none());
 }

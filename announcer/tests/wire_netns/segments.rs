@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use announcer::{
     vocabulary::LinkId,
-    wire::{
-        segments::{SegmentWatch, Segments, Watched},
-        sender::Sender,
-    },
+    wire::segments::{SegmentWatch, Segments, Watched},
 };
 
 use crate::lan::{Namespace, PATIENCE};
@@ -34,7 +31,8 @@ fn found(node: &Namespace) -> (Segments, [LinkId; 2]) {
     let ids = [links[0].id, links[1].id];
     let watched: Watched = links.into_iter().map(|link| (link.id, link)).collect();
     let found = node.run_async(move || async move {
-        let watch = SegmentWatch::start(BTreeSet::new(), Sender::new().expect("CAP_NET_RAW"));
+        let watch = SegmentWatch::new(BTreeSet::new());
+        tokio::spawn(watch.run());
         watch.watch(watched);
         let mut found = watch.found();
         let known = found.wait_for(|found| found.known.len() == 2);

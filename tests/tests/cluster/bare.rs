@@ -95,7 +95,7 @@ impl Lab {
     /// With an agent on each node and four Services.
     fn serving(self, flags: &[&str]) -> Result<Self> {
         let mut lab = self;
-        lab.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        lab.set_flags(flags);
         for number in 1..=4 {
             lab.serve(&format!("web-{number}"), vip(number), json!({}))?;
         }
@@ -141,6 +141,11 @@ impl Lab {
         self.kubeconfigs.get(node.name()).map_or("", String::as_str)
     }
 
+    /// For every agent that is started from now on.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// Installs again what [`without_agents`](Self::without_agents) installs, on a cluster that has lost it.
     pub(crate) fn install_again(&self) -> Result<()> {
         install(&self.cluster, self.installed, Cluster::install_metallb_crds)?;
@@ -150,7 +155,7 @@ impl Lab {
 
     /// Restarts every agent, one by one, with these flags: a new cluster that is strict from the start would wait for a minute.
     pub(crate) fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
-        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self.set_flags(flags);
         for node in self.cluster.nodes() {
             let joined = self.log(node)?.matches(JOINED).count();
             self.end_agent(node)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use announcer_tests::{
-    Cluster, Node,
+    ADMIN_TOKEN, Cluster, Node, Signal,
     product::{self, ADVERTISEMENT_YAML, BARE_ADVERTISEMENT_YAML, FIRST_VIP, NAMESPACE, POOL_YAML},
     wait,
 };
@@ -82,7 +82,9 @@ impl Lab {
     }
 
     fn metrics(&self, node: &Node) -> Result<String> {
-        self.cluster.curl(&node.machine(), "http://127.0.0.1:9474/metrics")
+        let (status, page) = scrape(node, Some(ADMIN_TOKEN))?;
+        ensure!(status == "200", "{status}: {page}");
+        Ok(page)
     }
 
     fn explain(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
@@ -92,6 +94,23 @@ impl Lab {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
     }
+}
+
+/// What `/metrics` of a node's agent says to this token: status and text.
+fn scrape(node: &Node, token: Option<&str>) -> Result<(String, String)> {
+    let header = format!("Authorization: Bearer {}", token.unwrap_or_default());
+    let mut asked = vec!["curl", "-sSk", "--max-time", "2", "-w", "%{http_code}"];
+    if token.is_some() {
+        asked.extend(["-H", &header]);
+    }
+    asked.push("https://127.0.0.1:9474/metrics");
+    with_status(node.exec(&asked)?)
+}
+
+/// What curl printed with its `%{http_code}` behind it.
+fn with_status(said: String) -> Result<(String, String)> {
+    let (words, status) = said.split_at_checked(said.len().saturating_sub(3)).context("a status")?;
+    Ok((status.to_owned(), words.to_owned()))
 }
 
 fn status_of(node: &str, interfaces: &[&str]) -> Value {
@@ -300,10 +319,126 @@ fn wait_unanswered(lab: &Lab, node: &Node, number: u32) -> Result<()> {
 /// What the agent tells the kubelet: status and words.
 fn readiness(node: &Node) -> Result<(String, String)> {
     let url = "http://127.0.0.1:9475/readyz";
-    let said = node.exec(&["curl", "-s", "--max-time", "2", "-w", "%{http_code}", url])?;
-    let (words, status) = said.split_at_checked(said.len().saturating_sub(3)).context("a status")?;
-    Ok((status.to_owned(), words.to_owned()))
+    with_status(node.exec(&["curl", "-s", "--max-time", "2", "-w", "%{http_code}", url])?)
 }
+
+/// What an agent keeps beside its loop, with `--kernel-log`.
+const TASKS: [&str; 10] = [
+    "probes",
+    "metrics",
+    "links",
+    "detector",
+    "segments",
+    "kernel-log",
+    "multicast-groups",
+    "cluster-watch",
+    "events",
+    "l2-status",
+];
+
+#[test]
+fn each_task_beside_the_loop_that_is_killed_is_named_counted_and_started_again_and_metrics_are_for_readers()
+-> Result<()> {
+    let mut lab = Lab::installed(1, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds)?;
+    lab.cluster.apply_yaml(POOL6_YAML)?;
+    lab.set_flags(&["--fail-task", &TASKS.join(","), "--kernel-log", "debug"]);
+    lab.start_agents()?;
+    let node = &lab.cluster.nodes()[0];
+    let ready =
+        || wait::until("an agent that is ready", A_WHILE, || Ok((readiness(node)?.0 == "200").then_some(())));
+    ready()?;
+    only_readers_see_metrics(&lab, node)?;
+
+    for (number, task) in TASKS.iter().enumerate() {
+        lab.signal(node, Signal::USR2)?;
+        let line =
+            format!("\"msg\":\"A task beside the loop ended; it is started again\",\"task\":\"{task}\"");
+        lab.wait_log(node, &line, 1, A_WHILE)?;
+        if *task != "probes" {
+            let words = format!("ended and being started again: {task}\n");
+            assert_eq!(readiness(node)?, ("503".to_owned(), words));
+        }
+        lab.wait_log(node, "\"msg\":\"A task beside the loop runs again\"", number + 1, A_WHILE)?;
+        ready()?;
+    }
+    for task in TASKS {
+        let series = format!("announcer_task_restarts_total{{task=\"{task}\"}} 1");
+        let metrics = lab.metrics(node)?;
+        assert!(metrics.lines().any(|line| line == series), "{series} in\n{metrics}");
+    }
+
+    // What each of them feeds works again.
+    node.exec(&["ip", "link", "add", "eth7", "type", "veth", "peer", "name", "far7"])?;
+    node.exec(&["ip", "link", "set", "eth7", "up"])?;
+    node.exec(&["ip", "addr", "add", "10.7.0.1/24", "dev", "eth7"])?;
+    lab.wait_log(node, "eth7", 1, A_WHILE)?;
+    let six = "fd00:4::1:7".parse()?;
+    lab.serve("web", FIRST_VIP, json!({}))?;
+    lab.serve("six", six, json!({}))?;
+    lab.wait_event("default", "nodeAssigned")?;
+    wait::until("two statuses", A_WHILE, || Ok((lab.statuses()?.len() == 2).then_some(())))?;
+    let group = || {
+        Ok(node.exec(&["ip", "-6", "maddr", "show", "dev", "eth0"])?.contains("ff02::1:ff01:7").then_some(()))
+    };
+    wait::until("the solicited-node group", A_WHILE, group)?;
+    lab.cluster.judge(&[FIRST_VIP])?.wait_answer(FIRST_VIP, A_WHILE)?;
+    lab.wait_log(node, "\"msg\":\"kernel: answered\",\"ip\":\"10.4.11.1\"", 1, A_WHILE)
+}
+
+/// Anonymous: 401; a token without the right: 403; with it: 200, also while 200 clients hold connections open.
+fn only_readers_see_metrics(lab: &Lab, node: &Node) -> Result<()> {
+    let (status, words) = scrape(node, None)?;
+    assert_eq!((status.as_str(), words.as_str()), ("401", "a bearer token is needed\n"));
+    let (status, words) = scrape(node, Some("made-up"))?;
+    assert_eq!((status.as_str(), words.as_str()), ("401", "the API server does not know this token\n"));
+    let plain = ["curl", "-s", "--max-time", "2", "-w", "%{http_code}", "http://127.0.0.1:9474/metrics"];
+    let (status, words) = with_status(node.exec(&plain)?)?;
+    assert_eq!((status.as_str(), words.as_str()), ("400", "this port speaks HTTPS: ask https://\n"));
+
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "prometheus"}});
+    lab.cluster.api("POST", "/api/v1/namespaces/default/serviceaccounts", Some(&account))?;
+    let token = || -> Result<String> {
+        let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let path = "/api/v1/namespaces/default/serviceaccounts/prometheus/token";
+        let made = lab.cluster.api("POST", path, Some(&asked))?;
+        Ok(made["status"]["token"].as_str().context("a token")?.to_owned())
+    };
+    let (status, words) = scrape(node, Some(&token()?))?;
+    assert_eq!(status, "403");
+    assert!(
+        words.starts_with("system:serviceaccount:default:prometheus may not get /metrics: bind"),
+        "{words}"
+    );
+
+    lab.cluster.apply_yaml(SCRAPER_YAML)?;
+    let crowd = "for i in $(seq 200); do (while :; do exec 3<>/dev/tcp/127.0.0.1/9474 4<>/dev/tcp/127.0.0.1/9475 && \
+                 read -t 5 -u 3; done) & done; wait";
+    let mut crowd = node.spawn("crowd", &["timeout", "20", "bash", "-c", crowd])?;
+    // Another token, for the word on the first one holds for a minute.
+    let token = token()?;
+    for _ in 0..5 {
+        let (status, page) = scrape(node, Some(&token))?;
+        assert_eq!(status, "200", "{page}");
+        assert!(page.contains("\nannouncer_owned_vips 0.0\n"), "{page}");
+        assert_eq!(readiness(node)?.0, "200");
+    }
+    crowd.kill()
+}
+
+const POOL6_YAML: &str = "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: six, namespace: metallb}
+spec: {addresses: ['fd00:4::1:0/120']}
+";
+
+const SCRAPER_YAML: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: prometheus-reads-announcer}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: announcer-metrics-reader}
+subjects: [{kind: ServiceAccount, name: prometheus, namespace: default}]
+";
 
 #[test]
 fn explain_tells_the_owner_from_the_api_alone_and_refuses_in_one_line() -> Result<()> {

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{mixed::Mixed, turn::Agent};
 use crate::{
+    cli::tasks::Tasks,
     datapath::Owners,
     election::{View, stranded},
     kube::{Clients, InvalidObject, ObjectKey, Service},
@@ -56,11 +57,31 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn new(clients: &Clients, namespace: &str, author: Author) -> Self {
+    /// What it tells is written by `tasks`.
+    pub(super) fn new(clients: &Clients, namespace: &str, author: Author, tasks: &mut Tasks) -> Self {
         let hush = watch::Sender::new(false);
+        let events = Events::new(&author.node);
+        let (queue, client, quiet) = (events.clone(), clients.watch.clone(), hush.subscribe());
+        tasks.start("events", move || {
+            let publishing = queue.publish(client.clone(), quiet.clone());
+            async move {
+                publishing.await;
+                Ok(())
+            }
+        });
+        let (statuses, wanted) = watch::channel(None);
+        let (client, quiet, namespace) = (clients.watch.clone(), hush.subscribe(), namespace.to_owned());
+        tasks.start("l2-status", move || {
+            let keeping =
+                l2_status::keep(client.clone(), &namespace, author.clone(), quiet.clone(), wanted.clone());
+            async move {
+                keeping.await;
+                Ok(())
+            }
+        });
         Self {
-            events: Events::start(clients.watch.clone(), &author.node, hush.subscribe()),
-            statuses: l2_status::keep(clients.watch.clone(), namespace, author, hush.subscribe()),
+            events,
+            statuses,
             owned: None,
             invalid: BTreeSet::new(),
             nobody: BTreeMap::new(),

@@ -4,6 +4,7 @@ mod beside;
 mod deciding;
 mod mixed;
 mod node;
+mod owed;
 mod run;
 mod state;
 mod turn;
@@ -87,9 +88,23 @@ pub(crate) struct Args {
     #[command(flatten)]
     announcing: Announcing,
 
-    /// Address of the Prometheus metrics (`/metrics`).
+    /// Address of the Prometheus metrics (`/metrics`); `127.0.0.1:9474` for this host alone.
     #[arg(long, env = "ANNOUNCER_METRICS_ADDRESS", value_name = "ADDR:PORT", default_value = "[::]:9474")]
     metrics_address: SocketAddr,
+
+    /// Show metrics by HTTPS, and only to clients whose bearer token the API server lets `get` the path `/metrics`
+    /// (ClusterRole `announcer-metrics-reader`). `false`: by HTTP, to everybody who reaches the address.
+    #[arg(long, env = "ANNOUNCER_METRICS_SECURE", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    metrics_secure: bool,
+
+    /// Certificate that metrics are shown with, in PEM form, read again each minute; without it, one that the agent makes
+    /// for itself.
+    #[arg(long, env = "ANNOUNCER_METRICS_CERT", value_name = "FILE", requires = "metrics_key")]
+    metrics_cert: Option<PathBuf>,
+
+    /// Key of that certificate.
+    #[arg(long, env = "ANNOUNCER_METRICS_KEY", value_name = "FILE", requires = "metrics_cert")]
+    metrics_key: Option<PathBuf>,
 
     /// Address of the probes (`/healthz`, `/readyz`).
     #[arg(
@@ -120,6 +135,10 @@ pub(crate) struct Args {
         default_value = "/proc/sys/kernel/random/boot_id"
     )]
     boot_id_file: PathBuf,
+
+    /// Tasks beside the loop to kill, one for each SIGUSR2, for tests of what follows.
+    #[arg(long, env = "ANNOUNCER_FAIL_TASK", value_name = "NAME", hide = true, value_delimiter = ',')]
+    fail_task: Vec<String>,
 }
 
 /// How this node may be fenced.

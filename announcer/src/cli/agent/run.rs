@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     Args, Fencing,
@@ -22,6 +22,7 @@ use crate::{
         kernel::{Kernel, PauseWatch, Whose, uuid_bytes},
         limits,
         station::{self, Station},
+        tasks::{Leash, Tasks, on_thread},
     },
     datapath::{Config, Datapath},
     election::{Identity, Leases, Machine, Settings},
@@ -29,10 +30,10 @@ use crate::{
     report::{
         changes::Changes,
         health::Health,
-        http::{Pages, Server},
+        http::{self, Certificate, Pages, Port, Secure},
         l2_status::Author,
         log::{self, Log},
-        metrics::Metrics,
+        metrics::{Metrics, Suppressed},
     },
     vocabulary::{BootNs, Link},
     wire::{
@@ -78,8 +79,8 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
     let sender = station::sender()?;
     let pace = Pace { interval: args.probe_interval, misses: args.probe_misses };
     let losses = Losses::default();
-    let detection = Detection::start(pace, losses.clone()).context("cannot ask other nodes on the wire")?;
-    let link_watch = LinkWatch::start().await.context("cannot follow the links of this node")?;
+    let detection = Detection::new(pace, losses.clone());
+    let link_watch = LinkWatch::open().await.context("cannot follow the links of this node")?;
     let counts = SharedCounts::default();
     let shared = counts.clone();
     let scraped = move || shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -92,12 +93,34 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         .await
         .context("datapath")??;
     // The ports are free once the lock is: an agent before us has ended.
-    for (address, pages) in [
-        (args.metrics_address, Pages::Metrics(metrics.clone())),
-        (args.health_address, Pages::Health(health.clone())),
-    ] {
-        tokio::spawn(Server::bind(address, pages).await?.run());
-    }
+    let mut tasks = Tasks::default();
+    let probes = Port::bind(args.health_address, "probes")?;
+    let state = health.clone();
+    tasks.start("probes", move || {
+        let (port, pages) = (probes.clone(), Pages::Health(state.clone()));
+        on_thread("probes", move |leash| serve(&port, || Ok(pages), leash))
+    });
+    let scrapes = Port::bind(args.metrics_address, "metrics")?;
+    let certificate = args.metrics_secure.then(|| certificate(&args)).transpose()?;
+    let (state, reviewing) = (metrics.clone(), clients.clone());
+    tasks.start("metrics", move || {
+        let (port, state) = (scrapes.clone(), state.clone());
+        let (certificate, clients) = (certificate.clone(), reviewing.clone());
+        let pages = move || {
+            let secure = match certificate {
+                Some(certificate) => Some(Arc::new(Secure::new(certificate, clients.apart()?))),
+                None => None,
+            };
+            Ok(Pages::Metrics(state, secure))
+        };
+        on_thread("metrics", move |leash| serve(&port, pages, leash))
+    });
+    station::follow(link_watch, &mut tasks);
+    let detecting = detection.clone();
+    tasks.start("detector", move || {
+        let asking = detecting.run();
+        async move { asking.await.context("cannot ask other nodes on the wire") }
+    });
 
     // What carries the program already goes on doing so; more links come with the first view of the cluster.
     let kept = datapath.pinned_links();
@@ -112,23 +135,39 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         strict: args.fencing == Fencing::Strict,
         on_api_loss: args.on_api_loss,
     };
-    let answering = kernel.owned().map(|(_, link)| link).collect();
-    let segment_watch = SegmentWatch::start(answering, station::sender()?);
-    let mut station = Station::new(&args.node_name, kernel, changes, view, sender, &args.announcing, seed)?;
+    let segment_watch = SegmentWatch::new(kernel.owned().map(|(_, link)| link).collect());
+    let finding = segment_watch.clone();
+    tasks.start("segments", move || {
+        let listening = finding.run();
+        async move { listening.await.context("cannot find interfaces on one segment") }
+    });
+    let announcing = &args.announcing;
+    let mut station =
+        Station::new(&args.node_name, kernel, changes, view, sender, announcing, seed, &mut tasks);
     station.tell_links(&reports);
     station.keep_announcing();
     let (outcomes, came_back) = mpsc::unbounded_channel();
-    let (snapshots, _watching) = kube::watch(clients.watch.clone(), &args.cluster.namespace);
+    let (snapshot, snapshots) = watch::channel(None);
+    let (client, namespace) = (clients.watch.clone(), args.cluster.namespace.clone());
+    tasks.start("cluster-watch", move || {
+        let watching = kube::watch(client.clone(), &namespace, snapshot.clone());
+        async move {
+            watching.await;
+            Ok(())
+        }
+    });
     let author = Author { node: args.node_name.clone(), pod: args.pod_name.zip(args.pod_uid) };
     let agent = Agent {
-        beside: Beside::new(&clients, &args.cluster.namespace, author),
+        beside: Beside::new(&clients, &args.cluster.namespace, author, &mut tasks),
         node: args.node_name.clone(),
         excludes,
         on_shutdown: args.on_shutdown,
         machine: Machine::new(identity, settings, target),
         leases: Leases::new(clients.leases.clone(), &args.cluster.namespace).with_another(clients.another()),
+        heard: clients.heard.clone(),
         metrics,
         counts,
+        suppressed: Suppressed::default(),
         health,
         outcomes,
         detection,
@@ -147,7 +186,30 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         log_lost: log.lost(),
         pauses: PauseWatch::new(),
         restarted: BTreeSet::new(),
+        victims: args.fail_task.into(),
+        tasks,
     };
     let deciding = Deciding::new(args.node_name, args.cluster.options(), snapshots);
     agent.run(links, deciding, came_back).await
+}
+
+/// What metrics are shown with.
+fn certificate(args: &Args) -> anyhow::Result<Arc<Certificate>> {
+    let files = args.metrics_cert.clone().zip(args.metrics_key.clone());
+    let identity = match files {
+        Some((certificate, key)) => http::Identity::Files { certificate, key },
+        None => http::Identity::Own(args.node_name.clone()),
+    };
+    Ok(Arc::new(Certificate::new(identity)?))
+}
+
+/// A runtime of its own: what asks us must not stand before what we ask the API server. `pages` is called in it.
+fn serve(port: &Port, pages: impl FnOnce() -> anyhow::Result<Pages>, leash: Leash) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            () = leash.slipped() => Ok(()),
+            served = http::serve(port, pages()?) => match served? {},
+        }
+    })
 }

@@ -17,7 +17,7 @@ use crate::{
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
-        metrics::{KernelCounts, Ownership, Unheard},
+        metrics::{Counted, KernelCounts, Ownership, Unheard},
     },
     vocabulary::{BootNs, LinkId, Vip},
     wire::{
@@ -183,7 +183,7 @@ impl Agent {
         Ok(())
     }
 
-    fn publish(&mut self, now: BootNs) -> Result<(), DatapathError> {
+    pub(super) fn publish(&mut self, now: BootNs) -> Result<(), DatapathError> {
         let target = self.machine.target();
         let (live, held) = (self.machine.is_live(now), target.held.len());
         let ran_out = target.session.is_some() && held > 0 && target.deadline <= now;
@@ -215,25 +215,40 @@ impl Agent {
         };
         self.station.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
-        self.health.turned(now, Readiness { synced, deadline: target.deadline, unanswered });
-        let (counters, node) =
-            (self.station.kernel.datapath.counters()?, self.station.kernel.datapath.node_counters()?);
+        let ended = self.tasks.down();
+        let (heard, deadline) = (self.heard.at(), target.deadline);
+        self.metrics.set_api_heard(heard);
+        let api_silent = now.until(heard);
+        self.health.turned(now, Readiness { synced, deadline, unanswered, ended, api_silent });
+        self.count()
+    }
+
+    /// What the kernel counted: of what is owned each number, of all else one for each link.
+    fn count(&mut self) -> Result<(), DatapathError> {
+        let counters = self.station.kernel.datapath.counters()?;
+        let node = self.station.kernel.datapath.node_counters()?;
         self.metrics.set_unheard(Unheard {
             frames_lost: self.losses.total(),
             conflicts_lost: counters.values().map(|counted| counted.events_lost).sum::<u64>()
                 + node.events_lost,
             malformed: node.malformed,
         });
-        let counts = counters.into_iter().map(|((vip, link), counted)| KernelCounts {
-            vip,
-            interface: self.station.name(link),
-            requests: counted.requests,
-            replies: counted.replies,
-            fenced: counted.fenced,
-            suppressed: counted.suppressed,
-            conflicts: counted.conflicts,
+        self.suppressed.count(counters.iter().map(|(entry, counted)| (*entry, counted.suppressed)));
+        let owned = self.station.kernel.owned().filter_map(|(vip, link)| {
+            let counted = counters.get(&(vip, link))?;
+            Some(KernelCounts {
+                vip,
+                interface: self.station.name(link),
+                requests: counted.requests,
+                replies: counted.replies,
+                fenced: counted.fenced,
+                conflicts: counted.conflicts,
+            })
         });
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts.collect();
+        let links = &self.station.view.links;
+        let suppressed = self.suppressed.by_name(|link| links.get(&link).map(|link| link.name.clone()));
+        let counted = Counted { owned: owned.collect(), suppressed };
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counted;
         Ok(())
     }
 

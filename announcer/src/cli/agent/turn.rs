@@ -4,35 +4,37 @@
 //! applied: a wedged loop cannot renew. Everything that is slow (requests, probes, multicast groups) runs beside it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use futures::StreamExt;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::{sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{OnShutdown, beside::Beside, deciding::Deciding, state::Said};
+use super::{OnShutdown, beside::Beside, deciding::Deciding, owed::Owed, state::Said};
 use crate::{
     cli::{
         kernel::{NewOwners, PauseWatch, owned_on, owner_table},
         station::{Station, ticker},
+        tasks::{self, Tasks},
     },
     datapath::DatapathError,
     election::{
         Answer, Challenged, Input, Leases, Machine, Probed, Request, Rival, SilentPeers, Token, Witness,
     },
-    kube::{Node, Snapshot},
+    kube::{Heard, Node, Snapshot},
     policy::{Demand, Interfaces, LinkPlan},
     report::{
         health::Health,
-        metrics::{KernelCounts, LeaseKind, LeaseOutcome, Metrics},
+        metrics::{Counted, LeaseKind, LeaseOutcome, Metrics, Suppressed},
     },
     vocabulary::{BootNs, Link, LinkId, Mac, Vip},
     wire::{
@@ -62,8 +64,8 @@ const CHALLENGE_AGAIN: Duration = Duration::from_millis(300);
 /// What keeps addresses from being asked for is told this often.
 const UNASKED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Kernel counters by VIP and interface, as the metrics server gets them.
-pub(super) type SharedCounts = Arc<std::sync::Mutex<Vec<KernelCounts>>>;
+/// What the kernel counted, as the metrics server gets it.
+pub(super) type SharedCounts = Arc<std::sync::Mutex<Counted>>;
 
 /// What came back from beside the loop.
 #[derive(Debug)]
@@ -83,8 +85,11 @@ pub(super) struct Agent {
     pub(super) on_shutdown: OnShutdown,
     pub(super) machine: Machine,
     pub(super) leases: Leases,
+    /// When the API server last said anything.
+    pub(super) heard: Heard,
     pub(super) metrics: Arc<Metrics>,
     pub(super) counts: SharedCounts,
+    pub(super) suppressed: Suppressed,
     pub(super) health: Arc<Health>,
     pub(super) outcomes: mpsc::UnboundedSender<Outcome>,
     pub(super) detection: Detection,
@@ -113,6 +118,10 @@ pub(super) struct Agent {
     pub(super) pauses: PauseWatch,
     /// Links that carry again: nothing is announced there before our session was read.
     pub(super) restarted: BTreeSet<LinkId>,
+    /// What runs beside the loop.
+    pub(super) tasks: Tasks,
+    /// Those of it that tests want to see fail.
+    pub(super) victims: VecDeque<String>,
 }
 
 impl Agent {
@@ -130,6 +139,9 @@ impl Agent {
         let (mut heartbeat, mut proofs) = (ticker(HEARTBEAT), ticker(PROOFS));
         let mut silent = self.detection.silent();
         let mut segments = self.segment_watch.found();
+        let mut to_fail =
+            (!self.victims.is_empty()).then(|| signal(SignalKind::user_defined2())).transpose()?;
+        self.tasks.names().for_each(|task| self.metrics.task_known(task));
         let mut leaving: Option<Instant> = None;
         loop {
             let due = self.next_due();
@@ -138,16 +150,21 @@ impl Agent {
                 _ = terminate.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
                 _ = interrupt.recv(), if leaving.is_none() => leaving = Some(self.leave()?),
                 1.. = outcomes.recv_many(&mut came_back, BATCH) => self.came_back(std::mem::take(&mut came_back))?,
-                Ok(()) = silent.changed() => {
+                changed = silent.changed() => {
+                    changed.context("nobody asks other nodes on the wire any more")?;
                     let silent = self.silent_peers(&silent.borrow_and_update());
                     self.turn(Input::Silent(silent))?;
                 }
-                Some(inputs) = leases.next() => self.turn_all(inputs)?,
-                Ok(()) = links.changed() => {
+                inputs = leases.next() => {
+                    self.turn_all(inputs.context("nobody watches Leases any more")?)?;
+                }
+                changed = links.changed() => {
+                    changed.context("nobody follows the links of this node any more")?;
                     let view = links.borrow_and_update().clone();
                     self.links_changed(view)?;
                 }
-                Ok(()) = segments.changed() => {
+                changed = segments.changed() => {
+                    changed.context("nobody looks for interfaces on one segment any more")?;
                     let found = segments.borrow_and_update().clone();
                     self.segments_changed(found)?;
                 }
@@ -156,6 +173,8 @@ impl Agent {
                     self.decided(decided)?;
                     deciding.rest(begun.elapsed());
                 }
+                change = self.tasks.next() => self.task_changed(change)?,
+                () = told(&mut to_fail) => self.fail_a_task(),
                 _ = proofs.tick() => {
                     self.attach_again()?;
                     self.station.prove();
@@ -281,23 +300,45 @@ impl Agent {
     }
 
     fn send(&mut self, token: Token, request: Request) {
-        let outcomes = self.outcomes.clone();
         let kind = match &request {
             Request::Put(record) if record.name().starts_with("session-") => Some(LeaseKind::Session),
             Request::Put(_) => Some(LeaseKind::Claim),
             _ => None,
         };
         let leases = self.leases.clone();
+        let owed = self.owes("lease-request", Outcome::Answered(token, kind, Box::new(Answer::Lost)));
         tokio::spawn(async move {
             let answer = Box::new(leases.perform(request).await);
-            let _ = outcomes.send(Outcome::Answered(token, kind, answer));
+            owed.settle(Outcome::Answered(token, kind, answer));
         });
+    }
+
+    fn owes(&self, task: &'static str, if_lost: Outcome) -> Owed {
+        Owed::new(task, self.outcomes.clone(), self.metrics.clone(), if_lost)
+    }
+
+    /// A task beside the loop ended, or was started again: whether this agent is ready is told at once.
+    fn task_changed(&mut self, change: tasks::Change) -> Result<(), DatapathError> {
+        if let tasks::Change::Restarted(task) = change {
+            self.metrics.task_restarted(task);
+        }
+        self.publish(BootNs::now())
+    }
+
+    fn fail_a_task(&mut self) {
+        if let Some(name) = self.victims.pop_front()
+            && !self.tasks.kill(&name)
+        {
+            let tasks = self.tasks.names().collect::<Vec<_>>().join(", ");
+            warn!(name, tasks, "No task of this name can be made to fail");
+        }
     }
 
     /// Asks whether anybody uses VIPs that we would take. Each has an outcome of its own.
     fn probe(&self, questions: BTreeMap<Vip, Vec<Link>>) {
-        let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
-        let losses = self.losses.clone();
+        let (own, losses) = (self.station.view.macs(), self.losses.clone());
+        let failed = questions.keys().map(|vip| (*vip, Probed::Failed)).collect();
+        let owed = self.owes("probe", Outcome::Probed(failed, Failures::default()));
         tokio::spawn(async move {
             let Survey { verdicts, failures } = probe(&questions, &own, PROBES, &losses).await;
             let probed = verdicts.into_iter().map(|(vip, verdict)| match verdict {
@@ -305,7 +346,7 @@ impl Agent {
                 Ok(_) => (vip, Probed::Unused),
                 Err(_) => (vip, Probed::Failed),
             });
-            let _ = outcomes.send(Outcome::Probed(probed.collect(), failures));
+            owed.settle(Outcome::Probed(probed.collect(), failures));
         });
     }
 
@@ -318,8 +359,8 @@ impl Agent {
                 questions.entry(vip).or_default().push(link.clone());
             }
         }
-        let (outcomes, own) = (self.outcomes.clone(), self.station.view.macs());
-        let losses = self.losses.clone();
+        let owed = self.owes("challenge", Outcome::Challenged(None, Failures::default()));
+        let (own, losses) = (self.station.view.macs(), self.losses.clone());
         let ours: BTreeMap<LinkId, Mac> =
             self.station.view.links.iter().map(|(id, l)| (*id, l.mac)).collect();
         let rival = move |(link, mac): (LinkId, Mac)| match ours.get(&link).is_none_or(|ours| mac < *ours) {
@@ -352,7 +393,7 @@ impl Agent {
                 }
             }
             let round = (!round.asked.is_empty()).then_some(round);
-            let _ = outcomes.send(Outcome::Challenged(round, failures));
+            owed.settle(Outcome::Challenged(round, failures));
         });
     }
 
@@ -456,5 +497,13 @@ impl Agent {
     /// Whether a leaving agent may end: its last request is answered, and what it had to hand over is taken.
     fn may_go(&self, by: Instant) -> bool {
         !self.machine.is_busy() || by <= Instant::now()
+    }
+}
+
+/// Waits for this signal, if there is one to wait for.
+async fn told(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         kernel::{Kernel, NIL_UID_TEXT, NewOwners, Whose, uuid_bytes},
         limits, remove,
         station::{self, Station, ticker},
+        tasks::Tasks,
     },
     datapath::{Datapath, DatapathError, LinkChange, LinkReport, Mode, Owners},
     election::Target,
@@ -56,9 +57,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 async fn start(args: &Args) -> anyhow::Result<()> {
     // From here on a signal is an event, and leaves nothing half done.
     let signals = Signals::new().context("cannot wait for signals")?;
-    let link_watch = LinkWatch::start().await.context("cannot follow the links of this host")?;
+    let link_watch = LinkWatch::open().await.context("cannot follow the links of this host")?;
     let links = link_watch.view();
     let view = links.borrow().clone();
+    let mut tasks = Tasks::default();
+    station::follow(link_watch, &mut tasks);
     let mut chosen = Chosen::new(&args.interfaces);
     let ids = chosen.links(&view);
     if !args.wait {
@@ -90,7 +93,8 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let changes = Changes::new(&host, Instant::now());
-    let mut station = Station::new(&host, kernel, changes, view, sender, &args.announcing, seed)?;
+    let announcing = &args.announcing;
+    let mut station = Station::new(&host, kernel, changes, view, sender, announcing, seed, &mut tasks);
     station.tell_links(&reports);
     // Announced already, if the kernel never stopped answering.
     if adopted.deadline > BootNs::now() {
@@ -99,8 +103,8 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     let session = adopted.session.or_else(|| Some((NIL_UID_TEXT.to_owned(), epoch)));
     let held = args.vips.iter().copied().collect();
     let lease = Lease { span: args.lease, target: Target { session, deadline: BootNs::NONE, held } };
-    let ended = serve(args, signals, links, &mut station, chosen, lease).await;
-    let remains = station.close().await;
+    let ended = serve(args, signals, links, &mut station, &mut tasks, chosen, lease).await;
+    let remains = station.close(&mut tasks).await;
     // With --keep, trouble is like a kill: the lease ends it, or the next start goes on.
     if !args.keep {
         let removed = remove(remains).await;
@@ -118,6 +122,7 @@ async fn serve(
     mut signals: Signals,
     mut links: watch::Receiver<Arc<LinkView>>,
     station: &mut Station,
+    tasks: &mut Tasks,
     mut chosen: Chosen,
     mut lease: Lease,
 ) -> anyhow::Result<&'static str> {
@@ -135,7 +140,8 @@ async fn serve(
                 return Ok(name);
             }
             _ = renewal.tick() => lease.renew(station, &mut chosen)?,
-            Ok(()) = links.changed() => {
+            changed = links.changed() => {
+                changed.context("nobody follows the links of this host any more")?;
                 let now = links.borrow_and_update().clone();
                 let before = std::mem::replace(&mut station.view, now);
                 chosen.carry(station)?;
@@ -152,6 +158,7 @@ async fn serve(
             _ = conflicts.tick() => {
                 station.defend();
             }
+            _ = tasks.next() => {}
             () = sleep_until(due.into()) => {}
         }
     }

@@ -180,3 +180,18 @@ fn the_kernel_s_lines_are_written_whatever_the_level() {
         ["2024-01-15T10:30:00.042Z DEBUG kernel: answered ip=10.4.11.1\n"]
     );
 }
+
+#[test]
+fn a_panic_is_a_line_like_all_others() {
+    // The hook is the whole process's; other tests may panic meanwhile.
+    let (this, before) = (thread::current().id(), panic::take_hook());
+    panic::set_hook(Box::new(move |panicked| {
+        if thread::current().id() == this { tell_panic(panicked) } else { before(panicked) }
+    }));
+    let told = json(|| drop(panic::catch_unwind(|| panic!("a fault \"of\" the test"))));
+    let [line] = &told[..] else { panic!("{told:?}") };
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!((&line["level"], &line["msg"]), (&"error".into(), &"Panicked".into()));
+    assert_eq!(line["error"], r#"a fault "of" the test"#);
+    assert!(line["at"].as_str().is_some_and(|at| at.contains("report/log/tests.rs:")), "{line}");
+}

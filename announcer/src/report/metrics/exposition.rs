@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State, Unheard};
+use super::{Counted, KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State, Unheard};
 use crate::{
     kube::ObjectKey,
     vocabulary::{BootNs, Vip},
@@ -35,7 +35,9 @@ impl Metrics {
                 unheard,
                 unheard_last: _,
                 log_lines_lost,
+                api_heard,
                 lease_writes,
+                task_restarts,
                 gratuitous,
                 gratuitous_total,
             } = state;
@@ -48,7 +50,9 @@ impl Metrics {
                 events_lost: *events_lost,
                 unheard: *unheard,
                 log_lines_lost: *log_lines_lost,
+                api_heard: *api_heard,
                 lease_writes: lease_writes.clone(),
+                task_restarts: task_restarts.clone(),
                 gratuitous: gratuitous.clone(),
                 gratuitous_total: *gratuitous_total,
             }
@@ -67,13 +71,15 @@ impl Metrics {
 struct Scrape {
     node: String,
     now: BootNs,
-    kernel: Vec<KernelCounts>,
+    kernel: Counted,
     ownership: Ownership,
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
     unheard: Unheard,
     log_lines_lost: u64,
+    api_heard: Option<BootNs>,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
+    task_restarts: BTreeMap<&'static str, u64>,
     gratuitous: BTreeMap<Vip, u64>,
     gratuitous_total: u64,
 }
@@ -99,6 +105,9 @@ impl Scrape {
         let help = "Seconds until the kernel falls silent unless the lease is renewed; 0 if it is silent";
         to.gauge("announcer_session_deadline_seconds", help, [(vec![], left)])?;
         to.gauge("announcer_session_epoch", "Epoch of this node's session", [(vec![], *epoch as f64)])?;
+        let silent = self.api_heard.map_or(0.0, |at| self.now.until(at).as_secs_f64());
+        let help = "Seconds since the API server last said anything";
+        to.gauge("announcer_api_silent_seconds", help, [(vec![], silent)])?;
         let invalid = || self.invalid_objects.iter().flatten();
         let help = "Objects of the configuration that are invalid";
         to.gauge("announcer_invalid_objects", help, one(invalid().count()))?;
@@ -124,27 +133,34 @@ impl Scrape {
             (vec![("kind", kind.label().to_owned()), ("outcome", outcome.label().to_owned())], *count)
         });
         to.counter("announcer_lease_writes", "Writes to Leases, by outcome", writes)?;
+        let restarts =
+            self.task_restarts.iter().map(|(task, count)| (vec![("task", (*task).to_owned())], *count));
+        let help =
+            "Tasks beside the loop that ended and were started again; requests that ended without an outcome";
+        to.counter("announcer_task_restarts", help, restarts)?;
         let help = "Gratuitous ARP and unsolicited NA frames sent";
         to.counter("announcer_gratuitous_sent", help, [(vec![], self.gratuitous_total)])
     }
 
     fn kernels(&self, to: &mut Exposition) -> fmt::Result {
         type Count = fn(&KernelCounts) -> u64;
-        let families: [(_, _, Count); 5] = [
+        let families: [(_, _, Count); 4] = [
             ("announcer_requests", "ARP requests and Neighbour Solicitations for owned addresses", |c| {
                 c.requests
             }),
             ("announcer_replies", "Answers that the kernel sent", |c| c.replies),
             ("announcer_fenced", "Questions dropped as the lease had run out", |c| c.fenced),
-            ("announcer_suppressed", "Questions dropped as another node owns the address", |c| c.suppressed),
             ("announcer_conflicts", "Frames of foreign hosts that claimed an owned address", |c| c.conflicts),
         ];
         for (name, help, count) in families {
             let labels =
                 |c: &KernelCounts| vec![("ip", c.vip.to_string()), ("interface", c.interface.clone())];
-            to.counter(name, help, self.kernel.iter().map(|counts| (labels(counts), count(counts))))?;
+            to.counter(name, help, self.kernel.owned.iter().map(|counts| (labels(counts), count(counts))))?;
         }
-        Ok(())
+        let sums = self.kernel.suppressed.iter();
+        let sums = sums.map(|(interface, sum)| (vec![("interface", interface.clone())], *sum));
+        let help = "Questions dropped as another node owns the address, over all addresses";
+        to.counter("announcer_suppressed", help, sums)
     }
 
     /// The names that MetalLB's dashboards ask for. Their counters end without `_total`, which OpenMetrics demands of
@@ -152,7 +168,7 @@ impl Scrape {
     fn metallbs(&self, to: &mut Exposition) -> fmt::Result {
         let mut received = BTreeMap::<Vip, u64>::new();
         let mut sent = BTreeMap::<Vip, u64>::new();
-        for counts in &self.kernel {
+        for counts in &self.kernel.owned {
             *received.entry(counts.vip).or_default() += counts.requests;
             *sent.entry(counts.vip).or_default() += counts.replies;
         }

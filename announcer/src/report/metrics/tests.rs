@@ -15,7 +15,6 @@ fn counts(ip: &str, interface: &str, requests: u64) -> KernelCounts {
         requests,
         replies: requests - 1,
         fenced: 1,
-        suppressed: 2,
         conflicts: 3,
     }
 }
@@ -26,8 +25,12 @@ fn samples<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     text.lines().filter(of).collect()
 }
 
-fn metrics(kernel: Vec<KernelCounts>) -> Metrics {
-    Metrics::new("bettley", move || kernel.clone())
+fn metrics(owned: Vec<KernelCounts>) -> Metrics {
+    let suppressed = [("eth0".to_owned(), 2)].into();
+    Metrics::new("bettley", move || Counted {
+        owned: owned.clone(),
+        suppressed: BTreeMap::clone(&suppressed),
+    })
 }
 
 #[test]
@@ -143,11 +146,13 @@ fn lease_writes_are_counted_by_kind_and_outcome() {
 #[test]
 fn kernel_counters_are_read_at_the_scrape() {
     let text = metrics(vec![counts("10.4.11.1", "eth0", 5)]).render(NOW);
-    for (name, value) in [("requests", 5), ("replies", 4), ("fenced", 1), ("suppressed", 2), ("conflicts", 3)]
-    {
+    for (name, value) in [("requests", 5), ("replies", 4), ("fenced", 1), ("conflicts", 3)] {
         let name = format!("announcer_{name}_total");
         assert_eq!(samples(&text, &name), [format!(r#"{name}{{ip="10.4.11.1",interface="eth0"}} {value}"#)]);
     }
+    // What others own is one number for each link.
+    let name = "announcer_suppressed_total";
+    assert_eq!(samples(&text, name), [format!(r#"{name}{{interface="eth0"}} 2"#)]);
 }
 
 #[test]
@@ -199,4 +204,27 @@ fn a_forgotten_vip_ends_its_series() {
         ["announcer_gratuitous_sent_total 2"],
         "never falls"
     );
+}
+
+#[test]
+fn a_page_is_rendered_once_a_second_for_all_who_ask() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    let rendered = Arc::new(AtomicUsize::new(0));
+    let count = rendered.clone();
+    let metrics = Metrics::new("bettley", move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Counted::default()
+    });
+    let first = metrics.page(NOW);
+    for ms in [0, 1, 999] {
+        assert_eq!(metrics.page(NOW + Duration::from_millis(ms)), first);
+    }
+    assert_eq!(rendered.load(Ordering::Relaxed), 1);
+    metrics.set_events_lost(3);
+    let later = metrics.page(NOW + Duration::from_secs(1));
+    assert!(String::from_utf8_lossy(&later).contains("announcer_events_lost_total 3\n"));
+    assert_eq!(rendered.load(Ordering::Relaxed), 2);
 }

@@ -36,25 +36,31 @@ const DEAF_INTERVAL: Duration = Duration::from_secs(60);
 /// Nobody is watched: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Watches peers for as long as it lives.
-#[derive(Debug)]
+/// Whom to ask, and who is silent. Peers are asked while the future of [`Detection::run`] is polled.
+#[derive(Clone, Debug)]
 pub struct Detection {
+    pace: Pace,
+    losses: Losses,
     watching: watch::Sender<Watching>,
-    silent: watch::Receiver<Silent>,
-    _task: JoinSet<()>,
+    silent: watch::Sender<Silent>,
 }
 
 impl Detection {
-    /// Starts it, watching nobody; counts what it could not hear. Needs CAP_NET_RAW and a tokio runtime, and uses the network
-    /// namespace of the threads of that.
-    pub fn start(pace: Pace, losses: Losses) -> io::Result<Self> {
-        let (watching, watched) = watch::channel(Watching::default());
-        let (tell, silent) = watch::channel(Silent::new());
-        let (netlink, routes, _) = rtnetlink::new_connection()?;
-        let mut task = JoinSet::new();
-        task.spawn(netlink);
-        task.spawn(run(Detector::new(pace), Ears::new(losses), watched, tell, Sender::new()?, routes));
-        Ok(Self { watching, silent, _task: task })
+    /// One that watches nobody yet, and counts what it cannot hear.
+    pub fn new(pace: Pace, losses: Losses) -> Self {
+        Self { pace, losses, watching: watch::Sender::default(), silent: watch::Sender::default() }
+    }
+
+    /// Asks and listens for ever. Needs CAP_NET_RAW and a tokio runtime, and uses the network namespace of the threads of
+    /// that. Whoever does so after one that was dropped starts anew: nobody is silent who has not been heard before.
+    ///
+    /// # Errors
+    /// A socket cannot be opened, or what runs beside it has ended.
+    pub fn run(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let (pace, mut watched, tell) = (self.pace, self.watching.subscribe(), self.silent.clone());
+        watched.mark_changed();
+        let losses = self.losses.clone();
+        async move { run(Detector::new(pace), Ears::new(losses), watched, tell).await }
     }
 
     /// Watches these from now on.
@@ -70,7 +76,7 @@ impl Detection {
 
     /// Who has stopped answering, and every change of that.
     pub fn silent(&self) -> watch::Receiver<Silent> {
-        self.silent.clone()
+        self.silent.subscribe()
     }
 }
 
@@ -79,22 +85,23 @@ async fn run(
     mut ears: Ears,
     mut watched: watch::Receiver<Watching>,
     tell: watch::Sender<Silent>,
-    sender: Sender,
-    netlink: rtnetlink::Handle,
-) {
+) -> io::Result<()> {
+    let sender = Sender::new()?;
+    let (netlink, routes, _) = rtnetlink::new_connection()?;
     let (mut more, mut said_deaf) = (false, None::<Instant>);
     let mut links: BTreeMap<LinkId, Link> = BTreeMap::new();
     let (look, found) = (Arc::new(Notify::new()), watch::Sender::new(BTreeSet::new()));
     let mut gateways = found.subscribe();
     let mut beside = JoinSet::new();
-    beside.spawn(keep_gateways(netlink, look.clone(), found));
+    beside.spawn(netlink);
+    beside.spawn(keep_gateways(routes, look.clone(), found));
     loop {
         let due = detector.next_due().unwrap_or_else(|| Instant::now() + IDLE);
         let mut asks = false;
         tokio::select! {
             changed = watched.changed() => {
                 if changed.is_err() {
-                    return;
+                    return Ok(());
                 }
                 let watching = watched.borrow_and_update().clone();
                 if !watching.links.keys().eq(links.keys()) {
@@ -109,6 +116,7 @@ async fn run(
             () = ears.ready(), if !more => {}
             () = sleep_until(due.into()) => asks = true,
             Ok(()) = gateways.changed() => detector.set_gateways(gateways.borrow_and_update().clone()),
+            _ = beside.join_next() => return Err(io::Error::other("nobody looks at the routes any more")),
         }
         // Whoever was late, or stopped, hears first what has come meanwhile.
         let drained = ears.drain(|link, ip, mac| detector.heard(link, ip, mac, Instant::now()));

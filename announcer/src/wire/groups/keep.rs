@@ -51,7 +51,11 @@ impl Groups {
                     }
                     refused = done.failed.into_keys().collect();
                 }
-                Err(error) => warn!(%error, "cannot keep multicast groups"),
+                Err(error) => {
+                    warn!(%error, "cannot keep multicast groups");
+                    // What was asked may be broken for good; if it cannot be opened now, the next look tells.
+                    let _ = self.reopen();
+                }
             }
             tokio::select! {
                 changed = wanted.changed() => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     io,
     net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -18,7 +19,11 @@ use rtnetlink::{
     },
     sys::{AsyncSocket, SocketAddr},
 };
-use tokio::{sync::watch, task::JoinSet, time};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinSet,
+    time,
+};
 use tracing::warn;
 
 use super::{LinkTable, LinkView};
@@ -40,11 +45,20 @@ const ANYWHERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// News that arrive during a dump may have made it skip an entry, so it is repeated, but not for ever.
 const QUIET_ATTEMPTS: usize = 3;
 
-/// Follows this node's links for as long as it lives. Uses the network namespace of the thread that starts it.
+/// The links of this node, followed while the future of [`LinkWatch::follow`] is polled. Uses the network namespace of
+/// the threads that do so.
 #[derive(Debug)]
 pub struct LinkWatch {
-    view: watch::Receiver<Arc<LinkView>>,
-    _tasks: JoinSet<()>,
+    view: watch::Sender<Arc<LinkView>>,
+    followed: Arc<Mutex<Followed>>,
+}
+
+/// What one who follows leaves to the next.
+#[derive(Debug)]
+struct Followed {
+    table: LinkTable,
+    /// The sockets of the first view, until somebody follows.
+    first: Option<Netlink>,
 }
 
 /// Why links can't be followed.
@@ -66,40 +80,49 @@ pub enum LinkWatchError {
 
 impl LinkWatch {
     /// Opens the sockets, and returns once the first view is complete.
-    pub async fn start() -> Result<Self, LinkWatchError> {
+    pub async fn open() -> Result<Self, LinkWatchError> {
         let mut table = LinkTable::default();
         let netlink = Netlink::open(&mut table).await?;
         table.set_uplinks(netlink.uplinks().await);
-        let (sender, view) = watch::channel(Arc::new(table.view()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(follow(netlink, table, sender));
-        Ok(Self { view, _tasks: tasks })
+        let view = watch::Sender::new(Arc::new(table.view()));
+        Ok(Self { view, followed: Arc::new(Mutex::new(Followed { table, first: Some(netlink) })) })
     }
 
     /// The links now, and every change from now on. The sender lives as long as `self`.
     pub fn view(&self) -> watch::Receiver<Arc<LinkView>> {
-        self.view.clone()
+        self.view.subscribe()
     }
-}
 
-/// Folds news into `table` and publishes every real change. A broken socket is opened again for ever.
-async fn follow(mut netlink: Netlink, mut table: LinkTable, sender: watch::Sender<Arc<LinkView>>) {
-    let mut routes = time::interval(ROUTES);
-    routes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    loop {
-        let first = tokio::select! {
-            news = netlink.news.next() => Some(news),
-            _ = routes.tick() => None,
-        };
-        if let Some(first) = first
-            && let Err(error) = netlink.take(first, &mut table).await
-        {
-            warn!(%error, "Link changes can't be followed; opening netlink again");
-            netlink = reopen(&mut table).await;
+    /// Publishes every change, for ever; a broken socket is opened again. Whoever follows after one that was dropped lists
+    /// all links anew first, so that no change between the two is missed.
+    pub fn follow(&self) -> impl Future<Output = Infallible> + Send + use<> {
+        let (view, followed) = (self.view.clone(), self.followed.clone());
+        async move {
+            let mut followed = followed.lock().await;
+            let Followed { table, first } = &mut *followed;
+            let mut netlink = match first.take() {
+                Some(first) => first,
+                None => reopen(table).await,
+            };
+            let mut routes = time::interval(ROUTES);
+            routes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+            loop {
+                let news = tokio::select! {
+                    news = netlink.news.next() => Some(news),
+                    _ = routes.tick() => None,
+                };
+                if let Some(news) = news
+                    && let Err(error) = netlink.take(news, table).await
+                {
+                    warn!(%error, "Link changes can't be followed; opening netlink again");
+                    time::sleep(REOPEN_PAUSE).await;
+                    netlink = reopen(table).await;
+                }
+                publish(table, &view);
+                table.set_uplinks(netlink.uplinks().await);
+                publish(table, &view);
+            }
         }
-        publish(&table, &sender);
-        table.set_uplinks(netlink.uplinks().await);
-        publish(&table, &sender);
     }
 }
 
@@ -116,16 +139,17 @@ fn publish(table: &LinkTable, to: &watch::Sender<Arc<LinkView>>) {
 
 async fn reopen(table: &mut LinkTable) -> Netlink {
     loop {
-        time::sleep(REOPEN_PAUSE).await;
         if let Ok(netlink) = Netlink::open(table).await {
             return netlink;
         }
+        time::sleep(REOPEN_PAUSE).await;
     }
 }
 
 type News = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
 
 /// The two sockets; their tasks end with it.
+#[derive(Debug)]
 struct Netlink {
     news: UnboundedReceiver<News>,
     ask: Handle,

@@ -3,16 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
+    io,
     pin::Pin,
     time::{Duration, Instant},
 };
 
 use futures::future::select_all;
-use tokio::{
-    sync::watch,
-    task::{JoinSet, yield_now},
-    time::sleep_until,
-};
+use tokio::{sync::watch, task::yield_now, time::sleep_until};
 use tracing::warn;
 
 use super::Segments;
@@ -39,23 +36,32 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Links that announce and carry.
 pub type Watched = BTreeMap<LinkId, Link>;
 
-/// Finds links on one segment for as long as it lives.
-#[derive(Debug)]
+/// Finds links on one segment, while the future of [`SegmentWatch::run`] is polled.
+#[derive(Clone, Debug)]
 pub struct SegmentWatch {
     watched: watch::Sender<Watched>,
-    found: watch::Receiver<Segments>,
-    _task: JoinSet<()>,
+    found: watch::Sender<Segments>,
 }
 
 impl SegmentWatch {
-    /// Starts it, watching nothing yet. `answering`: links that the kernel answers on already, and goes on doing so. Needs
-    /// CAP_NET_RAW and a tokio runtime, and uses the network namespace of the threads of that.
-    pub fn start(answering: BTreeSet<LinkId>, sender: Sender) -> Self {
-        let (watched, links) = watch::channel(Watched::new());
-        let (tell, found) = watch::channel(Segments { known: answering, ..Segments::default() });
-        let mut task = JoinSet::new();
-        task.spawn(run(links, tell, sender));
-        Self { watched, found, _task: task }
+    /// One that watches nothing yet. `answering`: links that the kernel answers on already, and goes on doing so.
+    pub fn new(answering: BTreeSet<LinkId>) -> Self {
+        let found = Segments { known: answering, ..Segments::default() };
+        Self { watched: watch::Sender::default(), found: watch::Sender::new(found) }
+    }
+
+    /// Finds for ever. Needs CAP_NET_RAW and a tokio runtime, and uses the network namespace of the threads of that. Whoever does
+    /// so after one that was dropped begins with what is known.
+    ///
+    /// # Errors
+    /// A socket cannot be opened.
+    pub fn run(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let (mut links, tell) = (self.watched.subscribe(), self.found.clone());
+        links.mark_changed();
+        async move {
+            run(links, tell, Sender::new()?).await;
+            Ok(())
+        }
     }
 
     /// Watches these links from now on.
@@ -71,7 +77,7 @@ impl SegmentWatch {
 
     /// What is known, and every change of that.
     pub fn found(&self) -> watch::Receiver<Segments> {
-        self.found.clone()
+        self.found.subscribe()
     }
 }
 
