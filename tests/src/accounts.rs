@@ -1,6 +1,6 @@
 //! Who an agent is to the API server: the holder of a token that is bound to its Pod, and so to its node.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -10,7 +10,51 @@ use crate::{cluster::Cluster, control_plane, node::Node, product::NAMESPACE};
 /// The agents' account.
 const ACCOUNT: &str = "announcer";
 
+/// As the API server knows it.
+pub(crate) fn user() -> String {
+    format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
+}
+
 impl Cluster {
+    /// What the agents' account was allowed to do and did, as `VERB GROUP/RESOURCE`, on a cluster that is audited.
+    pub fn used_rights(&self) -> Result<BTreeSet<String>> {
+        let path = control_plane::audit_log(&self.shared.dir);
+        let log = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let right = |line: &str| {
+            // The last line may be on its way.
+            let event: Value = serde_json::from_str(line).ok()?;
+            let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+            let object = &event["objectRef"];
+            let part = object["subresource"].as_str().map(|part| format!("/{part}")).unwrap_or_default();
+            let (verb, group, resource) =
+                (text(&event["verb"]), text(&object["apiGroup"]), text(&object["resource"]));
+            let refused = event["responseStatus"]["code"] == 403;
+            (!refused && !resource.is_empty()).then(|| format!("{verb} {group}/{resource}{part}"))
+        };
+        Ok(log.lines().filter_map(right).collect())
+    }
+
+    /// What the manifests allow it, in the same words.
+    pub fn granted_rights(&self) -> Result<BTreeSet<String>> {
+        const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+        let mut granted = BTreeSet::new();
+        for role in [format!("clusterroles/{ACCOUNT}"), format!("namespaces/{NAMESPACE}/roles/{ACCOUNT}")] {
+            let role = self.api("GET", &format!("{RBAC}/{role}"), None)?;
+            let texts = |list: &Value| -> Vec<String> {
+                list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+            };
+            for rule in role["rules"].as_array().into_iter().flatten() {
+                for group in texts(&rule["apiGroups"]) {
+                    for resource in texts(&rule["resources"]) {
+                        let verbs = texts(&rule["verbs"]).into_iter();
+                        granted.extend(verbs.map(|verb| format!("{verb} {group}/{resource}")));
+                    }
+                }
+            }
+        }
+        Ok(granted)
+    }
+
     /// A kubeconfig for an agent without a Pod, on a node without a kubelet. Its token is of the kind that a kubelet would bring.
     pub fn agent_kubeconfig(&self, node: &Node) -> Result<PathBuf> {
         let path = self.shared.dir.join(format!("kubeconfig-agent-{}", node.name()));

@@ -42,6 +42,7 @@ pub struct Builder {
     mode: Mode,
     kubelets: bool,
     mld_snooping: bool,
+    audited: bool,
     images: Vec<PathBuf>,
     progress: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -58,6 +59,7 @@ impl Default for Builder {
             mode: Mode::default(),
             kubelets: true,
             mld_snooping: false,
+            audited: false,
             images: vec![],
             progress,
         }
@@ -106,6 +108,12 @@ impl Builder {
         Self { mld_snooping: true, ..self }
     }
 
+    /// The API server writes down what the agents' account asks for: [`Cluster::used_rights`].
+    #[must_use]
+    pub fn audited(self) -> Self {
+        Self { audited: true, ..self }
+    }
+
     /// An OCI archive that every node has from the start.
     #[must_use]
     pub fn image(mut self, archive: impl Into<PathBuf>) -> Self {
@@ -135,7 +143,7 @@ impl Builder {
         let host = |machine: &str| boot(&name, &dir, &parts, machine);
         let nodes: Vec<String> = (0..self.nodes).map(node_name).collect();
         let (control, switch) = (Arc::new(host("control-plane")?), host("switch")?);
-        let control_plane = ControlPlane::start(control.clone(), &parts, &dir, &nodes)?;
+        let control_plane = ControlPlane::start(control.clone(), &parts, &dir, &nodes, self.audited)?;
         (self.progress)("etcd and the API server have been started");
 
         let switch = Switch::new(switch, self.mode, self.mld_snooping)?;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use crate::{
+    accounts,
     addresses::{API_SERVER, POD_CIDRS, SERVICE_CIDRS},
     logs,
     machine::Machine,
@@ -48,6 +49,7 @@ impl ControlPlane {
         parts: &Parts,
         lab_dir: &Path,
         nodes: &[String],
+        audited: bool,
     ) -> Result<Self> {
         let pki = lab_dir.join("pki");
         fs::create_dir_all(&pki)?;
@@ -56,29 +58,28 @@ impl ControlPlane {
         machine.run(&[kubernetes, "signing-key", &path("service-accounts.key")])?;
         fs::write(pki.join("tokens.csv"), tokens(nodes))?;
 
+        let audit = if audited { audit_flags(lab_dir)? } else { vec![] };
+
         let plane = Self::attach(machine);
         plane.part(lab_dir, kubernetes, "etcd", &[&format!("--data-dir={ETCD_DATA}")])?;
-        plane.part(
-            lab_dir,
-            kubernetes,
-            "kube-apiserver",
-            &[
-                "--etcd-servers=http://127.0.0.1:2379",
-                "--advertise-address=10.4.0.2",
-                "--bind-address=0.0.0.0",
-                "--secure-port=6443",
-                &format!("--cert-dir={}", pki.display()),
-                &format!("--token-auth-file={}", path("tokens.csv")),
-                &format!("--service-account-key-file={}", path("service-accounts.key")),
-                &format!("--service-account-signing-key-file={}", path("service-accounts.key")),
-                "--service-account-issuer=https://kubernetes.default.svc",
-                &format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
-                "--authorization-mode=Node,RBAC",
-                "--allow-privileged=true",
-                "--kubelet-preferred-address-types=InternalIP",
-                "--endpoint-reconciler-type=master-count",
-            ],
-        )?;
+        let audit: Vec<&str> = audit.iter().map(String::as_str).collect();
+        let flags = &[
+            "--etcd-servers=http://127.0.0.1:2379",
+            "--advertise-address=10.4.0.2",
+            "--bind-address=0.0.0.0",
+            "--secure-port=6443",
+            &format!("--cert-dir={}", pki.display()),
+            &format!("--token-auth-file={}", path("tokens.csv")),
+            &format!("--service-account-key-file={}", path("service-accounts.key")),
+            &format!("--service-account-signing-key-file={}", path("service-accounts.key")),
+            "--service-account-issuer=https://kubernetes.default.svc",
+            &format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--endpoint-reconciler-type=master-count",
+        ];
+        plane.part(lab_dir, kubernetes, "kube-apiserver", &[&flags[..], &audit].concat())?;
         Ok(plane)
     }
 
@@ -183,6 +184,27 @@ impl Part {
         self.process = Some(Process::start(machine, &self.name, &argv, &self.log)?);
         Ok(())
     }
+}
+
+/// Where the API server writes down what the agents' account asks for, if it does.
+pub(crate) fn audit_log(lab_dir: &Path) -> PathBuf {
+    lab_dir.join("logs/audit.log")
+}
+
+/// Lets it do so.
+fn audit_flags(lab_dir: &Path) -> Result<Vec<String>> {
+    let policy = serde_json::json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [accounts::user()]}, {"level": "None"}],
+    });
+    let path = lab_dir.join("pki/audit.json");
+    fs::write(&path, policy.to_string())?;
+    Ok(vec![
+        format!("--audit-policy-file={}", path.display()),
+        format!("--audit-log-path={}", audit_log(lab_dir).display()),
+    ])
 }
 
 /// Everyone's token, name, id and groups.

@@ -51,6 +51,8 @@ pub(super) enum Purpose {
     Challenge(BTreeSet<Vip>, BootNs),
     /// Removing what nobody needs.
     Sweep,
+    /// Taking another node's name out of a claim that is to be removed.
+    Disown,
     /// Ending our own epoch, for good.
     Leave,
 }
@@ -117,7 +119,7 @@ impl Outstanding {
     fn count(&mut self, purpose: &Purpose, by: isize) {
         let counter = match purpose {
             Purpose::Take(_) => &mut self.takes,
-            Purpose::Release(..) | Purpose::Sweep => &mut self.gone,
+            Purpose::Release(..) | Purpose::Sweep | Purpose::Disown => &mut self.gone,
             Purpose::Chore(..) => &mut self.chores,
             Purpose::Probe(..) => &mut self.probes,
             Purpose::Confirm(..) => &mut self.confirms,

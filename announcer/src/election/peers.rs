@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     interface::{Grounds, Request},
-    lease::{Record, Session, Version},
+    lease::{Claim, Record, Session, Version},
     machine::Machine,
     outstanding::Purpose,
     times::{D_MAX, SESSION_KEPT},
@@ -157,9 +157,35 @@ impl Machine {
             if at > now {
                 self.wake(at);
             } else if !self.outstanding.is_full() {
-                self.request(now, name, Purpose::Sweep, Request::Delete(record));
+                let (purpose, request) = self.removal(record);
+                self.request(now, name, purpose, request);
             }
         }
+    }
+
+    /// A claim that names another node is not deleted: whoever may write into it takes it first, under the epoch that never was,
+    /// and deletes what is its own. So the store can refuse whoever would delete what others hold.
+    fn removal(&mut self, record: Record) -> (Purpose, Request) {
+        let me = self.me.holder.node.clone();
+        let (claim, uid) = match (record, &self.target.session) {
+            (Record::Claim(claim), Some((uid, _))) if claim.bindings().any(|(node, ..)| node != me) => {
+                (claim, uid.clone())
+            }
+            (record, _) => return (Purpose::Sweep, Request::Delete(record)),
+        };
+        let moves = u64::from(claim.holder.as_ref() != Some(&me));
+        let taken = Claim {
+            holder: Some(me),
+            session_uid: uid,
+            session_epoch: 0,
+            preferred: None,
+            heir: None,
+            acquired: None,
+            write: self.nonce(),
+            transitions: claim.transitions + moves,
+            ..claim
+        };
+        (Purpose::Disown, Request::Put(Record::Claim(taken)))
     }
 
     /// Whether it falls to us: to the last owner, or, if that one is gone, to the live node with the least name.

@@ -1,13 +1,14 @@
 //! How a node lives with its own session: renewals that go wrong, restarts, handovers, the end.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Answer, CLAIMS_IN_FLIGHT, Change, Input, Request, Target, Why,
     lease::{Record, Session, Version},
     scripted::{Cluster, at, demand, vip, written},
+    simulation::store::Event,
 };
-use crate::vocabulary::BootNs;
+use crate::{policy::Demand, vocabulary::BootNs};
 
 fn live(cluster: &mut Cluster, name: &str) -> Vec<Change> {
     cluster.node(name).machine.take_changes().collect()
@@ -545,6 +546,22 @@ fn a_claim_that_nobody_wants_is_deleted_by_another_if_its_last_owner_is_gone() {
     cluster.node("a").held_back = false;
     cluster.run(1_000);
     assert_eq!(cluster.claim(), None);
+}
+
+#[test]
+fn a_void_claim_that_nobody_wants_names_whoever_deletes_it_and_nobody_else() {
+    let mut cluster = Cluster::settled(&["b", "a"]);
+    cluster.crash("b");
+    let none = Demand { vips: BTreeMap::new(), ..demand(&["a", "b"], &[], 0) };
+    cluster.step("a", Input::Demand(Arc::new(none)));
+    cluster.run(3 * D_MAX_MS);
+    assert_eq!(cluster.claim(), None);
+    let deleted = cluster.store.log.iter().find_map(|(_, event)| match event {
+        Event::Deleted(Record::Claim(claim)) => Some(claim),
+        _ => None,
+    });
+    let named: Vec<_> = deleted.expect("a deletion").bindings().map(|(node, ..)| node).collect();
+    assert_eq!(named, ["a"]);
 }
 
 #[test]

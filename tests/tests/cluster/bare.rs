@@ -46,6 +46,8 @@ pub(crate) struct Lab {
 enum Installed {
     /// The base: each agent has the token of a Pod on its node, as a DaemonSet's has.
     Base,
+    /// The same, and the API server writes down what they ask for.
+    Audited,
     /// What older API servers get, which know no policy: the administrator acts as the agents' account, whatever becomes of the store.
     ForOlder,
 }
@@ -53,7 +55,7 @@ enum Installed {
 impl Installed {
     fn folder(self) -> &'static str {
         match self {
-            Self::Base => "base",
+            Self::Base | Self::Audited => "base",
             Self::ForOlder => "overlays/before-1.30",
         }
     }
@@ -62,7 +64,7 @@ impl Installed {
     fn kubeconfigs(self, cluster: &Cluster) -> Result<BTreeMap<String, String>> {
         let account = format!("system:serviceaccount:{NAMESPACE}:announcer");
         let kubeconfig = |node: &Node| match self {
-            Self::Base => cluster.agent_kubeconfig(node),
+            Self::Base | Self::Audited => cluster.agent_kubeconfig(node),
             Self::ForOlder => cluster.kubeconfig_as(&account),
         };
         let of = |node: &Node| Ok((node.name().to_owned(), kubeconfig(node)?.display().to_string()));
@@ -90,6 +92,13 @@ impl Lab {
     pub(crate) fn start_for_older(nodes: usize) -> Result<Self> {
         let installed = Installed::ForOlder;
         Self::install(nodes, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?.serving(&[])
+    }
+
+    /// The same with agents whose requests are written down.
+    pub(crate) fn start_audited(nodes: usize, flags: &[&str]) -> Result<Self> {
+        let installed = Installed::Audited;
+        Self::install(nodes, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?
+            .serving(flags)
     }
 
     /// With an agent on each node and four Services.
@@ -123,7 +132,9 @@ impl Lab {
         install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
         installed: Installed,
     ) -> Result<Self> {
-        let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
+        let builder = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only();
+        let audited = matches!(installed, Installed::Audited);
+        let cluster = if audited { builder.audited() } else { builder }.start()?;
         install(&cluster, installed, install_crds)?;
         cluster.apply_yaml(&format!("{POOL_YAML}---{advertisement}"))?;
         Ok(Self {

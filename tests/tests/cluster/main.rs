@@ -1,6 +1,7 @@
 //! Announcer on real clusters: the user's own manifests and commands, and what must not happen when things break.
 //! Run by `cargo xtask test cluster` and `… faults`, which build the image.
 
+mod admission;
 mod bare;
 mod faults;
 mod policy;

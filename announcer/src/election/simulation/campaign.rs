@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::world::World;
+use super::{kinds::Kinds, world::World};
 
 /// How often progress is told.
 const OFTEN: Duration = Duration::from_secs(5);
@@ -70,10 +70,10 @@ impl fmt::Display for Figures {
 }
 
 impl Campaign {
-    /// Runs them. The worlds that broke a promise, by seed; at most a few, for then it ends.
-    pub fn run(self) -> (Figures, BTreeMap<u64, String>) {
+    /// Runs them. What was written, and the worlds that broke a promise, by seed; at most a few, for then it ends.
+    pub fn run(self) -> (Figures, Kinds, BTreeMap<u64, String>) {
         let (next, over) = (AtomicU64::new(self.first), AtomicBool::new(false));
-        let done = Mutex::new((Figures::default(), BTreeMap::new()));
+        let done = Mutex::new((Figures::default(), Kinds::default(), BTreeMap::new()));
         let start = Instant::now();
         let worker = || {
             while !over.load(Ordering::Relaxed) {
@@ -85,11 +85,12 @@ impl Campaign {
                 let result = run(&mut world);
                 let Ok(mut done) = done.lock() else { return };
                 done.0.add(&world);
+                done.1.add(&world.checks.kinds);
                 if let Err(broken) = result {
                     println!("seed {seed}: {broken}");
-                    done.1.insert(seed, broken);
+                    done.2.insert(seed, broken);
                 }
-                if done.0.hours >= self.hours || done.1.len() >= 10 {
+                if done.0.hours >= self.hours || done.2.len() >= 10 {
                     over.store(true, Ordering::Relaxed);
                 }
             }

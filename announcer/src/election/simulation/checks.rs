@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     host::{MS, SECOND, Speaks},
+    kinds::Kinds,
     setting::Fault,
     world::{Event, World},
 };
@@ -37,6 +38,8 @@ pub struct Checks {
     settled: BTreeMap<Vip, usize>,
     /// Writes when the quiet hours began.
     writes: Option<u64>,
+    /// What was written.
+    pub kinds: Kinds,
     /// How often a VIP came to a node.
     pub gains: u64,
     pub fences: u64,

@@ -2,7 +2,7 @@
 
 use super::{
     brief,
-    host::{MS, SECOND},
+    host::{MS, SECOND, Speaks},
     store,
     world::{Event, World},
 };
@@ -101,6 +101,9 @@ impl World {
             format!("{} request {} arrives: {}", w.hosts[host].machine_id, token.0, brief::answer(&answer))
         });
         if self.store.revision != before {
+            if self.hosts[host].speaks == Speaks::This {
+                self.checks.kinds.note(&self.hosts[host].node, there.as_ref(), request);
+            }
             self.check_replaced(host, there.as_ref(), written(request));
             self.pump_all();
         }

@@ -11,6 +11,7 @@ mod early;
 mod leases;
 mod nodes;
 mod policy;
+mod rights;
 mod selectors;
 
 use std::{net::IpAddr, time::Duration};

@@ -42,7 +42,8 @@ pub struct Field {
     /// Nodes without power.
     dark: RefCell<BTreeSet<usize>>,
     pub cluster: Cluster,
-    kubeconfig: String,
+    /// The agents', in the order of their nodes.
+    kubeconfigs: Vec<String>,
     program: String,
 }
 
@@ -60,14 +61,10 @@ impl Field {
         cluster.install_metallb_crds()?;
         cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
         cluster.apply_yaml(CONFIGURATION)?;
-        let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
-        let field = Self {
-            agents: RefCell::default(),
-            dark: RefCell::default(),
-            kubeconfig: kubeconfig.display().to_string(),
-            program,
-            cluster,
-        };
+        let kubeconfig = |node| Ok(cluster.agent_kubeconfig(node)?.display().to_string());
+        let kubeconfigs = cluster.nodes().iter().map(kubeconfig).collect::<Result<_>>()?;
+        let field =
+            Self { agents: RefCell::default(), dark: RefCell::default(), kubeconfigs, program, cluster };
         field.serve()?;
         Ok(field)
     }
@@ -96,15 +93,16 @@ impl Field {
     /// Starts the agent of a node, in the place of the one before.
     pub fn start_agent(&self, node: usize) -> Result<()> {
         let session_before = Leases::read(&self.cluster)?.version(self.node(node).name());
-        let argv = self.argv(self.node(node));
+        let argv = self.argv(node);
         let process = self.node(node).spawn("agent", &argv)?;
         self.agents.borrow_mut().insert(node, Agent { process, session_before });
         Ok(())
     }
 
-    fn argv<'a>(&'a self, node: &'a Node) -> Vec<&'a str> {
-        let mut argv = vec![&*self.program, "agent", "--node-name", node.name(), "--namespace", NAMESPACE];
-        argv.extend(["--kubeconfig", &self.kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE]);
+    fn argv(&self, node: usize) -> Vec<&str> {
+        let (name, kubeconfig) = (self.node(node).name(), &self.kubeconfigs[node]);
+        let mut argv = vec![&*self.program, "agent", "--node-name", name, "--namespace", NAMESPACE];
+        argv.extend(["--kubeconfig", kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE]);
         argv.extend(FLAGS);
         argv
     }

@@ -49,7 +49,8 @@ pub struct Lab {
     /// Ended before their cluster: fields drop in order.
     pub agents: Vec<Process>,
     pub cluster: Cluster,
-    pub kubeconfig: String,
+    /// The agents', in the order of their nodes.
+    pub kubeconfigs: Vec<String>,
     program: String,
 }
 
@@ -71,14 +72,15 @@ impl Lab {
         let cluster = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only().start()?;
         cluster.install_metallb_crds()?;
         cluster.apply_kustomize(&product::deploy_dir().join("base"))?;
-        let kubeconfig = cluster.kubeconfig_as(&format!("system:serviceaccount:{NAMESPACE}:announcer"))?;
-        Ok(Self { agents: Vec::new(), kubeconfig: kubeconfig.display().to_string(), program, cluster })
+        let kubeconfig = |node| Ok(cluster.agent_kubeconfig(node)?.display().to_string());
+        let kubeconfigs = cluster.nodes().iter().map(kubeconfig).collect::<Result<_>>()?;
+        Ok(Self { agents: Vec::new(), kubeconfigs, program, cluster })
     }
 
     /// Starts the agent of a node.
     pub fn start_agent(&mut self, node: usize) -> Result<()> {
+        let (program, kubeconfig) = (self.program.as_str(), self.kubeconfigs[node].as_str());
         let node = &self.cluster.nodes()[node];
-        let (program, kubeconfig) = (self.program.as_str(), self.kubeconfig.as_str());
         let argv = [program, "agent", "--node-name", node.name(), "--namespace", NAMESPACE];
         // What is told besides of each write is all that anybody could count them by.
         let more = ["--kubeconfig", kubeconfig, "--boot-id-file", Node::BOOT_ID_FILE, "--log-level=debug"];

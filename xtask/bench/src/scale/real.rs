@@ -90,7 +90,7 @@ pub fn dead_node(effort: Effort) -> Result<Section> {
         let bare = in_control_plane(&lab.cluster, || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(bare_writes(&lab.kubeconfig, vips))
+            runtime.block_on(bare_writes(&lab, vips))
         })?;
         alone.push(bare.as_secs_f64());
         eprintln!(
@@ -136,7 +136,8 @@ pub fn dead_node(effort: Effort) -> Result<Section> {
 }
 
 /// How long so many updates of Leases take, without a decision between them.
-async fn bare_writes(kubeconfig: &str, writes: usize) -> Result<Duration> {
+async fn bare_writes(lab: &Lab, writes: usize) -> Result<Duration> {
+    let (kubeconfig, node) = (&lab.kubeconfigs[0], lab.cluster.nodes()[0].name());
     let mut clients = Vec::new();
     for _ in 0..3 {
         let client = connect(Some(kubeconfig.as_ref())).await?.leases;
@@ -144,20 +145,30 @@ async fn bare_writes(kubeconfig: &str, writes: usize) -> Result<Duration> {
     }
     let through = |number: usize| clients[number % 3].clone();
     let made = stream::iter(0..writes).map(|number| {
-        let spec = json!({"metadata": {"name": format!("bare-{number}")}, "spec": {"holderIdentity": "one"}});
+        let metadata = json!({
+            "name": bare_claim(number),
+            "labels": {"announcer.io/kind": "claim"},
+            "annotations": {"announcer.io/protocol": "1", "announcer.io/session-epoch": "0"},
+        });
+        let claim = json!({"metadata": metadata, "spec": {"holderIdentity": node}});
         let api = through(number);
         async move {
-            anyhow::Ok((number, api.create(&PostParams::default(), &serde_json::from_value(spec)?).await?))
+            anyhow::Ok((number, api.create(&PostParams::default(), &serde_json::from_value(claim)?).await?))
         }
     });
     let made: Vec<(usize, Lease)> = made.buffer_unordered(AT_ONCE).try_collect().await?;
     let begun = Instant::now();
     let written = stream::iter(made).map(|(number, lease)| {
         let api = through(number);
-        async move { api.replace(&format!("bare-{number}"), &PostParams::default(), &lease).await.map(drop) }
+        async move { api.replace(&bare_claim(number), &PostParams::default(), &lease).await.map(drop) }
     });
     written.buffer_unordered(3 * CLAIMS_IN_FLIGHT).try_collect::<()>().await?;
     Ok(begun.elapsed())
+}
+
+/// Of no Service: it is written as any other, and nobody looks at it.
+fn bare_claim(number: usize) -> String {
+    format!("vip-10.9.{}.{}", number / 256 % 256, number % 256)
 }
 
 /// Returns when this node's session is seen to be fenced.
