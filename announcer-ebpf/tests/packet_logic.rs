@@ -9,7 +9,7 @@ use announcer_ebpf::{
     packet::{Ingress, SessionView, Verdict},
 };
 use oracle::{
-    FakeNode, NOW,
+    FakeNode, NOW, QUIET,
     build::{Arp, Ndp, option as option_bytes, tag},
     run,
 };
@@ -120,6 +120,15 @@ fn entry() -> impl Strategy<Value = VipEntry> {
     })
 }
 
+fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    std::net::Ipv4Addr::from(v4).to_ipv6_mapped().octets()
+}
+
+/// When user space was told of a conflict: around the end of the silence after it.
+fn moment() -> impl Strategy<Value = u64> {
+    select(vec![NOW - QUIET - 1, NOW - QUIET, NOW - QUIET + 1, NOW, NOW + 1])
+}
+
 prop_compose! {
     fn node()(
         vips4 in vec((v4(), entry()), 1..6),
@@ -127,6 +136,7 @@ prop_compose! {
         vlan_id in option::weighted(0.2, select(vec![0_u16, 5, 6])),
         deadline_boot_ns in prop_oneof![1 => select(vec![0, NOW - 1, NOW]), 3 => select(vec![NOW + 1, u64::MAX])],
         elsewhere in select(vec![elsewhere::DROPPED, elsewhere::DROPPED, elsewhere::PASSED, 9]),
+        told in vec((prop_oneof![v4().prop_map(mapped), v6()], moment()), 0..4),
     ) -> FakeNode {
         let link = |link_id, mac| LinkEntry { link_id, mac, flags: 0 };
         FakeNode {
@@ -136,6 +146,7 @@ prop_compose! {
             vips4: vips4.into_iter().map(|(address, e)| (Vip4Key { link_id: IFINDEX, address }, e)).collect(),
             vips6: vips6.into_iter().map(|(address, e)| (Vip6Key { link_id: IFINDEX, address }, e)).collect(),
             session: SessionView { deadline_boot_ns, epoch: 7, elsewhere },
+            told: told.into_iter().map(|(address, at)| ((IFINDEX, address), at)).collect(),
             ..FakeNode::default()
         }
     }
@@ -163,7 +174,7 @@ proptest! {
         if verdict == Verdict::Answer {
             prop_assert!(NOW < session.deadline_boot_ns);
             prop_assert_eq!(&after[6..12], &OWN[..]);
-            prop_assert!(node.conflicts.is_empty());
+            prop_assert!(node.conflicts.is_empty() && node.withheld.is_empty());
         }
     }
 
@@ -179,6 +190,7 @@ fn the_generators_reach_every_verdict_and_every_book() {
     let mut runner = TestRunner::deterministic();
     let (mut answers4, mut answers6, mut drops, mut malformed, mut conflicts, mut tagged) =
         (0, 0, 0, 0, 0, 0);
+    let mut withheld = 0;
     for _ in 0..20_000 {
         let (mut node, frame) = (node(), frame()).new_tree(&mut runner).expect("a value").current();
         let (verdict, after) = run(&mut node, &frame, 64);
@@ -189,7 +201,8 @@ fn the_generators_reach_every_verdict_and_every_book() {
         drops += u32::from(verdict == Verdict::Drop);
         malformed += node.malformed;
         conflicts += u32::try_from(node.conflicts.len()).expect("one at most");
+        withheld += u32::try_from(node.withheld.len()).expect("one at most");
     }
-    let reached = [answers4, answers6, drops, malformed, tagged, conflicts];
+    let reached = [answers4, answers6, drops, malformed, tagged, conflicts, withheld];
     assert!(reached.iter().all(|count| *count >= 30), "{reached:?}");
 }

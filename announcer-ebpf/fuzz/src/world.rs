@@ -11,7 +11,7 @@ use announcer_ebpf::{
 };
 
 use crate::oracle::{
-    FakeNode, NOW,
+    FakeNode, NOW, QUIET,
     build::{Arp, Ndp, option, tag},
 };
 
@@ -97,6 +97,14 @@ pub fn node(entropy: &mut Entropy<'_>) -> FakeNode {
             epoch: 7,
             elsewhere: entropy.pick(&[elsewhere::DROPPED, elsewhere::DROPPED, elsewhere::PASSED, 9]),
         },
+        // Of the first VIP of each family nobody has told, of the second just now, of the third long ago.
+        told: [V4[1], V4[2]]
+            .map(|address| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets())
+            .into_iter()
+            .chain([V6[1], V6[2]].map(|address| address.octets()))
+            .zip([NOW, NOW - QUIET].into_iter().cycle())
+            .map(|(address, at)| ((IFINDEX, address), at))
+            .collect(),
         ..FakeNode::default()
     }
 }

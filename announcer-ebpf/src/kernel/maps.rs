@@ -5,14 +5,14 @@ use core::{net::IpAddr, ptr::addr_of};
 use announcer_ebpf::{
     layout::{
         COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, FILTER_WORDS, FilterBit, LINKS_ARRAY_ENTRIES,
-        LINKS_HASH_ENTRIES, LinkEntry, LinkKey, MacKey, NODE_SLOT, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
-        shown,
+        LINKS_HASH_ENTRIES, LinkEntry, LinkKey, MacKey, NODE_SLOT, TOLD_ENTRIES, VIPS_ENTRIES, Vip4Key,
+        Vip6Key, VipEntry, shown,
     },
     packet::{Ingress, Node, Outcome, SessionView},
 };
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
     helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
 };
@@ -40,6 +40,9 @@ static COUNTERS: PerCpuArray<Counters, { COUNTER_SLOTS as usize }> = PerCpuArray
 // No value type: libbpf refuses a ring buffer with one.
 #[btf_map]
 static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
+/// When user space was last told that a VIP is contested.
+#[btf_map]
+static TOLD: LruHashMap<Vip6Key, u64, { TOLD_ENTRIES as usize }> = LruHashMap::new();
 
 /// The maps, for one frame.
 pub(super) struct Maps<At, IsProof> {
@@ -126,14 +129,35 @@ impl<At: Fn() -> Ingress, IsProof: Fn() -> bool> Node for Maps<At, IsProof> {
     }
 
     #[inline(always)]
-    fn report(&mut self, slot: u32, conflict: Conflict) {
+    fn last_told(&self, key: Vip6Key) -> Option<u64> {
+        // SAFETY: the element stays readable for as long as the program runs (RCU), and takes any value. Another CPU may
+        // write it meanwhile, in one aligned store.
+        TOLD.get_ptr(key).map(|at| unsafe { at.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn tell(&mut self, slot: u32, key: Vip6Key, conflict: Conflict) {
         if (self.is_proof)() {
             return;
         }
+        // Where it can't be remembered there are more events, not fewer.
+        let _ = TOLD.insert(key, conflict.at_boot_ns, 0);
         let lost = EVENTS.output_untyped::<Conflict>(conflict, 0).is_err();
         self.book(slot, |counters| {
             counters.conflicts += 1;
             counters.events_lost += u64::from(lost);
+            counters.last_seen_boot_ns = conflict.at_boot_ns;
+        });
+        log::conflict(self.ingress().ifindex, &conflict);
+    }
+
+    #[inline(always)]
+    fn count_conflict(&mut self, slot: u32, conflict: Conflict) {
+        if (self.is_proof)() {
+            return;
+        }
+        self.book(slot, |counters| {
+            counters.conflicts += 1;
             counters.last_seen_boot_ns = conflict.at_boot_ns;
         });
         log::conflict(self.ingress().ifindex, &conflict);

@@ -3,7 +3,7 @@
 /// Ingress ifindexes below this are looked up in the array `LINKS`; higher ones and VLANs in the hash `LINKS_BEYOND`.
 pub const LINKS_ARRAY_ENTRIES: u32 = 64;
 
-/// Capacity of `LINKS_BEYOND` and of `MACS`.
+/// Capacity that `LINKS_BEYOND` and `MACS` begin with. User space makes larger ones when it needs them.
 pub const LINKS_HASH_ENTRIES: u32 = 1024;
 
 /// Key of `LINKS_BEYOND`.

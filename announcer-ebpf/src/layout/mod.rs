@@ -17,8 +17,8 @@ pub use self::{
     link::{LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry, LinkKey, MacKey},
     session::{LAYOUT_VERSION, Session, elsewhere},
     vip::{
-        COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, NODE_SLOT, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
-        claim, role,
+        BETWEEN_EVENTS_NS, COUNTER_SLOTS, Conflict, Counters, EVENTS_BYTES, NODE_SLOT, TOLD_ENTRIES,
+        VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry, claim, role,
     },
 };
 

@@ -1,6 +1,6 @@
-//! `VIPS4`, `VIPS6`, `COUNTERS` and `EVENTS`: what each VIP is on each link, and what was seen of it.
+//! `VIPS4`, `VIPS6`, `COUNTERS`, `EVENTS` and `TOLD`: what each VIP is on each link, and what was seen of it.
 
-/// Capacity of `VIPS4` and of `VIPS6`: 16 384 VIPs on two links.
+/// Capacity that `VIPS4` and `VIPS6` begin with: 16 384 VIPs on two links. User space makes larger ones when it needs them.
 pub const VIPS_ENTRIES: u32 = 32_768;
 
 /// The most slots that `COUNTERS` is made with; machines with many CPUs get fewer, since each CPU has its own copy.
@@ -9,8 +9,15 @@ pub const COUNTER_SLOTS: u32 = 32_768;
 /// The slot of `COUNTERS` that belongs to no VIP: malformed frames, and VIPs for which no slot was left.
 pub const NODE_SLOT: u32 = 0;
 
-/// Bytes of the ring buffer `EVENTS`: about 1 300 conflicts.
-pub const EVENTS_BYTES: u32 = 65_536;
+/// Bytes of the ring buffer `EVENTS`: about 5 400 conflicts.
+pub const EVENTS_BYTES: u32 = 262_144;
+
+/// Capacity of `TOLD`: beyond so many contested VIPs at a time, the kernel forgets the one that was told of longest ago.
+pub const TOLD_ENTRIES: u32 = 8192;
+
+/// Nanoseconds between two events of one VIP on one link, whoever claims it: a flood of claims for it leaves room in
+/// `EVENTS` for those of 2 700 others, also if user space looks but once a second. What comes between is counted only.
+pub const BETWEEN_EVENTS_NS: u64 = 500_000_000;
 
 /// Key of `VIPS4`.
 #[repr(C)]
@@ -22,13 +29,13 @@ pub struct Vip4Key {
     pub address: [u8; 4],
 }
 
-/// Key of `VIPS6`.
+/// Key of `VIPS6`; of `TOLD`, with IPv4 mapped (`::ffff:a.b.c.d`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Vip6Key {
     /// ifindex of the announcing netdev.
     pub link_id: u32,
-    /// The IPv6 address.
+    /// The IPv6 address, or the mapped IPv4 one.
     pub address: [u8; 16],
 }
 

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::{
     Frame, Ingress, Node, Outcome, Verdict,
-    node::judge,
+    node::{judge, report},
     words::{Mac, word},
 };
 use crate::layout::{Conflict, LinkEntry, Vip4Key, claim, role};
@@ -81,7 +81,7 @@ fn claims_owned_vip<N: Node>(node: &mut N, link: LinkEntry, header: u64, sender:
             mac: mac.bytes(),
             zero: [0; 2],
         };
-        node.report(entry.counter_slot, conflict);
+        report(node, entry.counter_slot, conflict);
     }
     true
 }

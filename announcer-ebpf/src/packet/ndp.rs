@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::{
     Frame, Ingress, Node, Outcome, Verdict,
     checksum::{finish, fold, pseudo_header, sum},
-    node::judge,
+    node::{judge, report},
     words::{Ip6, Mac, word},
 };
 use crate::layout::{Conflict, LinkEntry, Vip6Key, claim, role};
@@ -227,5 +227,5 @@ fn advertised<F: Frame, N: Node>(frame: &F, node: &mut N, link: LinkEntry, messa
         mac: mac.bytes(),
         zero: [0; 2],
     };
-    node.report(entry.counter_slot, conflict);
+    report(node, entry.counter_slot, conflict);
 }

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::Verdict;
-use crate::layout::{Conflict, LinkEntry, Vip4Key, Vip6Key, VipEntry, elsewhere, role};
+use crate::layout::{BETWEEN_EVENTS_NS, Conflict, LinkEntry, Vip4Key, Vip6Key, VipEntry, elsewhere, role};
 
 /// Where a frame came in.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -67,8 +67,14 @@ pub trait Node {
     /// Books a frame that RFC 4861 §7.1 says to discard.
     fn count_malformed(&mut self);
 
-    /// Books a conflict and tells user space. Never blocks.
-    fn report(&mut self, slot: u32, conflict: Conflict);
+    /// `at_boot_ns` of the last event of this VIP on this link; IPv4 is mapped. `None`: there was none lately.
+    fn last_told(&self, key: Vip6Key) -> Option<u64>;
+
+    /// Books a conflict, tells user space, and remembers when under `key`. Never blocks.
+    fn tell(&mut self, slot: u32, key: Vip6Key, conflict: Conflict);
+
+    /// Books a conflict of which user space is not told.
+    fn count_conflict(&mut self, slot: u32, conflict: Conflict);
 
     /// Tells people what became of `sender`'s request for `target`, if they want to know. Only the kernel's node does.
     fn log_request(&self, outcome: Outcome, target: IpAddr, sender: [u8; 6]) {
@@ -91,6 +97,19 @@ impl Ingress {
             None => Some(Self { vlan_id: Some(vlan_id), ..self }),
             Some(_) => None,
         }
+    }
+}
+
+/// A conflict is told if none of this VIP was told on this link for [`BETWEEN_EVENTS_NS`], and else counted.
+#[inline(always)]
+pub(super) fn report<N: Node>(node: &mut N, slot: u32, conflict: Conflict) {
+    let key = Vip6Key { link_id: conflict.link_id, address: conflict.vip };
+    // Another CPU may have told of one that it saw a moment later.
+    let is_quiet = |last: u64| conflict.at_boot_ns.saturating_sub(last) >= BETWEEN_EVENTS_NS;
+    if node.last_told(key).is_none_or(is_quiet) {
+        node.tell(slot, key, conflict);
+    } else {
+        node.count_conflict(slot, conflict);
     }
 }
 

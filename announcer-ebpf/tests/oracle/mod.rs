@@ -14,7 +14,10 @@ use etherparse::{
     SingleVlanSlice, icmpv6::NeighborAdvertisementHeader,
 };
 
-pub const NOW: u64 = 1_000_000;
+pub const NOW: u64 = 1_000_000_000_000;
+
+/// Half a second passes between two events of one VIP on one link.
+pub const QUIET: u64 = 500_000_000;
 
 /// A node whose maps are maps, and whose books are lists.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +30,12 @@ pub struct FakeNode {
     pub session: SessionView,
     pub requests: Vec<(u32, Outcome)>,
     pub malformed: u32,
+    /// Those that user space is told of.
     pub conflicts: Vec<(u32, Conflict)>,
+    /// Slots of those that it is not told of.
+    pub withheld: Vec<u32>,
+    /// When it was last told of an address on a link.
+    pub told: BTreeMap<(u32, [u8; 16]), u64>,
 }
 
 impl Node for FakeNode {
@@ -68,8 +76,17 @@ impl Node for FakeNode {
         self.malformed += 1;
     }
 
-    fn report(&mut self, slot: u32, conflict: Conflict) {
+    fn last_told(&self, key: Vip6Key) -> Option<u64> {
+        self.told.get(&(key.link_id, key.address)).copied()
+    }
+
+    fn tell(&mut self, slot: u32, key: Vip6Key, conflict: Conflict) {
+        self.told.insert((key.link_id, key.address), conflict.at_boot_ns);
         self.conflicts.push((slot, conflict));
+    }
+
+    fn count_conflict(&mut self, slot: u32, _: Conflict) {
+        self.withheld.push(slot);
     }
 }
 
@@ -112,6 +129,18 @@ fn answer(node: &mut FakeNode, frame: &[u8]) -> Option<Judgement> {
         EtherType::ARP => arp(node, link, head, &ethernet, packet),
         EtherType::IPV6 => ipv6(node, link, head, &ethernet, packet),
         _ => None,
+    }
+}
+
+/// What becomes of a foreign claim: the first is told, and after it one in each half second.
+fn contested(node: &mut FakeNode, slot: u32, conflict: Conflict) {
+    let last = node.told.entry((conflict.link_id, conflict.vip)).or_default();
+    match *last + QUIET > NOW {
+        true => node.withheld.push(slot),
+        false => {
+            *last = NOW;
+            node.conflicts.push((slot, conflict));
+        }
     }
 }
 
@@ -176,7 +205,7 @@ fn arp(
                 mac: arp.sender_mac,
                 zero: [0; 2],
             };
-            node.conflicts.push((entry.counter_slot, conflict));
+            contested(node, entry.counter_slot, conflict);
         }
         return None;
     }
@@ -236,7 +265,7 @@ fn ipv6(
         if let Some(entry) = owned {
             let (link_id, claim) = (link.link_id, claim::NEIGHBOUR_ADVERTISEMENT);
             let conflict = Conflict { at_boot_ns: NOW, link_id, claim, vip: target, mac, zero: [0; 2] };
-            node.conflicts.push((entry.counter_slot, conflict));
+            contested(node, entry.counter_slot, conflict);
         }
         return None;
     }

@@ -38,6 +38,7 @@ impl Cluster {
             lb_class: self.lb_class.clone().filter(|class| !class.is_empty()),
             ignore_exclude_lb: self.ignore_exclude_lb,
             node_health: self.node_health,
+            ..Options::default()
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The kernel follows the election: from a [`Target`] and the cluster's demand to owner maps, in the order that
 //! makes the next write safe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use crate::{
     datapath::{
-        Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, LinkReport, Owners, SessionRecord,
+        Applied, ConflictReader, ConflictSeen, Datapath, DatapathError, LinkReport, Owners, Refused,
+        SessionRecord,
     },
     election::Target,
     policy::{Demand, Interfaces},
@@ -21,9 +25,37 @@ pub(super) struct Kernel {
     target: Target,
     owners: Owners,
     conflicts: Option<ConflictReader>,
+    /// While the kernel would not give up an entry, since when: it is silent, and told again.
+    stuck: Option<Stuck>,
+    /// Not answered any more since the last step that was done whole.
+    lost: BTreeSet<(Vip, LinkId)>,
+    /// Entries that the kernel would not write when it was last told of all.
+    refused: BTreeMap<(Vip, LinkId), Refused>,
     /// The links that carried a program when this process started.
     pub(super) carried: BTreeSet<LinkId>,
 }
+
+/// A removal that the kernel refused.
+#[derive(Debug)]
+struct Stuck {
+    since: Instant,
+    tried: Instant,
+}
+
+/// What became of a step.
+#[derive(Debug)]
+pub(super) enum Followed {
+    /// Nothing had to change.
+    Already,
+    /// The kernel matches, but for what it refused.
+    Done(Applied),
+    /// The kernel would not give up an entry. It is silent, a grace period has passed, and it will be told again; the
+    /// error is there when it has just been tried.
+    Silent(Option<DatapathError>),
+}
+
+/// A removal that was refused is tried again after this.
+const STUCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who began a session: an agent never goes on with a standalone one, nor the reverse.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,36 +104,78 @@ impl Kernel {
         let carried = datapath.pinned_links();
         let reports = datapath.establish(links)?;
         let conflicts = datapath.events()?;
-        let kernel = Self { datapath, boot_id, target: target.clone(), owners, conflicts, carried };
+        let kernel = Self {
+            datapath,
+            boot_id,
+            target: target.clone(),
+            owners,
+            conflicts,
+            stuck: None,
+            lost: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            carried,
+        };
         Ok((kernel, target, reports))
     }
 
     /// Makes the kernel match `target`: whatever is to stop has stopped, a grace period included, when this
-    /// returns; only then may the requests of the same step be sent. `None`: nothing had to change.
-    pub(super) fn follow(
-        &mut self,
-        target: &Target,
-        owners: NewOwners,
-    ) -> Result<Option<Applied>, DatapathError> {
+    /// returns; only then may the requests of the same step be sent.
+    pub(super) fn follow(&mut self, target: &Target, owners: NewOwners) -> Result<Followed, DatapathError> {
+        if self.stuck.as_ref().is_some_and(|stuck| stuck.tried.elapsed() < STUCK_PAUSE) {
+            return Ok(Followed::Silent(None));
+        }
+        let whole = matches!(owners, NewOwners::All(_));
+        let unfinished = self.stuck.is_some() || !self.refused.is_empty();
         // Of a session that has ended nothing stays.
         let renewed = target.session == self.target.session;
         let ended = (!renewed).then(|| self.owners.vips.keys().map(|vip| (*vip, BTreeSet::new())).collect());
-        let (owners, only) = match owners {
-            NewOwners::All(owners) if *target == self.target && owners == self.owners => return Ok(None),
-            NewOwners::All(owners) => (owners, None),
+        let only = match owners {
+            NewOwners::All(owners) if !unfinished && *target == self.target && owners == self.owners => {
+                return Ok(Followed::Already);
+            }
+            NewOwners::All(owners) => {
+                self.owners = owners;
+                None
+            }
             NewOwners::Of(vips) => {
                 let only: BTreeSet<Vip> = vips.keys().copied().collect();
-                let mut owners = std::mem::take(&mut self.owners);
-                owners.vips.extend(vips);
-                (owners, Some(only).filter(|_| renewed))
+                self.owners.vips.extend(vips);
+                Some(only).filter(|_| renewed)
             }
         };
+        match self.write(target, ended, only.as_ref()) {
+            Ok(applied) => {
+                self.stuck = None;
+                match whole {
+                    true => self.refused = applied.refused.clone(),
+                    false => self.refused.extend(applied.refused.clone()),
+                }
+                self.target = target.clone();
+                Ok(Followed::Done(applied))
+            }
+            Err(error @ DatapathError::NotTakenAway { .. }) => {
+                // The session stays what it was, so that the next try begins where this one did.
+                self.target.deadline = BootNs::NONE;
+                let now = Instant::now();
+                let since = self.stuck.take().map_or(now, |stuck| stuck.since);
+                self.stuck = Some(Stuck { since, tried: Instant::now() });
+                Ok(Followed::Silent(Some(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(
+        &mut self,
+        target: &Target,
+        ended: Option<BTreeMap<Vip, BTreeSet<LinkId>>>,
+        only: Option<&BTreeSet<Vip>>,
+    ) -> Result<Applied, DatapathError> {
         if target.deadline < self.target.deadline {
             self.datapath.set_deadline(target.deadline)?;
         }
-        let mut lost = BTreeSet::new();
         if let Some(elsewhere) = ended {
-            lost = self.datapath.apply(&Owners { vips: elsewhere })?.lost;
+            self.lost.append(&mut self.datapath.apply(&Owners { vips: elsewhere })?.lost);
             match &target.session {
                 None => self.datapath.silence()?,
                 Some((uid, epoch)) => {
@@ -115,19 +189,27 @@ impl Kernel {
             }
         }
         let mut applied = match only {
-            None => self.datapath.apply(&owners)?,
-            Some(vips) => self.datapath.apply_of(&owners, &vips)?,
+            None => self.datapath.apply(&self.owners)?,
+            Some(vips) => self.datapath.apply_of(&self.owners, vips)?,
         };
-        applied.lost.append(&mut lost);
+        applied.lost.append(&mut self.lost);
         self.datapath.set_deadline(target.deadline)?;
-        self.target = target.clone();
-        self.owners = owners;
-        Ok(Some(applied))
+        Ok(applied)
     }
 
-    /// The same session and owners, for longer or for less long.
+    /// How long the kernel has been silent for a removal that it refuses.
+    pub(super) fn stuck_for(&self) -> Option<Duration> {
+        self.stuck.as_ref().map(|stuck| stuck.since.elapsed())
+    }
+
+    /// Entries that the kernel would not write when it was last told of all.
+    pub(super) fn refused(&self) -> &BTreeMap<(Vip, LinkId), Refused> {
+        &self.refused
+    }
+
+    /// The same session and owners, for longer or for less long. What the kernel must not answer yet it does not.
     pub(super) fn set_deadline(&mut self, deadline: BootNs) -> Result<(), DatapathError> {
-        if deadline != self.target.deadline {
+        if self.stuck.is_none() && deadline != self.target.deadline {
             self.datapath.set_deadline(deadline)?;
             self.target.deadline = deadline;
         }

@@ -14,10 +14,10 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
-    kernel::{Kernel, NewOwners},
+    kernel::{Followed, Kernel, NewOwners},
     tasks::{Tasks, on_thread},
 };
 use crate::{
@@ -33,6 +33,9 @@ use crate::{
         sender::{Sender, send_due},
     },
 };
+
+/// Of entries that the kernel refuses at once, so many are named.
+const REFUSED_NAMED: usize = 10;
 
 /// Nothing is due: look again then.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -103,6 +106,10 @@ pub(super) struct Station {
     groups: watch::Sender<BTreeSet<Membership>>,
     /// Links that refused the program and why, so that each is said once.
     failed: BTreeSet<(LinkId, String)>,
+    /// Whether it was said that the kernel is silent for a removal that it refuses.
+    stuck: bool,
+    /// Entries that the kernel would not write, as last said.
+    refused: BTreeSet<(Vip, LinkId)>,
 }
 
 impl Station {
@@ -143,6 +150,8 @@ impl Station {
             sender,
             groups,
             failed: BTreeSet::new(),
+            stuck: false,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -157,7 +166,27 @@ impl Station {
     /// Makes the kernel match `target` and `owners`, and starts or ends announcing what that changed.
     pub(super) fn follow(&mut self, target: &Target, owners: NewOwners) -> Result<(), DatapathError> {
         let all = matches!(owners, NewOwners::All(_));
-        let Some(applied) = self.kernel.follow(target, owners)? else { return Ok(()) };
+        let applied = match self.kernel.follow(target, owners)? {
+            Followed::Already | Followed::Silent(None) => return Ok(()),
+            Followed::Silent(Some(error)) => {
+                if !std::mem::replace(&mut self.stuck, true) {
+                    self.changes.stuck(&error.in_a_line());
+                }
+                return Ok(());
+            }
+            Followed::Done(applied) => applied,
+        };
+        if std::mem::take(&mut self.stuck) {
+            self.changes.unstuck();
+        }
+        self.tell_refused();
+        // What the kernel's log tells comes from a new ring once the tables have grown.
+        if let Some(mut log) = self.kernel.datapath.kernel_log() {
+            let read = move || log.read_while(|| true);
+            if let Err(error) = std::thread::Builder::new().name(KERNEL_LOG.to_owned()).spawn(read) {
+                warn!(%error, "The kernel's log can't be read any more");
+            }
+        }
         let now = Instant::now();
         let mut with_groups = applied.lost.iter().chain(&applied.gained).any(|(vip, _)| vip.ip().is_ipv6());
         with_groups |= all;
@@ -174,6 +203,26 @@ impl Station {
         // The others are proven from time to time: of a thousand that come in one after the other, each once.
         self.prove_these(applied.gained);
         Ok(())
+    }
+
+    /// Says which entries the kernel would not write, each once, and how many there are in all.
+    fn tell_refused(&mut self) {
+        let refused = self.kernel.refused();
+        let news: Vec<_> = refused.keys().filter(|entry| !self.refused.contains(*entry)).copied().collect();
+        for (vip, link) in news.iter().take(REFUSED_NAMED) {
+            self.changes.refused(&self.held(*vip), &self.name(*link), &refused[&(*vip, *link)].to_string());
+        }
+        if news.len() > REFUSED_NAMED {
+            error!(
+                node = self.node,
+                entries = refused.len(),
+                "The kernel refused more entries than are named here"
+            );
+        }
+        if !self.refused.is_empty() && refused.is_empty() {
+            info!(node = self.node, "The kernel took all entries that it had refused");
+        }
+        self.refused = refused.keys().copied().collect();
     }
 
     /// Puts the program on these links and takes it off all others.

@@ -6,10 +6,11 @@ mod table;
 use std::{collections::BTreeMap, io::Write};
 
 use anyhow::bail;
+use serde::Serialize;
 
 use super::Pins;
 use crate::{
-    datapath::{Role, Status},
+    datapath::{PerFamily, Role, Status},
     vocabulary::{BootNs, LinkId},
 };
 
@@ -66,6 +67,22 @@ impl Shown<'_> {
     fn name(&self, id: LinkId) -> Option<&str> {
         self.names.get(&id.0).map(String::as_str)
     }
+}
+
+/// The owner map of a family.
+#[derive(Clone, Copy, Serialize)]
+struct Table {
+    family: &'static str,
+    entries: usize,
+    capacity: usize,
+}
+
+fn tables(status: &Status) -> [Table; 2] {
+    let entries = PerFamily::count(status.vips.keys().map(|(vip, _)| vip));
+    [
+        Table { family: "IPv4", entries: entries.v4, capacity: status.capacity.v4 },
+        Table { family: "IPv6", entries: entries.v6, capacity: status.capacity.v6 },
+    ]
 }
 
 fn role(role: Role) -> &'static str {

@@ -118,7 +118,7 @@ impl Attached {
             Attachment::Tcx => Some(self),
             Attachment::Native | Attachment::Generic => {
                 let bridge = Self::attach(generation, root, link, &bridge).ok();
-                self.detach().map_err(|error| AttachError::Maps(Box::new(error)))?;
+                self.drop_off();
                 bridge
             }
         };
@@ -129,7 +129,7 @@ impl Attached {
             by_tcx => {
                 let attached = Self::attach(generation, root, link, ladder)?;
                 if let Some(bridge) = by_tcx {
-                    bridge.detach().map_err(|error| AttachError::Maps(Box::new(error)))?;
+                    bridge.drop_off();
                 }
                 Ok(attached)
             }
@@ -141,21 +141,29 @@ impl Attached {
         detach(&self.pin, self.fd)
     }
 
+    /// The same where nothing more can be done if its pin stays.
+    pub(super) fn drop_off(self) {
+        let link = self.link.name.clone();
+        if let Err(error) = self.detach() {
+            tracing::warn!(link, error = error.in_a_line(), "The link is detached, and its pin stays");
+        }
+    }
+
     /// Whether the device is gone, whatever has its name now.
     pub(super) fn is_severed(&self) -> bool {
         sys::link_info(self.fd.as_fd()).is_ok_and(|info| info.ifindex == 0)
     }
 }
 
-/// Unpins and detaches a link.
+/// Unpins and detaches a link; detaches it even if the pin stays.
 pub(super) fn detach(pin: &LinkPin, fd: OwnedFd) -> Result<(), DatapathError> {
-    unpin(&pin.path)?;
+    let unpinned = unpin(&pin.path);
     // The device may be gone (ENOLINK), and then so is what was attached to it. Closing detaches, too, unless another
     // process has the link open.
     if let Err(error) = sys::detach_link(fd.as_fd()) {
         tracing::debug!(link = %pin.link, %error, "The link was detached already");
     }
-    Ok(())
+    unpinned
 }
 
 fn create(generation: &Generation, link: &Link, attachment: Attachment) -> io::Result<OwnedFd> {

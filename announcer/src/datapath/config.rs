@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use super::Tables;
+
 /// Where the programs run: the operator's wish, for every link.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
@@ -46,6 +48,8 @@ pub struct Config {
     pub suppress: bool,
     /// What the programs tell.
     pub kernel_log: KernelLog,
+    /// How large the tables may be.
+    pub tables: Tables,
 }
 
 /// `--mode` got another word.
@@ -67,6 +71,7 @@ impl Default for Config {
             mode: Mode::Auto,
             suppress: true,
             kernel_log: KernelLog::Off,
+            tables: Tables::default(),
         }
     }
 }

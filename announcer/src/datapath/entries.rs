@@ -71,6 +71,14 @@ fn key(link: LinkId, vip: Vip) -> Key {
 }
 
 impl Key {
+    /// The map that it is a key of.
+    fn map(&self) -> &'static str {
+        match self {
+            Self::V4(_) => "VIPS4",
+            Self::V6(_) => "VIPS6",
+        }
+    }
+
     fn filter_bit(&self) -> FilterBit {
         match self {
             Self::V4(key) => FilterBit::v4(key.address),
@@ -100,11 +108,12 @@ pub(super) fn read_entry(maps: &Maps, link: LinkId, vip: Vip) -> Result<Option<V
     if read_filter(maps, bit.word)? & bit.mask == 0 {
         return Ok(None);
     }
-    let (map, result) = match key {
-        Key::V4(key) => ("VIPS4", maps.vips4.get(&key, 0)),
-        Key::V6(key) => ("VIPS6", maps.vips6.get(&key, 0)),
+    let map = key.map();
+    let read = match key {
+        Key::V4(key) => maps.vips4.get(&key, 0),
+        Key::V6(key) => maps.vips6.get(&key, 0),
     };
-    match result {
+    match read {
         Ok(entry) => Ok(Some(entry)),
         Err(MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(DatapathError::map("read", map)(error)),
@@ -124,20 +133,23 @@ pub(super) fn write_entry(
     if word & bit.mask == 0 {
         write_filter(maps, bit.word, word | bit.mask)?;
     }
-    let (map, result) = match key {
-        Key::V4(key) => ("VIPS4", maps.vips4.insert(key, entry, 0)),
-        Key::V6(key) => ("VIPS6", maps.vips6.insert(key, entry, 0)),
-    };
-    result.map_err(DatapathError::map("write", map))
+    let map = key.map();
+    let written = maps.faults.write(map).and_then(|()| match key {
+        Key::V4(key) => maps.vips4.insert(key, entry, 0),
+        Key::V6(key) => maps.vips6.insert(key, entry, 0),
+    });
+    written.map_err(DatapathError::map("write", map))
 }
 
 /// Removes one entry; one that is not there is as good as removed. Its bit in `FILTER` stays: others may need it.
 pub(super) fn delete_entry(maps: &mut Maps, link: LinkId, vip: Vip) -> Result<(), DatapathError> {
-    let (map, result) = match key(link, vip) {
-        Key::V4(key) => ("VIPS4", maps.vips4.remove(&key)),
-        Key::V6(key) => ("VIPS6", maps.vips6.remove(&key)),
-    };
-    match result {
+    let key = key(link, vip);
+    let map = key.map();
+    let removed = maps.faults.write(map).and_then(|()| match key {
+        Key::V4(key) => maps.vips4.remove(&key),
+        Key::V6(key) => maps.vips6.remove(&key),
+    });
+    match removed {
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(DatapathError::map("delete from", map)),
     }
@@ -167,7 +179,8 @@ fn read_filter(maps: &Maps, word: u32) -> Result<u64, DatapathError> {
 /// Nobody but the one agent writes, and a store that is seen byte by byte is no harm: a bit that is needed is set in
 /// the old word and in the new one.
 fn write_filter(maps: &mut Maps, word: u32, bits: u64) -> Result<(), DatapathError> {
-    maps.filter.set(word, bits, 0).map_err(DatapathError::map("write", "FILTER"))
+    let written = maps.faults.write("FILTER").and_then(|()| maps.filter.set(word, bits, 0));
+    written.map_err(DatapathError::map("write", "FILTER"))
 }
 
 #[cfg(test)]

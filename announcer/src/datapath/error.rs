@@ -98,13 +98,19 @@ pub enum DatapathError {
         #[source]
         source: Box<aya::maps::MapError>,
     },
-    /// What was written is not what is read back.
-    #[error("the kernel's entry of {vip} on link {link} is not the one that was written")]
-    ReadBack {
+    /// An entry could not be taken away. The deadline is 0 and a grace period has passed since, so that nothing is
+    /// answered; whoever called may do so again.
+    #[error(
+        "the kernel would not give up its entry of {vip} on link {link}: this node is silent until it does"
+    )]
+    NotTakenAway {
         /// The VIP.
         vip: Vip,
         /// The link.
         link: LinkId,
+        /// Why not.
+        #[source]
+        source: Box<DatapathError>,
     },
     /// Nothing is established yet: [`super::Datapath::establish`] comes first.
     #[error("no programs are loaded yet")]
@@ -156,8 +162,31 @@ pub enum AttachError {
     #[error("could not swap the program of the inherited link")]
     Swap(#[source] io::Error),
     /// The maps could not be written for this link.
-    #[error(transparent)]
-    Maps(Box<DatapathError>),
+    #[error("could not enter the link in the kernel's tables")]
+    Maps(#[source] Box<DatapathError>),
+    /// The addresses that are known need more entries, with this link, than the tables may ever have.
+    #[error(
+        "the tables have no room for this link: {vips} addresses on {links} links are more than {most} entries; name fewer \
+         interfaces in the L2Advertisements"
+    )]
+    TableFull {
+        /// VIPs of the family that is too large.
+        vips: usize,
+        /// Links that would carry the program.
+        links: usize,
+        /// Entries that a table may have.
+        most: u32,
+    },
+    /// More links than the tables may ever have entries for.
+    #[error(
+        "the tables have no room for this link: {most} links and VLANs beyond ifindex {first} are the most"
+    )]
+    TooManyLinks {
+        /// Entries that a table may have.
+        most: u32,
+        /// The first ifindex that needs one.
+        first: u32,
+    },
 }
 
 // === impl AttachError ===
@@ -172,6 +201,30 @@ impl AttachError {
 // === impl DatapathError ===
 
 impl DatapathError {
+    /// Whether a map said that it is full.
+    pub fn is_full(&self) -> bool {
+        self.errno() == Some(libc::E2BIG)
+    }
+
+    /// What it comes down to, with its cause, in one line.
+    pub fn in_a_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line = format!("{line}: {error}");
+            cause = error.source();
+        }
+        line
+    }
+
+    fn errno(&self) -> Option<i32> {
+        let Self::Map { source, .. } = self else { return None };
+        match source.as_ref() {
+            aya::maps::MapError::SyscallError(error) => error.io_error.raw_os_error(),
+            _ => None,
+        }
+    }
+
     pub(super) fn map(action: &'static str, map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
         move |source| Self::Map { action, map, source: Box::new(source) }
     }

@@ -1,6 +1,8 @@
 //! Links that come, go and change while the agent runs.
 
-use super::{DatapathError, LinkChange, active::Active, attach::Ladder, establish::Takeover, sys};
+use super::{
+    AttachError, DatapathError, LinkChange, active::Active, attach::Ladder, establish::Takeover, sys,
+};
 use crate::vocabulary::Link;
 
 impl Takeover<'_> {
@@ -14,38 +16,59 @@ impl Takeover<'_> {
         let some_go = !go.is_empty();
         for attached in go {
             let link = attached.link.clone();
-            attached.detach()?;
-            active.drop_link(&link)?;
+            attached.drop_off();
+            active.drop_link(&link);
             self.report(&link, LinkChange::Detached);
         }
         if some_go {
-            active.trim()?;
+            active.trim();
             // The entries' memory is free now: no run may still read it when it becomes another VIP's.
             sys::grace_period().map_err(DatapathError::kernel("wait for running programs"))?;
         }
         for link in links {
             match active.links.iter().position(|attached| attached.link.id == link.id) {
                 Some(index) => self.refresh(active, index, link)?,
-                None => {
-                    active.put_link(link)?;
-                    for vip in active.vips() {
-                        active.put_elsewhere(link.id, vip)?;
-                    }
-                    self.attach(active, link)?;
-                }
+                None => self.come(active, link)?,
             }
         }
-        active.forget_macs()
+        active.forget_macs();
+        Ok(())
+    }
+
+    /// A link that comes. It is refused alone if the tables have no room for it: what is there already stays.
+    fn come(&mut self, active: &mut Active, link: &Link) -> Result<(), DatapathError> {
+        if let Some(full) = self.no_room_for(active, link)? {
+            self.report(link, LinkChange::Failed(full));
+            return Ok(());
+        }
+        if let Err(error) = active.put_link(link) {
+            self.failed(active, link, AttachError::Maps(Box::new(error)));
+            return Ok(());
+        }
+        for vip in active.vips() {
+            if let Err(error) = active.retry(|active| active.put_elsewhere(link.id, vip)) {
+                // The next `apply` tries again, and tells.
+                tracing::debug!(ip = %vip, link = link.name, error = error.in_a_line(), "An entry is missing");
+            }
+        }
+        self.attach(active, link)
     }
 
     /// A link that stays: its hardware address or the mode that suits it may be another now.
     fn refresh(&mut self, active: &mut Active, index: usize, link: &Link) -> Result<(), DatapathError> {
         let old = std::mem::replace(&mut active.links[index].link, link.clone());
+        let mut entered = Ok(());
         if old.vlan != link.vlan {
-            active.drop_ingress(&old)?;
+            entered = active.drop_ingress(&old);
         }
         if (old.mac, old.vlan) != (link.mac, link.vlan) {
-            active.put_link(link)?;
+            entered = entered.and_then(|()| active.put_link(link));
+        }
+        if let Err(error) = entered {
+            // It would answer with an address that it no longer has.
+            active.links.remove(index).drop_off();
+            self.failed(active, link, AttachError::Maps(Box::new(error)));
+            return Ok(());
         }
         if old.mac != link.mac {
             self.report(link, LinkChange::MacChanged { mac: link.mac });
@@ -54,13 +77,17 @@ impl Takeover<'_> {
             Ok(ladder) if ladder.rungs.contains(&active.links[index].pin.attachment) => return Ok(()),
             Ok(ladder) => ladder,
             Err(error) => {
-                active.links.remove(index).detach()?;
-                return self.failed(active, link, error);
+                active.links.remove(index).drop_off();
+                self.failed(active, link, error);
+                return Ok(());
             }
         };
         match active.links.remove(index).change(&active.generation, self.root.path(), link, &ladder) {
             Ok(attached) => self.attached(active, attached),
-            Err(error) => self.failed(active, link, error),
+            Err(error) => {
+                self.failed(active, link, error);
+                Ok(())
+            }
         }
     }
 }

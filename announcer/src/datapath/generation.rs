@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::{
@@ -13,12 +13,15 @@ use aya::{
 };
 
 use super::{
-    Attachment, DatapathError, KernelLog, KernelLogReader, kernel_log,
+    Attachment, DatapathError, KernelLog, KernelLogReader,
+    faults::Faults,
+    kernel_log,
     maps::{Maps, Unreadable},
     pin_root::unpin,
     shape::{MapName, counter_slots},
     step::{Step, Steps},
     sys,
+    tables::Sizes,
 };
 
 const XDP: &str = "announcer_xdp";
@@ -39,14 +42,26 @@ pub(super) struct Generation {
 // === impl Generation ===
 
 impl Generation {
-    /// Loads a new generation; `counters` is a pinned `COUNTERS` of our shape and capacity to go on with.
-    pub(super) fn load(counters: Option<&Path>, log: KernelLog) -> Result<Self, DatapathError> {
+    /// Loads a new generation with tables of these sizes. `shared` are pinned maps of our shape and capacity to go on
+    /// with.
+    pub(super) fn load(
+        shared: &[(MapName, PathBuf)],
+        sizes: Sizes,
+        log: KernelLog,
+        faults: &Faults,
+    ) -> Result<Self, DatapathError> {
+        faults.check("load").map_err(DatapathError::kernel("load the programs"))?;
         let level = log as u8;
         let mut loader = EbpfLoader::new();
         kernel_log::set(&mut loader, &level);
         loader.map_max_entries(MapName::Counters.symbol(), counter_slots());
-        if let Some(path) = counters {
-            loader.map_pin_path(MapName::Counters.symbol(), path);
+        let Sizes { vips4, vips6, links } = sizes;
+        loader.map_max_entries(MapName::Vips4.symbol(), vips4);
+        loader.map_max_entries(MapName::Vips6.symbol(), vips6);
+        loader.map_max_entries(MapName::LinksBeyond.symbol(), links);
+        loader.map_max_entries(MapName::Macs.symbol(), links);
+        for (name, path) in shared {
+            loader.map_pin_path(name.symbol(), path.as_path());
         }
         let load = |error| DatapathError::Load(Box::new(error));
         let mut object = loader.load(announcer_ebpf::OBJECT).map_err(load)?;
@@ -59,7 +74,9 @@ impl Generation {
             all.push((name, duplicate(map).map_err(DatapathError::kernel("duplicate a map's descriptor"))?));
         }
         let log = (log != KernelLog::Off).then(|| KernelLogReader::new(&mut object)).transpose()?;
-        Ok(Self { xdp, xdp_generic, tcx, maps: Maps::new(all)?, log })
+        let mut maps = Maps::new(all)?;
+        maps.faults = faults.clone();
+        Ok(Self { xdp, xdp_generic, tcx, maps, log })
     }
 
     /// Opens a pinned generation, once shape and layout version are known to fit.
@@ -95,19 +112,30 @@ impl Generation {
         let programs = [(XDP, &self.xdp), (XDP_GENERIC, &self.xdp_generic), (TCX, &self.tcx)];
         for (name, object) in maps.chain(programs) {
             let path = folder.join(name);
-            sys::pin(object.as_fd(), &path).map_err(DatapathError::file("pin", path))?;
+            let pinned = self.maps.faults.check("pin").and_then(|()| sys::pin(object.as_fd(), &path));
+            pinned.map_err(DatapathError::file("pin", path))?;
             steps.done(Step::Pinned(name))?;
         }
         Ok(())
     }
 
-    /// Points the pins for inspection, right under `root`, at this generation's maps, each in one step.
+    /// Points the pins for inspection, right under `root`, at this generation's maps, each in one step. They are for
+    /// those who look: without one everything else goes on.
     pub(super) fn show(&self, root: &Path, steps: &mut Steps) -> Result<(), DatapathError> {
-        for (name, map) in self.maps.all() {
+        for (name, map) in self.maps.all().filter(|(name, _)| !name.is_optional()) {
             let (path, new) = (root.join(name.pin()), root.join(format!("{}-new", name.pin())));
-            unpin(&new)?;
-            sys::pin(map.as_fd(), &new).map_err(DatapathError::file("pin", &new))?;
-            fs::rename(&new, &path).map_err(DatapathError::file("replace the pin", path))?;
+            let shown = unpin(&new).and_then(|()| {
+                sys::pin(map.as_fd(), &new).map_err(DatapathError::file("pin", &new))?;
+                fs::rename(&new, &path).map_err(DatapathError::file("replace the pin", path))
+            });
+            if let Err(error) = shown {
+                let error = error.in_a_line();
+                tracing::warn!(
+                    map = name.symbol(),
+                    error,
+                    "The pin for inspection shows an older map, or none"
+                );
+            }
             steps.done(Step::Shown(name.pin()))?;
         }
         Ok(())
@@ -136,7 +164,12 @@ where
 }
 
 fn duplicate(map: &Map) -> io::Result<OwnedFd> {
-    let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map else {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::PerCpuArray(data)
+    | Map::RingBuf(data)) = map
+    else {
         return Err(io::ErrorKind::Unsupported.into());
     };
     data.fd().as_fd().try_clone_to_owned()

@@ -69,14 +69,19 @@ impl Found {
                 tracing::warn!(path = %pin.path.display(), "The pinned link can't be opened; it is left alone");
                 continue;
             };
-            let info = sys::link_info(fd.as_fd()).map_err(DatapathError::file("read the link", &pin.path))?;
+            let Ok(info) = sys::link_info(fd.as_fd()) else {
+                tracing::warn!(path = %pin.path.display(), "The pinned link can't be read; it is left alone");
+                continue;
+            };
             if info.kind != pin.attachment.link_type() {
                 tracing::warn!(path = %pin.path.display(), "The pin is not of the link that its name says; it is left alone");
                 continue;
             }
             if info.ifindex != pin.link.0 {
                 // Its device is gone, and perhaps another has come with the same name.
-                detach(&pin, fd)?;
+                if let Err(error) = detach(&pin, fd) {
+                    tracing::warn!(error = error.in_a_line(), "The pin of a device that is gone stays");
+                }
                 continue;
             }
             let runs = folders.iter().find(|(_, programs)| programs.contains(&info.prog_id));

@@ -34,14 +34,16 @@ impl Datapath {
         active.prove(active.link(link)?, vip)
     }
 
-    /// What was seen of each VIP on each link. VIPs past the table's end share one count, and are left out.
+    /// What was seen of each VIP on each link. VIPs past the table's end share one count, and are left out, as are those
+    /// whose counts can't be read.
     ///
     /// # Errors
-    /// Not established, or the map can't be read.
+    /// Not established.
     pub fn counters(&self) -> Result<BTreeMap<(Vip, LinkId), Counters>, DatapathError> {
         let active = self.active.as_ref().ok_or(DatapathError::NotEstablished)?;
         let own = active.entries.iter().filter(|(_, entry)| entry.counter_slot != NODE_SLOT);
-        own.map(|((link, vip), entry)| Ok(((*vip, *link), active.counters(entry.counter_slot)?))).collect()
+        let read = |counter_slot| active.counters(counter_slot).ok();
+        Ok(own.filter_map(|((link, vip), entry)| Some(((*vip, *link), read(entry.counter_slot)?))).collect())
     }
 
     /// What no VIP has counted: malformed Neighbour Discovery, and VIPs past the table's end.

@@ -13,8 +13,10 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 
 use super::{
     DatapathError,
+    faults::Faults,
     shape::MapName,
     sys::{self, SessionMap},
+    tables::Sizes,
 };
 
 /// All maps of a generation, of the shape and layout of this build.
@@ -28,6 +30,8 @@ pub(super) struct Maps {
     pub(super) vips4: HashMap<MapData, Vip4Key, VipEntry>,
     pub(super) vips6: HashMap<MapData, Vip6Key, VipEntry>,
     pub(super) counters: PerCpuArray<MapData, Counters>,
+    /// What a test makes fail.
+    pub(super) faults: Faults,
     /// Every map once more, to be pinned and opened anew.
     all: Vec<(MapName, OwnedFd)>,
 }
@@ -59,8 +63,19 @@ impl Maps {
             vips4: typed(&all, MapName::Vips4)?,
             vips6: typed(&all, MapName::Vips6)?,
             counters: typed(&all, MapName::Counters)?,
+            faults: Faults::default(),
             all,
         })
+    }
+
+    /// How many entries the tables can hold.
+    pub(super) fn capacity(&self) -> Result<Sizes, DatapathError> {
+        let of = |name| {
+            let info = sys::map_info(self.fd(name)?.as_fd());
+            info.map(|info| info.max_entries).map_err(DatapathError::kernel("look at a map's size"))
+        };
+        let links = of(MapName::LinksBeyond)?.min(of(MapName::Macs)?);
+        Ok(Sizes { vips4: of(MapName::Vips4)?, vips6: of(MapName::Vips6)?, links })
     }
 
     /// Opens the maps pinned in `folder`.
@@ -76,6 +91,7 @@ impl Maps {
             };
             match map.filter(|map| name.fits(map.as_fd()).is_ok_and(|fits| fits)) {
                 Some(map) => all.push((name, map)),
+                None if name.is_optional() => {}
                 None => return Ok(Err(Unreadable::Shape(name.pin()))),
             }
         }

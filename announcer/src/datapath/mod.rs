@@ -11,8 +11,10 @@ mod entries;
 mod error;
 mod establish;
 mod events;
+mod faults;
 mod follow;
 mod generation;
+mod grow;
 mod inherited;
 mod inspect;
 mod kernel_log;
@@ -27,6 +29,7 @@ mod slots;
 mod status;
 mod step;
 mod sys;
+mod tables;
 mod uninstall;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -34,19 +37,23 @@ use std::{collections::BTreeSet, time::Duration};
 pub use announcer_ebpf::layout::Counters;
 use announcer_ebpf::layout::Session;
 
-use self::{active::Active, establish::Takeover, inherited::Found, pin_root::PinRoot, step::Steps};
+use self::{
+    active::Active, establish::Takeover, faults::Faults, inherited::Found, pin_root::PinRoot, step::Steps,
+};
 pub use self::{
     config::{Config, KernelLog, Mode, UnknownMode},
     entries::SessionRecord,
     error::{AttachError, DatapathError},
     events::{Claim, ConflictReader, ConflictSeen},
+    faults::CallHook,
     inherited::Inherited,
     kernel_log::KernelLogReader,
     links::{Attachment, LinkChange, LinkReport, Reason, UnknownAttachment},
     maps::Unreadable,
-    owners::{Applied, Owners},
+    owners::{Applied, Owners, Refused},
     status::{LinkStatus, Role, Status, VipStatus},
     step::{Step, StepHook},
+    tables::{PerFamily, Tables},
     uninstall::{Remains, uninstall},
 };
 use crate::vocabulary::{BootNs, Link, LinkId, Vip};
@@ -57,11 +64,14 @@ pub struct Datapath {
     root: PinRoot,
     config: Config,
     steps: Steps,
+    faults: Faults,
     /// What was there at the start; emptied by [`Datapath::establish`].
     found: Found,
     inherited: Option<Inherited>,
     active: Option<Active>,
     events_taken: bool,
+    /// What became of links when the tables grew, for the next [`Datapath::set_links`] to tell.
+    untold: Vec<LinkReport>,
 }
 
 // === impl Datapath ===
@@ -88,10 +98,12 @@ impl Datapath {
             root,
             config,
             steps: Steps::default(),
+            faults: Faults::default(),
             found,
             inherited,
             active: None,
             events_taken: false,
+            untold: Vec::new(),
         })
     }
 
@@ -137,17 +149,18 @@ impl Datapath {
     }
 
     /// Links that came, went, or have another hardware address: `links` is all that shall carry the program. On a link
-    /// that comes, every known VIP is elsewhere until [`apply`](Self::apply). A link that failed is tried again.
+    /// that comes, every known VIP is elsewhere until [`apply`](Self::apply). A link that failed is tried again. One for
+    /// which the tables have no room fails alone.
     ///
     /// # Errors
-    /// The maps can't be written.
+    /// Not established; or a link went, and the grace period after it can't be waited for.
     pub fn set_links(&mut self, links: &[Link]) -> Result<Vec<LinkReport>, DatapathError> {
         let mut active = self.active.take().ok_or(DatapathError::NotEstablished)?;
         let mut takeover = self.takeover();
         let result = takeover.follow(&mut active, links);
         let reports = takeover.reports;
         self.active = Some(active);
-        result.map(|()| reports)
+        result.map(|()| std::mem::take(&mut self.untold).into_iter().chain(reports).collect())
     }
 
     /// Deadline 0, and back only when no program run can answer any more.
@@ -168,7 +181,7 @@ impl Datapath {
     /// deadline stays 0.
     ///
     /// # Errors
-    /// Not established; or an entry could not be taken away: then the old session stays, silent.
+    /// Not established; or [`DatapathError::NotTakenAway`]: then the old session stays, silent.
     pub fn begin_session(&mut self, record: &SessionRecord) -> Result<(), DatapathError> {
         let active = self.active.as_mut().ok_or(DatapathError::NotEstablished)?;
         active.generation.maps.session.set_deadline(0);
@@ -208,12 +221,31 @@ impl Datapath {
         active.or(self.inherited.as_ref().map(|inherited| inherited.session)).unwrap_or_default()
     }
 
-    /// Makes the owner maps say what `owners` says: removals, one grace period if there were any, then additions under
-    /// the session's epoch, read back. The caller has won every VIP in it under that epoch.
+    /// How many VIPs of each family can have an entry on every link, once the tables have grown for `vips` as far as
+    /// they may and the kernel allows.
     ///
     /// # Errors
-    /// Not established; or a map refused: if it was a removal, the deadline is 0 now.
+    /// Not established.
+    pub fn make_room(&mut self, vips: PerFamily) -> Result<PerFamily, DatapathError> {
+        let mut active = self.active.take().ok_or(DatapathError::NotEstablished)?;
+        let needed = active.needed(&[], vips);
+        let mut takeover = self.takeover();
+        let grown = takeover.make_room(&mut active, needed);
+        let mut reports = takeover.reports;
+        self.untold.append(&mut reports);
+        let room = active.capacity.room(active.links.len());
+        self.active = Some(active);
+        grown.map(|()| room)
+    }
+
+    /// Makes the owner maps say what `owners` says: removals, one grace period if there were any, then additions under
+    /// the session's epoch, read back. The caller has won every VIP in it under that epoch. The tables grow if need be.
+    ///
+    /// # Errors
+    /// Not established; the grace period can't be waited for; or [`DatapathError::NotTakenAway`]: an owned entry could not
+    /// be removed, and the deadline is 0 now. Whatever else the kernel refuses is in [`Applied::refused`].
     pub fn apply(&mut self, owners: &Owners) -> Result<Applied, DatapathError> {
+        self.make_room(PerFamily::count(owners.vips.keys()))?;
         self.active.as_mut().ok_or(DatapathError::NotEstablished)?.apply(owners, None)
     }
 
@@ -236,7 +268,22 @@ impl Datapath {
         self.steps.set(hook);
     }
 
+    /// Calls `hook` before each call that may fail for want of memory or room: a test makes it fail.
+    #[doc(hidden)]
+    pub fn on_call(&mut self, hook: CallHook) {
+        self.faults.set(hook);
+        if let Some(active) = &mut self.active {
+            active.generation.maps.faults = self.faults.clone();
+        }
+    }
+
     fn takeover(&mut self) -> Takeover<'_> {
-        Takeover { root: &self.root, config: &self.config, steps: &mut self.steps, reports: Vec::new() }
+        Takeover {
+            root: &self.root,
+            config: &self.config,
+            steps: &mut self.steps,
+            faults: &self.faults,
+            reports: Vec::new(),
+        }
     }
 }

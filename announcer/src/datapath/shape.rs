@@ -4,7 +4,7 @@ use std::{io, os::fd::BorrowedFd};
 
 use announcer_ebpf::layout::{
     COUNTER_SLOTS, Counters, EVENTS_BYTES, FILTER_WORDS, LINKS_ARRAY_ENTRIES, LINKS_HASH_ENTRIES, LinkEntry,
-    LinkKey, MacKey, Session, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
+    LinkKey, MacKey, Session, TOLD_ENTRIES, VIPS_ENTRIES, Vip4Key, Vip6Key, VipEntry,
 };
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type};
 
@@ -26,12 +26,13 @@ pub(super) enum MapName {
     Vips6,
     Counters,
     Events,
+    Told,
 }
 
 // === impl MapName ===
 
 impl MapName {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Session,
         Self::Links,
         Self::LinksBeyond,
@@ -41,6 +42,7 @@ impl MapName {
         Self::Vips6,
         Self::Counters,
         Self::Events,
+        Self::Told,
     ];
 
     /// Its name in the object.
@@ -55,6 +57,7 @@ impl MapName {
             Self::Vips6 => "VIPS6",
             Self::Counters => "COUNTERS",
             Self::Events => "EVENTS",
+            Self::Told => "TOLD",
         }
     }
 
@@ -70,7 +73,14 @@ impl MapName {
             Self::Vips6 => "vips6",
             Self::Counters => "counters",
             Self::Events => "events",
+            Self::Told => "told",
         }
+    }
+
+    /// Whether a generation without it is as good: older agents of the same layout made none. It is nobody's but the
+    /// programs', and not shown.
+    pub(super) fn is_optional(self) -> bool {
+        self == Self::Told
     }
 
     /// Whether `map` may be read and written as this one: kind, sizes and flags. Capacity only matters to those who
@@ -81,7 +91,7 @@ impl MapName {
         Ok(MapInfo { id: 0, max_entries: 0, ..found } == MapInfo { max_entries: 0, ..wanted })
     }
 
-    /// Whether a map that fits also has as many entries as this build makes.
+    /// Whether a map that fits and whose size is the same for all also has as many entries as this build makes.
     pub(super) fn has_our_capacity(self, map: BorrowedFd<'_>) -> io::Result<bool> {
         Ok(sys::map_info(map)?.max_entries == self.wanted().max_entries)
     }
@@ -113,6 +123,13 @@ impl MapName {
                 info(bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY, 4, size_of::<Counters>(), counter_slots(), 0)
             }
             Self::Events => info(bpf_map_type::BPF_MAP_TYPE_RINGBUF, 0, 0, EVENTS_BYTES, 0),
+            Self::Told => info(
+                bpf_map_type::BPF_MAP_TYPE_LRU_HASH,
+                size_of::<Vip6Key>(),
+                size_of::<u64>(),
+                TOLD_ENTRIES,
+                0,
+            ),
         }
     }
 }

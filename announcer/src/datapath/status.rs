@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, os::fd::AsFd, path::Path};
 use announcer_ebpf::layout::{Counters, LINKS_ARRAY_ENTRIES, LinkEntry, NODE_SLOT, role};
 
 use super::{
-    Attachment, DatapathError, SessionRecord,
+    Attachment, DatapathError, PerFamily, SessionRecord,
     active::sum,
     entries::read_entries,
     generation::program_ids,
@@ -31,6 +31,8 @@ pub struct Status {
     pub vips: BTreeMap<(Vip, LinkId), VipStatus>,
     /// What no VIP has counted.
     pub node: Counters,
+    /// How many entries the owner map of each family can hold.
+    pub capacity: PerFamily,
 }
 
 /// A link that carries the program.
@@ -100,6 +102,7 @@ impl Status {
             links: links(pin_root, &maps)?,
             vips: BTreeMap::new(),
             node: counters(NODE_SLOT)?,
+            capacity: maps.capacity()?.room(1),
         };
         for ((link, vip), entry) in read_entries(&maps)? {
             let role = match entry.role {

@@ -41,6 +41,7 @@ pub fn demand(nodes: &[&str], cordoned: &[&str], others: usize) -> Demand {
             VipDemand { candidates: Arc::new(candidates), ..VipDemand::default() },
         )]),
         nodes: names.chain((0..others).map(|n| format!("other-{n}"))).collect(),
+        ..Demand::default()
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Service {
     pub key: ObjectKey,
     /// Its UID, for events on it.
     pub uid: String,
+    /// `metadata.creationTimestamp` as the API server writes it, in UTC: the earlier one is the lesser text.
+    pub created: String,
     /// Its labels, for `serviceSelectors`.
     pub labels: Labels,
     /// `spec.loadBalancerClass`.
@@ -51,6 +53,7 @@ impl Service {
         Some(Self {
             key: ObjectKey::of(service),
             uid: meta.uid.clone().unwrap_or_default(),
+            created: meta.creation_timestamp.as_ref().map(|at| at.0.to_string()).unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             class: spec.load_balancer_class.clone(),
             traffic_policy: match spec.external_traffic_policy.as_deref() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
+    admit::refuse,
     coverage::Coverage,
     demand::Demand,
     explain::{ServiceVerdict, verdict},
@@ -27,10 +28,9 @@ pub struct Decision {
 pub fn decide(snapshot: &Snapshot, options: &Options) -> Decision {
     let (covered, clashes) = covered(snapshot, options);
     let mut shared = Shared::default();
-    let demand = Demand {
-        vips: covered.iter().map(|(vip, verdicts)| (*vip, shared.merge(verdicts))).collect(),
-        nodes: snapshot.nodes.keys().cloned().collect(),
-    };
+    let mut vips = covered.iter().map(|(vip, verdicts)| (*vip, shared.merge(verdicts))).collect();
+    let refused = refuse(snapshot, &mut vips, options.most_vips);
+    let demand = Demand { vips, refused, nodes: snapshot.nodes.keys().cloned().collect() };
     Decision { demand, clashes }
 }
 

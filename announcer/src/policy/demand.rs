@@ -14,6 +14,9 @@ use crate::vocabulary::Vip;
 pub struct Demand {
     /// Every VIP of a Service that an `L2Advertisement` covers, also while nobody may announce it.
     pub vips: BTreeMap<Vip, VipDemand>,
+    /// Those for which the cluster has no room, and the Services that carry them: nobody announces them, see
+    /// [`in_order`](super::in_order).
+    pub refused: BTreeMap<Vip, BTreeSet<String>>,
     /// Names of all Node objects: their number sets the renewal interval.
     pub nodes: BTreeSet<String>,
 }

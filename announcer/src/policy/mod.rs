@@ -7,6 +7,7 @@
 //! - An endpoint without a node name serves; only `externalTrafficPolicy: Local` cannot use it.
 //! - An address that is some Node's own is never announced, see [`Decision::clashes`].
 
+mod admit;
 mod coverage;
 mod damping;
 mod decide;
@@ -19,12 +20,13 @@ mod reason;
 mod share;
 mod verdicts;
 
+pub use admit::{MOST_VIPS, beyond, in_order};
 pub use damping::{Damped, Damping};
 pub use decide::{Decision, decide};
 pub use demand::{Candidate, Candidates, Demand, Interfaces, LeftOut, Links, Tier, VipDemand};
 pub use explain::{Explanation, ServiceVerdict, explain};
 pub use links::{LinkPlan, interfaces_for, link_plan};
-pub use options::{NodeHealth, Options};
+pub use options::{MostVips, NodeHealth, Options};
 pub use reason::{Hindrance, Nobody, Refusal};
 pub use verdicts::Verdicts;
 

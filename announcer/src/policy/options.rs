@@ -1,5 +1,6 @@
 //! The flags that change who may announce what: two of MetalLB's speaker, and one that takes back what is ours.
 
+use super::admit::MOST_VIPS;
 use crate::kube::Service;
 
 /// What policy is told on the command line. Every agent of a cluster must be told the same.
@@ -11,6 +12,18 @@ pub struct Options {
     pub ignore_exclude_lb: bool,
     /// `--node-health`: whether a healthy node is a better choice.
     pub node_health: NodeHealth,
+    /// How many addresses of each family are announced at most.
+    pub most_vips: MostVips,
+}
+
+/// How many addresses of each family a cluster announces: [`MOST_VIPS`], but in tests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MostVips(pub usize);
+
+impl Default for MostVips {
+    fn default() -> Self {
+        Self(MOST_VIPS)
+    }
 }
 
 /// What a Node's Ready condition and a cordon mean for the choice.

@@ -13,6 +13,9 @@
 //! | `fenced: another node ended this session` | warn | this node lost everything it held | `node`, `epoch`, `ips` |
 //! | `not answering: the lease ran out` | warn | the deadline passed and could not be renewed | `node`, `ips` |
 //! | `answering again: the lease is renewed` | info | it could be, later | `node`, `ips` |
+//! | `not answering: the kernel refused to give up an address` | error | an owned entry could not be removed; tried ten times a second | `node`, `reason` |
+//! | `answering again: the kernel gave up what it had refused to` | info | it could be | `node` |
+//! | `entry refused by the kernel` | error | an entry could not be written; tried again every ten seconds | `ip`, `node`, `service`, `interface`, `reason`, `epoch` |
 //! | `held but not answered` | error | a proof failed | `ip`, `node`, `service`, `interface`, `reason`, `epoch` |
 //! | `answered again` | info | it holds again | `ip`, `node`, `service`, `interface`, `epoch` |
 //! | `another host claims this address` | warn | a conflict on the wire; once a minute per address and MAC | `ip`, `node`, `service`, `interface`, `mac`, `epoch` |

@@ -25,6 +25,7 @@ use tracing::warn;
 
 use crate::{
     kube::{InvalidObject, Service},
+    policy::MOST_VIPS,
     vocabulary::Vip,
 };
 
@@ -60,6 +61,8 @@ pub enum Notice {
     },
     /// Its address comes and goes, and stays where it is for a while.
     Kept,
+    /// Nobody announces its address, for the cluster has too many.
+    NoRoom,
     /// This node holds its address, and its kernel would not answer for it.
     Unanswered {
         /// Where.
@@ -183,6 +186,14 @@ impl Notice {
                 format!(
                     "{vip} comes and goes: for a while it stays where it is, also while nothing serves it; check the \
                      readiness probes, and whether two controllers write the Service's status"
+                ),
+            ),
+            Self::NoRoom => (
+                true,
+                "noRoom",
+                format!(
+                    "{vip} is not announced: the cluster has more addresses of its family than announcer announces \
+                     ({MOST_VIPS}). Namespaces take turns, the oldest address of each first"
                 ),
             ),
             Self::Unanswered { interface } => (

@@ -56,6 +56,19 @@ pub struct KernelCounts {
     pub fenced: u64,
     /// Frames of a foreign host that claimed it.
     pub conflicts: u64,
+    /// Those of them that were to be told and found the ring to the agent full.
+    pub conflicts_lost: u64,
+}
+
+/// How much there is no room for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct NoRoom {
+    /// Addresses that nobody announces, for the cluster has too many.
+    pub cluster: usize,
+    /// Addresses that this node does not announce, for its tables have no room.
+    pub node: usize,
+    /// Entries that the kernel would not write, for whatever reason.
+    pub entries: usize,
 }
 
 /// What the agent's loop knows after a turn.
@@ -105,6 +118,7 @@ pub struct Unheard {
 #[derive(Debug, Default)]
 struct State {
     ownership: Ownership,
+    no_room: NoRoom,
     /// `None` before the first view of the cluster.
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
@@ -144,6 +158,11 @@ impl Metrics {
     /// Replaces what is known of ownership.
     pub fn set_ownership(&self, ownership: Ownership) {
         self.with(|state| state.ownership = ownership);
+    }
+
+    /// Replaces what there is no room for.
+    pub fn set_no_room(&self, no_room: NoRoom) {
+        self.with(|state| state.no_room = no_room);
     }
 
     /// Which objects of the cluster's configuration are invalid; the first call says that there is a configuration.

@@ -100,6 +100,20 @@ fn a_generation_with_one_xdp_program_for_both_modes_is_adopted() {
 }
 
 #[test]
+fn a_generation_that_did_not_remember_what_it_told_is_adopted() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    drop(datapath);
+    // As agents left it before conflicts had a budget.
+    sh("rm /sys/fs/bpf/announcer/gen-1/told");
+    let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert!(datapath.inherited().is_some());
+    datapath.establish(std::slice::from_ref(&left)).expect("established");
+    assert!(datapath.prove(vip(VIP4), left.id).expect("a proof"));
+    drop(lab);
+}
+
+#[test]
 fn links_that_are_not_wanted_any_more_are_detached() {
     let lab = Lab::new();
     lab.add_veth("second", "second-far");

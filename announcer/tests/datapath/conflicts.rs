@@ -1,13 +1,16 @@
 //! The sender check: foreign claims of owned VIPs.
 
+use std::{net::Ipv4Addr, time::Duration};
+
 use announcer::{
-    datapath::{Claim, ConflictSeen},
-    vocabulary::{BootNs, Mac},
+    datapath::{Claim, ConflictSeen, Owners},
+    vocabulary::{BootNs, Mac, Vip},
 };
 
 use crate::support::{
     bench::{Bench, OTHER4, VIP4, VIP6},
     frames::{Arp, CLIENT, CLIENT6, Ndp, STRANGER},
+    let_time_pass,
     programs::Said::Pass,
     vip,
 };
@@ -33,8 +36,12 @@ fn a_foreign_claim_of_an_owned_vip_is_reported_and_passed() {
         (without_option.bytes(), VIP6, Claim::NeighbourAdvertisement),
     ];
     for (frame, text, claim) in frames {
-        assert_eq!(bench.said(&frame), Pass);
-        let seen = reader.drain();
+        let by_xdp = bench.live.xdp(bench.left.id.0, &frame);
+        let mut seen = reader.drain();
+        let_time_pass();
+        assert_eq!((by_xdp, bench.live.tcx(bench.left.id.0, &frame)), (Pass, Pass));
+        seen.append(&mut reader.drain());
+        let_time_pass();
         assert_eq!(seen.len(), 2, "each program reports it");
         for conflict in seen {
             let ConflictSeen { at, link, vip: of, mac, claim: how } = conflict;
@@ -59,15 +66,45 @@ fn our_own_announcement_heard_again_is_no_conflict() {
 }
 
 #[test]
+fn a_flood_of_claims_for_one_address_hides_none_of_another() {
+    let mut bench = Bench::new();
+    let mut reader = bench.datapath.events().expect("a ring").expect("the first time");
+    let flood = |number: u32| {
+        let [_, b, c, d] = number.to_be_bytes();
+        Arp { sender_mac: [2, 9, 9, b, c, d], sender: VIP4, ..Arp::request("10.9.0.7") }.bytes()
+    };
+    for number in 0..20_000 {
+        assert_eq!(bench.live.xdp(bench.left.id.0, &flood(number)), Pass);
+    }
+    assert_eq!(bench.live.xdp(bench.left.id.0, &Ndp::advertisement(VIP6, STRANGER).bytes()), Pass);
+    let seen = reader.drain();
+    assert_eq!(seen.last().map(|seen| (seen.vip, seen.mac)), Some((vip(VIP6), Mac(STRANGER))));
+    let of_flood: Vec<BootNs> =
+        seen.iter().filter(|seen| seen.vip == vip(VIP4)).map(|seen| seen.at).collect();
+    assert!(!of_flood.is_empty(), "it is told of, too");
+    let apart =
+        |pair: &[BootNs]| pair[0].until(BootNs(0)) + Duration::from_millis(500) <= pair[1].until(BootNs(0));
+    assert!(of_flood.windows(2).all(apart), "at most once in half a second: {of_flood:?}");
+    let count = bench.count(VIP4);
+    assert_eq!((count.conflicts, count.events_lost), (20_000, 0), "each is counted");
+}
+
+#[test]
 fn a_full_ring_loses_events_and_counts_them() {
     let mut bench = Bench::new();
     let mut reader = bench.datapath.events().expect("a ring").expect("the first time");
-    let foreign = Arp { sender_mac: STRANGER, sender: VIP4, ..Arp::request(VIP4) }.bytes();
-    for _ in 0..1500 {
+    let vips: Vec<Ipv4Addr> = (0..6000_u32).map(|number| Ipv4Addr::from(0x0a0a_0000 + number)).collect();
+    let owned = vips.iter().map(|vip| (Vip::from(*vip), [bench.left.id].into()));
+    bench.datapath.apply(&Owners { vips: owned.collect() }).expect("applied");
+    for vip in &vips {
+        let mut foreign = Arp { sender_mac: STRANGER, ..Arp::request("10.9.0.7") }.bytes();
+        foreign[28..32].copy_from_slice(&vip.octets());
         assert_eq!(bench.live.xdp(bench.left.id.0, &foreign), Pass);
     }
-    let count = bench.count(VIP4);
-    assert_eq!(count.conflicts, 1500);
-    assert!(count.events_lost > 0);
-    assert_eq!(reader.drain().len() as u64, 1500 - count.events_lost);
+    let counters = bench.datapath.counters().expect("counters");
+    let conflicts: u64 = counters.values().map(|count| count.conflicts).sum();
+    let lost: u64 = counters.values().map(|count| count.events_lost).sum();
+    assert_eq!(conflicts, 6000);
+    assert!(lost > 0);
+    assert_eq!(reader.drain().len() as u64, 6000 - lost);
 }

@@ -16,7 +16,7 @@ use crate::{
     datapath::Owners,
     election::{View, stranded},
     kube::{Clients, InvalidObject, ObjectKey, Service},
-    policy::{Damped, Demand, Interfaces, Nobody},
+    policy::{Damped, Demand, Interfaces, MOST_VIPS, Nobody},
     report::{
         events::{Events, Notice},
         l2_status::{self, Author, Wanted},
@@ -30,6 +30,9 @@ const STRANDED: Duration = Duration::from_secs(10);
 /// A reason for which nobody may announce an address is told on its Services once it has lasted: a Pod that starts takes a
 /// while.
 const LASTS: Duration = Duration::from_secs(10);
+
+/// Of addresses that there is no room for, so many are named in the log; each has its event.
+const REFUSED_NAMED: usize = 10;
 
 /// A VIP that nobody can take keeps the others' news back no longer than this.
 const LONGEST_HUSH: Duration = Duration::from_secs(15);
@@ -49,6 +52,7 @@ pub(super) struct Beside {
     unanswered: BTreeSet<(Vip, LinkId)>,
     stranded: BTreeSet<Vip>,
     stranded_due: Instant,
+    refused: BTreeSet<Vip>,
     /// Nodes whose settings differ from ours.
     mixed: Mixed,
     /// Since when VIPs are being taken: meanwhile the API server is left to the claims.
@@ -90,6 +94,7 @@ impl Beside {
             unanswered: BTreeSet::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
+            refused: BTreeSet::new(),
             mixed: Mixed::default(),
             moving_since: None,
             hush,
@@ -118,6 +123,7 @@ impl Agent {
             self.tell_invalid();
             self.tell_unannounced();
             self.tell_damped();
+            self.tell_no_room();
             self.tell_statuses();
             self.tell_stranded();
             self.tell_mixed();
@@ -139,9 +145,11 @@ impl Agent {
     }
 
     fn services_of(&self, vip: Vip) -> impl Iterator<Item = &Service> {
-        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        let demand = self.demand.as_ref();
+        let wanted = demand.and_then(|demand| demand.vips.get(&vip)).map(|wanted| &wanted.services);
+        let wanted = wanted.or_else(|| demand.and_then(|demand| demand.refused.get(&vip)));
         let known = self.snapshot.as_ref().map(|snapshot| &snapshot.services);
-        let names = wanted.into_iter().flat_map(|wanted| &wanted.services);
+        let names = wanted.into_iter().flatten();
         names.filter_map(move |name| known?.get(&key(name)))
     }
 
@@ -223,6 +231,33 @@ impl Agent {
     fn names_of(&self, vip: Vip) -> String {
         let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
         wanted.map(|wanted| list(&wanted.services)).unwrap_or_default()
+    }
+
+    /// Addresses that the cluster has no room for, once each.
+    fn tell_no_room(&mut self) {
+        let Some(demand) = self.demand.clone() else { return };
+        let refused: BTreeSet<Vip> = demand.refused.keys().copied().collect();
+        if refused == self.beside.refused {
+            return;
+        }
+        if self.speaks_for_all() {
+            let news: Vec<Vip> = refused.difference(&self.beside.refused).copied().collect();
+            for vip in &news {
+                self.tell_services(*vip, &Notice::NoRoom);
+            }
+            for vip in news.iter().take(REFUSED_NAMED) {
+                let service = demand.refused[vip].iter().cloned().collect::<Vec<_>>().join(",");
+                warn!(ip = %vip, node = self.node, service, "no room for this address: the cluster has too many");
+            }
+            let addresses = refused.len();
+            warn!(
+                node = self.node,
+                addresses,
+                most = MOST_VIPS,
+                "Addresses that nobody announces for want of room"
+            );
+        }
+        self.beside.refused = refused;
     }
 
     fn tell_unanswered(&mut self) {

@@ -5,6 +5,7 @@ mod deciding;
 mod mixed;
 mod node;
 mod owed;
+mod room;
 mod run;
 mod state;
 mod turn;

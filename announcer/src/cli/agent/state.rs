@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::{error, info, warn};
@@ -13,11 +13,11 @@ use crate::{
     datapath::DatapathError,
     election::{Change, Grounds, Input},
     kube::Snapshot,
-    policy::{Interfaces, LeftOut, Links},
+    policy::{Demand, Interfaces, LeftOut, Links},
     report::{
         changes::{Gain, Loss, Summary},
         health::Readiness,
-        metrics::{Counted, KernelCounts, Ownership, Unheard},
+        metrics::{Counted, KernelCounts, NoRoom, Ownership, Unheard},
     },
     vocabulary::{BootNs, LinkId, Vip},
     wire::{
@@ -32,6 +32,9 @@ const BYSTANDERS: usize = 4;
 
 /// How many links that announce nothing by themselves a session names: it is read by all nodes.
 const LEFT_OUT: usize = 16;
+
+/// A kernel that refuses to give up an entry for so long is left to the next agent.
+const STUCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// What was last said of things that last, so that each is said once.
 #[derive(Debug, Default)]
@@ -73,20 +76,26 @@ impl Agent {
             self.attach()?;
         }
         self.beside.damped(damped);
-        if !self.demand.as_ref().is_some_and(|known| Arc::ptr_eq(known, &demand)) {
-            if let Some(before) = self.demand.replace(demand.clone()) {
-                let held = self.machine.target().held.iter().filter(|vip| !demand.vips.contains_key(vip));
-                let named = held.filter_map(|vip| Some((*vip, before.vips.get(vip)?.services.clone())));
-                self.said.gone.extend(named);
-            }
-            self.station.demand = Some(demand.clone());
-            for loss in std::mem::take(&mut self.said.losses) {
-                self.tell(&loss);
-            }
-            self.stale = true;
-            self.turn(Input::Demand(demand))?;
+        if self.whole.as_ref().is_some_and(|known| Arc::ptr_eq(known, &demand)) {
+            return Ok(());
         }
-        Ok(())
+        self.whole = Some(demand.clone());
+        let demand = self.fit(demand)?;
+        self.demand_changed(demand)
+    }
+
+    pub(super) fn demand_changed(&mut self, demand: Arc<Demand>) -> Result<(), DatapathError> {
+        if let Some(before) = self.demand.replace(demand.clone()) {
+            let held = self.machine.target().held.iter().filter(|vip| !demand.vips.contains_key(vip));
+            let named = held.filter_map(|vip| Some((*vip, before.vips.get(vip)?.services.clone())));
+            self.said.gone.extend(named);
+        }
+        self.station.demand = Some(demand.clone());
+        for loss in std::mem::take(&mut self.said.losses) {
+            self.tell(&loss);
+        }
+        self.stale = true;
+        self.turn(Input::Demand(demand))
     }
 
     /// A link that refused the program may take it by now: whoever held its hook may be gone.
@@ -94,10 +103,23 @@ impl Agent {
         if self.station.has_failed_links() { self.attach() } else { Ok(()) }
     }
 
+    /// Entries that the kernel would not write may be written by now: there may be memory, or room.
+    pub(super) fn write_again(&mut self) -> Result<(), DatapathError> {
+        if !self.beyond.is_empty() {
+            self.fit_again()?;
+        }
+        if self.station.kernel.refused().is_empty() {
+            return Ok(());
+        }
+        self.stale = true;
+        self.follow()
+    }
+
     pub(super) fn links_changed(&mut self, view: Arc<LinkView>) -> Result<(), DatapathError> {
         self.stale = true;
         let before = std::mem::replace(&mut self.station.view, view);
         self.attach()?;
+        self.fit_again()?;
         let started = self.station.restart_links(&before);
         if !started.is_empty() {
             self.restarted.extend(started);
@@ -173,10 +195,15 @@ impl Agent {
     }
 
     /// Once a second: gauges, conflicts, the watch for pauses, the summary.
-    pub(super) fn beat(&mut self) -> Result<(), DatapathError> {
+    pub(super) fn beat(&mut self) -> anyhow::Result<()> {
         let now = BootNs::now();
         // It may be a successor: whether we were fenced is asked before the watch tells.
         let contested = self.station.defend();
+        if let Some(stuck) = self.station.kernel.stuck_for().filter(|stuck| *stuck >= STUCK_LIMIT) {
+            // Its lease ends with it, and others take what it may not answer; the next agent has tables of its own.
+            let seconds = stuck.as_secs();
+            anyhow::bail!("the kernel has refused to give up an address for {seconds} s: starting anew");
+        }
         self.publish(now)?;
         self.turn(if contested.is_empty() { Input::Tick } else { Input::Contested(contested) })?;
         self.tell_cluster();
@@ -198,6 +225,12 @@ impl Agent {
             let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(vip));
             wanted.map(|wanted| wanted.services.iter().cloned().collect()).unwrap_or_default()
         };
+        let refused = self.demand.as_ref().map_or(0, |demand| demand.refused.len());
+        self.metrics.set_no_room(NoRoom {
+            cluster: refused,
+            node: self.beyond.len(),
+            entries: self.station.kernel.refused().len(),
+        });
         let unanswered: BTreeSet<Vip> = self.station.unanswered.iter().map(|(vip, _)| *vip).collect();
         self.metrics.set_ownership(Ownership {
             held: target.held.iter().map(|vip| (*vip, services(vip))).collect(),
@@ -216,7 +249,9 @@ impl Agent {
         self.station.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
         let ended = self.tasks.down();
-        let (heard, deadline) = (self.heard.at(), target.deadline);
+        let heard = self.heard.at();
+        // Silent for a removal that the kernel refuses: the kernel's deadline is not the one that was earned.
+        let deadline = target.deadline.min(self.station.kernel.target().deadline);
         self.metrics.set_api_heard(heard);
         let api_silent = now.until(heard);
         self.health.turned(now, Readiness { synced, deadline, unanswered, ended, api_silent });
@@ -243,6 +278,7 @@ impl Agent {
                 replies: counted.replies,
                 fenced: counted.fenced,
                 conflicts: counted.conflicts,
+                conflicts_lost: counted.events_lost,
             })
         });
         let links = &self.station.view.links;

@@ -108,7 +108,12 @@ pub(super) struct Agent {
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// Where the program was last told to go.
     pub(super) plan: Option<LinkPlan>,
+    /// What the cluster asks for.
+    pub(super) whole: Option<Arc<Demand>>,
+    /// The same as this node can serve it.
     pub(super) demand: Option<Arc<Demand>>,
+    /// Addresses that this node's tables have no room for.
+    pub(super) beyond: BTreeSet<Vip>,
     pub(super) said: Said,
     /// The demand or the links have changed since the kernel was told who owns what.
     pub(super) stale: bool,
@@ -177,6 +182,7 @@ impl Agent {
                 () = told(&mut to_fail) => self.fail_a_task(),
                 _ = proofs.tick() => {
                     self.attach_again()?;
+                    self.write_again()?;
                     self.station.prove();
                 }
                 _ = heartbeat.tick() => self.beat()?,
@@ -251,7 +257,8 @@ impl Agent {
         let target = self.machine.target();
         let last = self.station.kernel.target();
         let moved: Vec<Vip> = last.held.symmetric_difference(&target.held).copied().collect();
-        let stale = self.stale || last.session != target.session;
+        let stuck = self.station.kernel.stuck_for().is_some();
+        let stale = self.stale || stuck || last.session != target.session;
         if !stale && moved.is_empty() {
             return self.station.kernel.set_deadline(target.deadline);
         }
@@ -271,7 +278,11 @@ impl Agent {
         let known = demand.filter(|_| !stale && moved.iter().all(|vip| before.vips.contains_key(vip)));
         let owners = match known {
             Some(demand) => NewOwners::Of(owned_on(&moved, &target.held, demand, &self.node, on)),
-            None => NewOwners::All(owner_table(&target.held, demand, &self.node, on, before)),
+            None => {
+                let mut owners = owner_table(&target.held, demand, &self.node, on, before);
+                owners.vips.retain(|vip, _| !self.beyond.contains(vip) || target.held.contains(vip));
+                NewOwners::All(owners)
+            }
         };
         let begun = Instant::now();
         self.station.follow(&target, owners)?;

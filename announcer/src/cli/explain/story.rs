@@ -361,6 +361,13 @@ fn nobody_because(
             keys => format!("{} is of another load balancer class (--lb-class)", list(keys)),
         };
     }
+    if demand.refused.contains_key(&vip) {
+        return format!(
+            "the cluster has more addresses of its family than announcer announces ({}). Namespaces take turns, the oldest \
+             address of each first, and this one's turn does not come",
+            policy::MOST_VIPS
+        );
+    }
     let Some(VipDemand { nobody_because, .. }) = demand.vips.get(&vip) else {
         let ads = snapshot.configuration.advertisements.len();
         return match pool {

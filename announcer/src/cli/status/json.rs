@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Shown, role};
+use super::{Shown, Table, role, tables};
 use crate::{
     datapath::{Counters, LinkStatus, VipStatus},
     vocabulary::{BootNs, LinkId, Vip},
@@ -19,6 +19,7 @@ struct Node {
     boot_id: String,
     suppress: bool,
     malformed: u64,
+    tables: [Table; 2],
     interfaces: Vec<Interface>,
     vips: Vec<Address>,
 }
@@ -62,6 +63,7 @@ pub(super) fn text(shown: &Shown<'_>) -> serde_json::Result<String> {
         boot_id: status.session.boot_id_text(),
         suppress: status.suppress,
         malformed: status.node.malformed,
+        tables: tables(status),
         interfaces: status.links.iter().map(|(id, link)| interface(shown, *id, link)).collect(),
         vips: status.vips.iter().map(|((vip, id), entry)| address(shown, *vip, *id, entry)).collect(),
     };

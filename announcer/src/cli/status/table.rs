@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Shown, role};
+use super::{Shown, Table, role, tables};
 use crate::vocabulary::BootNs;
 
 /// Wider tables are set closer.
@@ -56,7 +56,18 @@ pub(super) fn text(shown: &Shown<'_>) -> String {
         ["VIP", "INTERFACE", "ROLE", "REQUESTS", "REPLIES", "FENCED", "SUPPRESSED", "CONFLICTS", "LAST SEEN"];
     let (l, r) = (Side::Left, Side::Right);
     let vips = set(titles, [l, l, l, r, r, r, r, r, r], vips.collect());
-    format!("{head}\n\n{links}\n{vips}")
+    let full = full(shown);
+    format!("{head}\n{full}\n{links}\n{vips}")
+}
+
+/// A line for each family whose table has no room left.
+fn full(shown: &Shown<'_>) -> String {
+    let line = |Table { family, entries, capacity }: Table| {
+        format!(
+            "the kernel's table for {family} is full: {entries} of {capacity} entries; no other has room\n"
+        )
+    };
+    tables(shown.status).into_iter().filter(|table| table.entries >= table.capacity).map(line).collect()
 }
 
 /// A table of the rows under their titles.

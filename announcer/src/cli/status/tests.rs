@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    datapath::{Attachment, Counters, LinkStatus, SessionRecord, VipStatus},
+    datapath::{Attachment, Counters, LinkStatus, PerFamily, SessionRecord, VipStatus},
     vocabulary::Mac,
 };
 
@@ -64,6 +64,7 @@ fn status() -> Status {
             .map(|((ip, id), entry)| ((ip.parse().expect("an address"), id), entry))
             .collect(),
         node: Counters { malformed: 9, ..Counters::default() },
+        capacity: PerFamily { v4: 8, v6: 4 },
     }
 }
 
@@ -86,6 +87,15 @@ VIP          INTERFACE  ROLE       REQUESTS  REPLIES  FENCED  SUPPRESSED  CONFLI
 fd00:4:b::1  eth0       elsewhere         3        0       0           3          0    2 h ago
 ";
     assert_eq!(table::text(&shown(&status())), expected);
+}
+
+#[test]
+fn a_table_that_is_full_has_a_line() {
+    let mut status = status();
+    status.capacity.v4 = 2;
+    let text = table::text(&shown(&status));
+    let lines: Vec<&str> = text.lines().skip(1).take(2).collect();
+    assert_eq!(lines, ["the kernel's table for IPv4 is full: 2 of 2 entries; no other has room", ""]);
 }
 
 #[test]
@@ -115,6 +125,10 @@ fn the_object_has_every_name_that_programs_may_rely_on() {
     let expected = json!({
         "answering": true, "deadlineSeconds": 12.5, "epoch": 4, "suppress": true, "malformed": 9,
         "sessionUid": "0b7d2c3e-6a55-4f0e-9a51-3c2f1e0d9b8a", "bootId": "00112233-4455-6677-8899-aabbccddeeff",
+        "tables": [
+            {"family": "IPv4", "entries": 2, "capacity": 8},
+            {"family": "IPv6", "entries": 1, "capacity": 4},
+        ],
         "interfaces": [
             {"interface": "eth0", "ifindex": 2, "mode": "native", "mac": "02:00:00:00:00:01", "deadlineSeconds": 12.5},
             {"interface": null, "ifindex": 3, "mode": "tcx", "mac": null, "deadlineSeconds": null},

@@ -20,6 +20,7 @@ fn demand(vips: &[&str], nodes: &[(&str, u32, Tier)]) -> Demand {
             .map(|v| (vip(v), VipDemand { candidates: candidates.clone().into(), ..VipDemand::default() }))
             .collect(),
         nodes: candidates.keys().cloned().collect(),
+        ..Demand::default()
     }
 }
 

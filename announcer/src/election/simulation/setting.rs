@@ -290,6 +290,7 @@ impl Policy {
                 })
                 .collect(),
             nodes: names.iter().map(|name| (*name).clone()).chain(others).collect(),
+            ..Demand::default()
         }
     }
 }

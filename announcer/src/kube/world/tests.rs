@@ -90,6 +90,7 @@ fn a_service_is_boiled_down_with_the_endpoints_of_all_its_slices() {
             uid: "u".into(),
             labels: [("app".to_owned(), "httpbin".to_owned())].into(),
             class: Some("x/y".into()),
+            created: String::new(),
             traffic_policy: TrafficPolicy::Local,
             addresses: ["10.4.11.1", "10.4.11.2"].map(|a| a.parse().expect("an address")).into(),
             shares_address: true,

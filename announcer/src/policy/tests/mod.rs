@@ -1,5 +1,6 @@
 //! MetalLB's policy, behaviour by behaviour (`speaker/layer2_controller_test.go`), on objects as the API serves them.
 
+mod admission;
 mod advertisements;
 mod classes;
 mod damping;

@@ -102,6 +102,23 @@ impl Changes {
         error!(ip = %vip, node = self.node, service, interface, reason, epoch, "held but not answered");
     }
 
+    /// The kernel would not let go of an entry: nothing at all is answered until it does.
+    pub fn stuck(&self, reason: &str) {
+        error!(node = self.node, reason, "not answering: the kernel refused to give up an address");
+    }
+
+    /// It did.
+    pub fn unstuck(&self) {
+        info!(node = self.node, "answering again: the kernel gave up what it had refused to");
+    }
+
+    /// The kernel would not write an entry, so that this address is not answered for, or not kept from this node's own
+    /// stack, on `interface`.
+    pub fn refused(&self, held: &Held, interface: &str, reason: &str) {
+        let (vip, service, epoch) = (held.vip, held.service(), held.epoch);
+        error!(ip = %vip, node = self.node, service, interface, reason, epoch, "entry refused by the kernel");
+    }
+
     /// It would again.
     pub fn answered_again(&self, held: &Held, interface: &str) {
         let (vip, service, epoch) = (held.vip, held.service(), held.epoch);

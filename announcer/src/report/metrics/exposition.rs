@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Counted, KernelCounts, LeaseKind, LeaseOutcome, Metrics, Ownership, State, Unheard};
+use super::{Counted, KernelCounts, LeaseKind, LeaseOutcome, Metrics, NoRoom, Ownership, State, Unheard};
 use crate::{
     kube::ObjectKey,
     vocabulary::{BootNs, Vip},
@@ -30,6 +30,7 @@ impl Metrics {
         let scrape = self.with(|state| {
             let State {
                 ownership,
+                no_room,
                 invalid_objects,
                 events_lost,
                 unheard,
@@ -46,6 +47,7 @@ impl Metrics {
                 now,
                 kernel,
                 ownership: ownership.clone(),
+                no_room: *no_room,
                 invalid_objects: invalid_objects.clone(),
                 events_lost: *events_lost,
                 unheard: *unheard,
@@ -73,6 +75,7 @@ struct Scrape {
     now: BootNs,
     kernel: Counted,
     ownership: Ownership,
+    no_room: NoRoom,
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
     events_lost: u64,
     unheard: Unheard,
@@ -108,6 +111,12 @@ impl Scrape {
         let silent = self.api_heard.map_or(0.0, |at| self.now.until(at).as_secs_f64());
         let help = "Seconds since the API server last said anything";
         to.gauge("announcer_api_silent_seconds", help, [(vec![], silent)])?;
+        let NoRoom { cluster, node, entries } = self.no_room;
+        let by = |why: &str, count: usize| (vec![("limit", why.to_owned())], count as f64);
+        let help = "Addresses that are not announced for want of room: by nobody (cluster), or not by this node (node)";
+        to.gauge("announcer_no_room_vips", help, [by("cluster", cluster), by("node", node)])?;
+        let help = "Entries of the owner maps that the kernel would not write";
+        to.gauge("announcer_refused_entries", help, one(entries))?;
         let invalid = || self.invalid_objects.iter().flatten();
         let help = "Objects of the configuration that are invalid";
         to.gauge("announcer_invalid_objects", help, one(invalid().count()))?;
@@ -144,13 +153,18 @@ impl Scrape {
 
     fn kernels(&self, to: &mut Exposition) -> fmt::Result {
         type Count = fn(&KernelCounts) -> u64;
-        let families: [(_, _, Count); 4] = [
+        let families: [(_, _, Count); 5] = [
             ("announcer_requests", "ARP requests and Neighbour Solicitations for owned addresses", |c| {
                 c.requests
             }),
             ("announcer_replies", "Answers that the kernel sent", |c| c.replies),
             ("announcer_fenced", "Questions dropped as the lease had run out", |c| c.fenced),
             ("announcer_conflicts", "Frames of foreign hosts that claimed an owned address", |c| c.conflicts),
+            (
+                "announcer_conflict_events_lost",
+                "Claims that found the kernel's ring full: counted, not told",
+                |c| c.conflicts_lost,
+            ),
         ];
         for (name, help, count) in families {
             let labels =

@@ -16,6 +16,7 @@ fn counts(ip: &str, interface: &str, requests: u64) -> KernelCounts {
         replies: requests - 1,
         fenced: 1,
         conflicts: 3,
+        conflicts_lost: 2,
     }
 }
 
@@ -91,6 +92,21 @@ fn ownership_is_shown_with_the_time_that_is_left() {
         ["announcer_session_deadline_seconds 12.5"]
     );
     assert_eq!(samples(&text, "announcer_session_epoch"), ["announcer_session_epoch 7.0"]);
+}
+
+#[test]
+fn what_there_is_no_room_for_and_claims_that_were_not_told_are_shown() {
+    let metrics = metrics(vec![counts("10.4.11.1", "eth0", 7)]);
+    metrics.set_no_room(NoRoom { cluster: 5, node: 2, entries: 9 });
+    let text = metrics.render(NOW);
+    let limits = [r#"{limit="cluster"} 5.0"#, r#"{limit="node"} 2.0"#];
+    assert_eq!(
+        samples(&text, "announcer_no_room_vips"),
+        limits.map(|limit| format!("announcer_no_room_vips{limit}"))
+    );
+    assert_eq!(samples(&text, "announcer_refused_entries"), ["announcer_refused_entries 9.0"]);
+    let lost = samples(&text, "announcer_conflict_events_lost_total");
+    assert!(matches!(lost[..], [one] if one.contains("10.4.11.1") && one.ends_with(" 2")), "{lost:?}");
 }
 
 #[test]

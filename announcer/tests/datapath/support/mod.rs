@@ -28,6 +28,8 @@ use announcer::{
     datapath::{Config, Datapath, KernelLog, Mode, Owners, SessionRecord},
     vocabulary::{BootNs, Link, LinkId, Mac, Vip},
 };
+use announcer_ebpf::layout::Vip6Key;
+use aya::maps::{HashMap, Map, MapData};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::{UnshareFlags, unshare_unsafe},
@@ -77,13 +79,18 @@ impl Lab {
     }
 
     pub fn config(mode: Mode) -> Config {
-        Config { pin_root: pin_root(), mode, suppress: true, kernel_log: KernelLog::Off }
+        Config { pin_root: pin_root(), mode, kernel_log: KernelLog::Off, ..Config::default() }
     }
 
     /// Attached to `left`, answering for the VIPs for a minute.
     pub fn answering(&self, mode: Mode, vips: &[&str]) -> (Datapath, Link) {
+        self.answering_as(Self::config(mode), vips)
+    }
+
+    /// The same, set up as `config` says.
+    pub fn answering_as(&self, config: Config, vips: &[&str]) -> (Datapath, Link) {
         let left = link("left");
-        let mut datapath = Datapath::open(Self::config(mode)).expect("a datapath");
+        let mut datapath = Datapath::open(config).expect("a datapath");
         let reports = datapath.establish(std::slice::from_ref(&left)).expect("established");
         assert!(datapath.attachments().contains_key(&left.id), "left is attached: {reports:?}");
         begin(&mut datapath, 1);
@@ -218,4 +225,13 @@ pub fn vip(text: &str) -> Vip {
 pub fn owning(vips: &[&str], links: &[LinkId]) -> Owners {
     let on: BTreeSet<LinkId> = links.iter().copied().collect();
     Owners { vips: vips.iter().map(|text| (vip(text), on.clone())).collect::<BTreeMap<_, _>>() }
+}
+
+/// As if half a second had passed: the kernel tells of the next conflict of every VIP.
+pub fn let_time_pass() {
+    let map = MapData::from_pin("/sys/fs/bpf/announcer/gen-1/told").expect("the pin");
+    let mut told: HashMap<_, Vip6Key, u64> =
+        Map::from_map_data(map).expect("a map").try_into().expect("a hash of times");
+    let keys: Vec<Vip6Key> = told.keys().map(|key| key.expect("a key")).collect();
+    keys.iter().for_each(|key| told.remove(key).expect("removed"));
 }

@@ -6,6 +6,7 @@ use announcer::datapath::{Claim, ConflictReader, ConflictSeen};
 
 use crate::support::{
     bench::{VIP4, VIP6},
+    let_time_pass,
     rig::{Rig, neighbour, send_datagram},
     sysctl, vip,
 };
@@ -41,6 +42,7 @@ fn a_foreign_announcement_is_told_and_reaches_the_stack(mut rig: Rig) {
         let seen = rig.settled(&mut tcpdump);
         assert!(!seen.contains(&rig.is_at(VIP4)), "arping {form}: {seen}");
         assert_eq!(claims(&rig, &mut reader, VIP4), [claim], "arping {form}");
+        let_time_pass();
         let learnt = neighbour("left", VIP4, &rig.right.mac.to_string());
         assert!(learnt.contains("STALE"), "arping {form}: {learnt}");
         crate::support::ip(&format!("neigh del {VIP4} dev left"));

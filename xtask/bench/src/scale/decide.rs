@@ -203,6 +203,7 @@ fn snapshot(vips: usize, traffic_policy: TrafficPolicy) -> Snapshot {
             uid: String::new(),
             labels: Labels::new(),
             class: None,
+            created: String::new(),
             traffic_policy,
             addresses: BTreeSet::from([vip(number)]),
             shares_address: false,

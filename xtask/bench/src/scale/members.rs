@@ -29,7 +29,11 @@ pub fn demand(vips: usize, nodes: usize) -> Demand {
     let candidates: Arc<Candidates> =
         Arc::new((0..nodes).map(|number| (name(number), candidate.clone())).collect());
     let wanted = |number| (vip(number), VipDemand { candidates: candidates.clone(), ..VipDemand::default() });
-    Demand { vips: (0..vips).map(wanted).collect(), nodes: (0..nodes).map(name).collect() }
+    Demand {
+        vips: (0..vips).map(wanted).collect(),
+        nodes: (0..nodes).map(name).collect(),
+        ..Demand::default()
+    }
 }
 
 /// VIP `number`.
