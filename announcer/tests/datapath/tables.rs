@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    io::Write,
     net::{Ipv4Addr, Ipv6Addr},
     ops::ControlFlow,
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -49,6 +51,25 @@ fn links(lab: &Lab, more: &[(&'static str, &'static str)]) -> Vec<Link> {
 
 fn ids(links: &[Link]) -> Vec<LinkId> {
     links.iter().map(|link| link.id).collect()
+}
+
+/// So many devices, with ifindexes from `first` on.
+fn many_links(first: u32, count: u32) -> Vec<Link> {
+    // Every second ifindex is the far end's.
+    let lines = (first..first + count).map(|n| {
+        let index = first + (n - first) * 2;
+        format!("link add many{n} index {index} type veth peer name far{n}\nlink set many{n} up\n")
+    });
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ip, which is installed");
+    let mut input = ip.stdin.take().expect("a pipe");
+    input.write_all(lines.collect::<String>().as_bytes()).expect("written");
+    drop(input);
+    assert!(ip.wait().expect("ip ended").success());
+    (first..first + count).map(|n| link(&format!("many{n}"))).collect()
 }
 
 /// The live generation's number.
@@ -218,11 +239,7 @@ fn a_link_beyond_the_last_entry_is_refused_alone_and_taken_once_there_is_room() 
     let lab = Lab::new();
     let (mut datapath, left) = lab.answering_as(config(Tables { vips: 64..=64, links: 2..=4 }), &[VIP4]);
     let mut links = vec![left.clone()];
-    for index in 100..105 {
-        ip(&format!("link add high{index} index {index} type dummy"));
-        ip(&format!("link set high{index} up"));
-        links.push(link(&format!("high{index}")));
-    }
+    links.extend(many_links(100, 5));
     let reports = datapath.set_links(&links).expect("no error: other links go on");
     let (fifth, last) = (links[4].id, links[5].id);
     // `left` has an entry in the array, and its hardware address one in MACS, as the first three have.
@@ -236,7 +253,7 @@ fn a_link_beyond_the_last_entry_is_refused_alone_and_taken_once_there_is_room() 
     assert_eq!((applied.gained.len(), applied.refused.len()), (3, 0));
     assert_proved(&datapath, on.iter().map(|link| (vip(VIP4), *link)));
 
-    ip("link del high100");
+    ip("link del many100");
     links.remove(1);
     let reports = datapath.set_links(&links).expect("followed");
     assert!(failure(&reports, fifth).is_none(), "{reports:?}");
@@ -266,18 +283,7 @@ fn more_links_than_the_first_table_holds_are_all_answered_on() {
     let first = if count > 1000 { 1024 } else { 32 };
     let (mut datapath, left) =
         lab.answering_as(config(Tables { vips: 1024..=1 << 16, links: first..=1 << 14 }), &[VIP4]);
-    let batch: String = (0..count)
-        .map(|n| format!("link add many{n} index {} type dummy\nlink set many{n} up\n", 1000 + n))
-        .collect();
-    let mut child = std::process::Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .expect("ip");
-    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), batch.as_bytes()).expect("written");
-    assert!(child.wait().expect("ip ended").success());
-    let links: Vec<Link> =
-        std::iter::once(left).chain((0..count).map(|n| link(&format!("many{n}")))).collect();
+    let links: Vec<Link> = std::iter::once(left).chain(many_links(1000, count)).collect();
     let reports = datapath.set_links(&links).expect("followed");
     assert!(links.iter().all(|link| failure(&reports, link.id).is_none()));
     let on = ids(&links);
