@@ -283,7 +283,7 @@ fn more_links_than_the_first_table_holds_are_all_answered_on() {
     let first = if count > 1000 { 1024 } else { 32 };
     let (mut datapath, left) =
         lab.answering_as(config(Tables { vips: 1024..=1 << 16, links: first..=1 << 14 }), &[VIP4]);
-    let links: Vec<Link> = std::iter::once(left).chain(many_links(1000, count)).collect();
+    let links: Vec<Link> = std::iter::once(left).chain(many_links(5000, count)).collect();
     let reports = datapath.set_links(&links).expect("followed");
     assert!(links.iter().all(|link| failure(&reports, link.id).is_none()));
     let on = ids(&links);
