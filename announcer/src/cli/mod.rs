@@ -21,6 +21,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{
     datapath::{Mode, Remains},
+    report::printable,
     wire::groups::Groups,
 };
 
@@ -128,7 +129,8 @@ fn complain(error: &anyhow::Error) {
             line = format!("{line}: {cause}");
         }
     }
-    let _ = writeln!(std::io::stderr(), "announcer: {}", line.replace('\n', " "));
+    let line = line.replace('\n', " ");
+    let _ = writeln!(std::io::stderr(), "announcer: {}", printable(&line));
 }
 
 fn uninstall(args: &UninstallArgs) -> anyhow::Result<()> {

@@ -26,6 +26,7 @@ use tracing::warn;
 use crate::{
     kube::{InvalidObject, Service},
     policy::MOST_VIPS,
+    report::printable,
     vocabulary::Vip,
 };
 
@@ -148,8 +149,11 @@ impl Events {
     }
 
     fn send(&self, about: ObjectReference, mut told: Told) {
-        shorten(&mut told.note, LONGEST.0);
-        shorten(&mut told.action, LONGEST.1);
+        for (text, limit) in [(&mut told.note, LONGEST.0), (&mut told.action, LONGEST.1)] {
+            // `kubectl describe` prints them raw.
+            *text = printable(text).into_owned();
+            shorten(text, limit);
+        }
         if self.queue.try_send((about, told)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -334,6 +338,28 @@ mod tests {
         assert_eq!((about.kind.as_deref(), about.uid.as_deref()), (Some("IPAddressPool"), Some("p")));
         assert_eq!(told.reason, "invalidConfiguration");
         assert!(told.note.starts_with(r#"spec.addresses[0]: "10.4.11.0/33" is neither"#), "{}", told.note);
+    }
+
+    #[test]
+    fn a_note_prints_no_control_or_bidi_character_of_an_object() {
+        let pool = json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": {"namespace": "metallb", "name": "primary", "uid": "p"},
+            "spec": {"addresses": ["\u{9b}2J\u{202e}"]},
+        });
+        let snapshot = Snapshot::of_objects([pool]).expect("a pool");
+        let (events, mut queue) = Events::new("bettley");
+        events.invalid(&snapshot.invalid[0]);
+        let mut object = snapshot.invalid[0].clone();
+        object.field = "spec.\u{85}".to_owned();
+        events.invalid(&object);
+        for _ in 0..2 {
+            let (_, told) = queue.try_recv().expect("an event");
+            for text in [told.note, told.action] {
+                assert!(!text.contains(crate::report::printable::is_unfit), "{text:?}");
+            }
+        }
     }
 
     #[test]

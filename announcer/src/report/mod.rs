@@ -1,7 +1,8 @@
 //! Logs, metrics, Kubernetes events and status.
 //!
 //! [`changes`] words what is logged, [`log`] how a line looks; [`metrics`] and [`health`] are what [`http`] serves;
-//! [`events`] and [`l2_status`] are what the cluster itself shows.
+//! [`events`] and [`l2_status`] are what the cluster itself shows. [`printable`] keeps what others wrote from acting on a
+//! terminal, everywhere.
 
 pub mod changes;
 pub mod events;
@@ -10,3 +11,6 @@ pub mod http;
 pub mod l2_status;
 pub mod log;
 pub mod metrics;
+mod printable;
+
+pub use printable::{printable, printable_json};

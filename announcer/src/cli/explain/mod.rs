@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use crate::{
     election::{Failback, Leases},
     kube,
+    report::printable_json,
     vocabulary::Vip,
 };
 
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let story = runtime.block_on(read(args))?;
     let text = match args.output {
         Output::Table => table::text(&story, Timestamp::now()),
-        Output::Json => serde_json::to_string_pretty(&story)? + "\n",
+        Output::Json => printable_json(serde_json::to_string_pretty(&story)?) + "\n",
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }

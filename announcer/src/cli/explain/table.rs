@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::story::{NodeStory, Role, Story};
+use super::story::{NodeStory, Owner, Role, Story};
+use crate::report::printable;
 
 const WIDTH: usize = 100;
 
 pub(super) fn text(story: &Story, now: Timestamp) -> String {
+    let story = &fit(story.clone());
     let head = match &story.owner {
         Some(owner) => {
             let since = owner.since.map(|at| format!(", since {at:.0} ({})", age(at, now)));
@@ -45,6 +47,26 @@ pub(super) fn text(story: &Story, now: Timestamp) -> String {
         text += &wrapped(&format!("Note: {note}"), 0, 6);
     }
     text
+}
+
+/// With nothing in it that acts on a terminal: names come from Leases and objects, which others write.
+fn fit(story: Story) -> Story {
+    let one = |text: String| printable(&text).into_owned();
+    let all = |texts: Vec<String>| texts.into_iter().map(one).collect();
+    let Story { ip, owner, not_announced_because, pool, advertisements, services, nodes, notes } = story;
+    Story {
+        ip: one(ip),
+        owner: owner.map(|owner| Owner { node: one(owner.node), ..owner }),
+        not_announced_because: not_announced_because.map(one),
+        pool: pool.map(one),
+        advertisements: all(advertisements),
+        services: all(services),
+        nodes: nodes
+            .into_iter()
+            .map(|node| NodeStory { node: one(node.node), why: one(node.why), ..node })
+            .collect(),
+        notes: all(notes),
+    }
 }
 
 fn table(nodes: &[NodeStory]) -> String {

@@ -7,6 +7,7 @@ use crate::{
     election::lease::{Bound, Claim, Holder, Record, Session, Version},
     kube::Snapshot,
     policy::Options,
+    report::printable,
 };
 
 const IP: &str = "10.4.11.1";
@@ -335,4 +336,27 @@ fn an_object_that_is_invalid_is_noted() {
     }));
     let notes = story(objects, &leases()).notes;
     assert!(notes[0].contains("IPAddressPool metallb/bad: spec.addresses[0]"), "{notes:?}");
+}
+
+#[test]
+fn no_control_or_bidi_character_of_a_lease_or_an_object_is_printed() {
+    const HOSTILE: &str = "\u{9b}2J\u{202e}\n";
+    let mut objects = cluster();
+    objects.push(node("evil", json!({}), json!({})));
+    objects.push(configuration("IPAddressPool", json!({"addresses": [HOSTILE]})));
+    let mut leases = leases();
+    leases.push(session(HOSTILE, 1, true, &[HOSTILE], ago(1)));
+    leases.push(session("evil", 1, true, &[HOSTILE], ago(1)));
+    leases.push(claim(HOSTILE, 1, ago(300)));
+    let story = story(objects, &leases);
+    let named = |story: &Story| format!("{story:?}").matches(r"\u{9b}2J\u{202e}").count();
+    assert!(story.owner.as_ref().is_some_and(|owner| owner.node == HOSTILE) && named(&story) > 2, "{story:?}");
+
+    let text = text(&story, now());
+    assert!(text.contains(r"10.4.11.1 is announced by \u{9b}2J\u{202e}\n, since"), "{text:?}");
+    assert!(text.contains(r"eth0, up: \u{9b}2J\u{202e}\n"), "{text:?}");
+    let shown = |c: char| c == '\n' || printable(c.encode_utf8(&mut [0; 4])).chars().eq([c]);
+    assert!(text.chars().all(shown), "{text:?}");
+    // What it wraps is its own: no line of it is the Lease's.
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }

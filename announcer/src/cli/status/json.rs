@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Shown, Table, role, tables};
 use crate::{
     datapath::{Counters, LinkStatus, VipStatus},
+    report::printable_json,
     vocabulary::{BootNs, LinkId, Vip},
 };
 
@@ -67,7 +68,7 @@ pub(super) fn text(shown: &Shown<'_>) -> serde_json::Result<String> {
         interfaces: status.links.iter().map(|(id, link)| interface(shown, *id, link)).collect(),
         vips: status.vips.iter().map(|((vip, id), entry)| address(shown, *vip, *id, entry)).collect(),
     };
-    Ok(serde_json::to_string_pretty(&node)? + "\n")
+    Ok(printable_json(serde_json::to_string_pretty(&node)?) + "\n")
 }
 
 fn interface(shown: &Shown<'_>, id: LinkId, link: &LinkStatus) -> Interface {

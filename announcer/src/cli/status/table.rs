@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Shown, Table, role, tables};
-use crate::vocabulary::BootNs;
+use crate::{report::printable, vocabulary::BootNs};
 
 /// Wider tables are set closer.
 const WIDTH: usize = 100;
@@ -72,6 +72,9 @@ fn full(shown: &Shown<'_>) -> String {
 
 /// A table of the rows under their titles.
 fn set<const N: usize>(titles: [&str; N], sides: [Side; N], mut rows: Vec<[String; N]>) -> String {
+    // A link may be called anything that has no blank, no slash and no colon.
+    let fit = |cell: String| printable(&cell).into_owned();
+    rows = rows.into_iter().map(|row| row.map(fit)).collect();
     rows.insert(0, titles.map(ToOwned::to_owned));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

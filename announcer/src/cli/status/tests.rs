@@ -109,6 +109,17 @@ fn an_ipv4_table_with_the_longest_names_fits_a_hundred_columns() {
 }
 
 #[test]
+fn no_control_or_bidi_character_of_a_link_s_name_is_printed() {
+    let status = status();
+    let shown = Shown { status: &status, now: NOW, names: [(2, "e\u{9b}2J\u{202e}".to_owned())].into() };
+    let text = table::text(&shown);
+    assert!(text.contains("\ne\\u{9b}2J\\u{202e}  native  02:00:00:00:00:01  in 12.5 s\n"), "{text:?}");
+    assert!(!text.contains(['\u{9b}', '\u{202e}']), "{text:?}");
+    let object = json::text(&shown).expect("JSON");
+    assert!(object.contains(r#""interface": "e\u009b2J\u202e""#), "{object}");
+}
+
+#[test]
 fn a_passed_deadline_is_silence() {
     let mut status = status();
     status.deadline = NOW;

@@ -22,6 +22,7 @@ use super::{
     LogFormat,
     fields::{Fields, text},
 };
+use crate::report::printable::{is_unfit, printable, printable_json};
 
 /// Formats events with the clock it is given, and writes each line by one call.
 pub(in crate::report) struct LineLayer<W> {
@@ -91,7 +92,7 @@ fn json(level: &str, now: Timestamp, fields: &Fields) -> String {
         let _infallible = write!(line, ",{}:{value}", Value::from(name.as_str()));
     }
     line.push_str("}\n");
-    line
+    printable_json(line)
 }
 
 fn people(level: &str, now: Timestamp, fields: &Fields) -> String {
@@ -103,20 +104,8 @@ fn people(level: &str, now: Timestamp, fields: &Fields) -> String {
     line
 }
 
-/// Without control characters: what a remote host or an object says must not move the reader's cursor.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() {
-            line.extend(c.escape_default())
-        } else {
-            line.push(c)
-        }
-        line
-    })
-}
-
 fn quoted(text: String) -> String {
     let bare = !text.is_empty()
-        && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && !"\"'=\\".contains(c));
-    if bare { text } else { Value::from(text).to_string() }
+        && text.chars().all(|c| !c.is_whitespace() && !is_unfit(c) && !"\"'=\\".contains(c));
+    if bare { text } else { printable_json(Value::from(text).to_string()) }
 }

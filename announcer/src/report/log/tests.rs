@@ -91,6 +91,31 @@ fn quotes_and_line_ends_stay_within_the_line() {
 }
 
 #[test]
+fn no_control_or_bidi_character_of_others_reaches_a_terminal() {
+    let events = || {
+        let outer = info_span!("agent", node = "\u{9b}2J");
+        let _outer = outer.enter();
+        warn!(name = "\u{9b}2J\u{202e}", other = "\u{7f}", "gone\u{9b}2J\u{2066}");
+    };
+    assert_eq!(
+        text(events),
+        [concat!(
+            r"2024-01-15T10:30:00.042Z WARN  gone\u{9b}2J\u{2066} ",
+            r#"name="\u009b2J\u202e" other="\u007f" node="\u009b2J""#,
+            "\n"
+        )]
+    );
+    assert_eq!(
+        json(events),
+        [concat!(
+            r#"{"level":"warn","ts":"2024-01-15T10:30:00.042Z","msg":"gone\u009b2J\u2066","#,
+            r#""name":"\u009b2J\u202e","other":"\u007f","node":"\u009b2J"}"#,
+            "\n"
+        )]
+    );
+}
+
+#[test]
 fn fields_of_spans_are_merged_the_nearer_first_and_none_twice() {
     let events = || {
         let outer = info_span!("agent", node = "bettley", ip = "outer");
