@@ -3,6 +3,9 @@
 //! A nested cargo does it, in a target directory of its own that all profiles share, so that `build`, `clippy` and
 //! `test` compile the object once. Only there `RUSTC_BOOTSTRAP=1` is set: building `core` for BPF is unstable.
 
+#[path = "build/paths.rs"]
+mod paths;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -13,7 +16,9 @@ const LINKER: &str = "bpf-linker";
 const OBJECT: &str = "announcer-kernel";
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    for own in ["build.rs", "build", "bpf-linker.version"] {
+        println!("cargo::rerun-if-changed={own}");
+    }
     let is_bpf = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "bpf");
     if is_bpf || env::var_os("CARGO_FEATURE_OBJECT").is_none() {
         return;
@@ -36,17 +41,24 @@ fn build() -> Result<(), String> {
     for source in ["src", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", package.join(source).display());
     }
-    let linker = find_linker()?;
+    let rustc = variable("RUSTC")?;
+    let linker = find_linker(&rustc)?;
     println!("cargo::rerun-if-changed={}", linker.display());
-    find_rust_src(&variable("RUSTC")?)?;
+    println!("cargo::rustc-env=ANNOUNCER_EBPF_LINKER={LINKER} {}", linker_version());
+    let rust_source = find_rust_src(&rustc)?;
 
     let mut path = vec![linker.parent().unwrap_or(Path::new("/")).to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let target_dir = shared_target_dir(&out_dir);
-    let flags = ["--cfg", &format!("bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"];
+    let mut flags = ["--cfg", &format!("bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"]
+        .map(str::to_owned)
+        .to_vec();
+    // Debug information, and the BTF made from it, name source files.
+    let workspace = package.parent().unwrap_or(&package);
+    flags.extend(paths::remapped(workspace, &target_dir, Some(&rust_source)));
     let output = Command::new(variable("CARGO")?)
         .current_dir(&package)
-        .args(["build", "--release", "--package", env!("CARGO_PKG_NAME"), "--bin", OBJECT])
+        .args(["build", "--release", "--locked", "--package", env!("CARGO_PKG_NAME"), "--bin", OBJECT])
         .args(["--target", target, "-Zbuild-std=core", "--target-dir"])
         .arg(&target_dir)
         // The workspace's release profile is the agent's: the object keeps its symbols, or it would have no maps.
@@ -68,46 +80,76 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// On `PATH`, or else the newest one that `cargo xtask setup` has built for any compiler.
-fn find_linker() -> Result<PathBuf, String> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    if let Some(linker) = env::split_paths(&path).map(|dir| dir.join(LINKER)).find(|path| path.is_file()) {
-        return Ok(linker);
-    }
+/// The linker of the release that is asked for, linked with this rustc's own LLVM: what `cargo xtask setup` has built, or
+/// one on `PATH`. Another release makes another object, and is refused.
+fn find_linker(rustc: &str) -> Result<PathBuf, String> {
+    let release = rustc_release(rustc)?;
     let cache = env::var_os("XDG_CACHE_HOME")
+        .filter(|home| !home.is_empty())
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .unwrap_or_default()
-        .join("announcer");
-    let mut found: Vec<_> = fs::read_dir(&cache)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("bpf-linker-"))
-        .map(|entry| entry.path().join("bin").join(LINKER))
-        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-        .collect();
-    found.sort();
-    let newest = found.pop().map(|(_, path)| path);
-    newest.ok_or_else(|| {
-        format!("{LINKER} is neither on PATH nor in {}: run `cargo xtask setup`", cache.display())
-    })
+        .join(format!("announcer/{LINKER}-{}-rustc-{release}/bin", linker_version()));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut others = Vec::new();
+    for linker in [cache.clone()].into_iter().chain(env::split_paths(&path)).map(|dir| dir.join(LINKER)) {
+        if !linker.is_file() {
+            continue;
+        }
+        let version = version_of(&linker)?;
+        if version == linker_version() {
+            return Ok(linker);
+        }
+        others.push(format!("{} is {version}", linker.display()));
+    }
+    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    Err(format!(
+        "{LINKER} {} is neither in {} nor on PATH{others}: run `cargo xtask setup`",
+        linker_version(),
+        cache.display()
+    ))
 }
 
-/// `-Zbuild-std` needs the sources of `core`; without them cargo's own words are a puzzle.
-fn find_rust_src(rustc: &str) -> Result<(), String> {
+/// The release that is asked for.
+fn linker_version() -> &'static str {
+    include_str!("bpf-linker.version").trim()
+}
+
+/// `bpf-linker 0.10.4` is what it says.
+fn version_of(linker: &Path) -> Result<String, String> {
+    let said = output(Command::new(linker).arg("--version"))?;
+    let version = said.strip_prefix(LINKER).and_then(|rest| rest.split_whitespace().next());
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{} tells no version, but `{}`", linker.display(), said.trim()))
+}
+
+/// Such as `1.95.0`.
+fn rustc_release(rustc: &str) -> Result<String, String> {
+    let said = output(Command::new(rustc).arg("-vV"))?;
+    let release = said.lines().find_map(|line| line.strip_prefix("release:"));
+    release.map(|release| release.trim().to_owned()).ok_or_else(|| format!("`{rustc} -vV` names no release"))
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let shown = command.get_program().display().to_string();
+    let output = command.output().map_err(|error| format!("{shown} could not be started: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The folder of the standard library's sources. `-Zbuild-std` needs those of `core`; without them cargo's own words are a
+/// puzzle.
+fn find_rust_src(rustc: &str) -> Result<PathBuf, String> {
     println!("cargo::rerun-if-env-changed=__CARGO_TESTS_ONLY_SRC_ROOT");
-    if env::var_os("__CARGO_TESTS_ONLY_SRC_ROOT").is_some() {
-        return Ok(());
+    if let Some(root) = env::var_os("__CARGO_TESTS_ONLY_SRC_ROOT") {
+        return Ok(PathBuf::from(root));
     }
-    let sysroot =
-        Command::new(rustc).args(["--print", "sysroot"]).output().map_err(|error| error.to_string())?;
-    let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
-    let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core");
-    if core.is_dir() {
-        return Ok(());
+    let sysroot = output(Command::new(rustc).args(["--print", "sysroot"]))?;
+    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
+    if library.join("core").is_dir() {
+        return Ok(library);
     }
-    Err(format!("rust-src is missing ({} does not exist): run `cargo xtask setup`", core.display()))
+    Err(format!("rust-src is missing (nothing in {}): run `cargo xtask setup`", library.display()))
 }
 
 /// `OUT_DIR` is `<target>[/<triple>]/<profile>/build/<package>/out`: the object is built in `<target>/ebpf`.

@@ -23,6 +23,10 @@ struct Aligned<Bytes: ?Sized> {
 static ALIGNED_OBJECT: &Aligned<[u8]> =
     &Aligned { bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/announcer-kernel")) };
 
+/// The linker that made the object, and its release.
+#[cfg(feature = "object")]
+pub const LINKER: &str = env!("ANNOUNCER_EBPF_LINKER");
+
 #[cfg(feature = "object")]
 /// Where the same object lies as a file, for tools such as `bpftool prog loadall`. It is the build machine's path.
 pub const OBJECT_PATH: &str = concat!(env!("OUT_DIR"), "/announcer-kernel");

@@ -9,6 +9,7 @@ mod limits;
 mod station;
 mod status;
 mod tasks;
+mod version;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -56,6 +57,8 @@ enum Command {
     ///
     /// The addresses this node owns go silent at once; other nodes take them when its lease has run out.
     Uninstall(UninstallArgs),
+    /// Tell what this program was built from: commit, compiler, linker, and the hash of the kernel object.
+    Version(version::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Uninstall(args) => uninstall(&args),
+        Command::Version(args) => version::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

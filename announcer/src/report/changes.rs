@@ -2,7 +2,7 @@
 //!
 //! | `msg` | level | when | fields |
 //! |---|---|---|---|
-//! | `announcer started` | info | once, first | `node`, `version`, `kernel` |
+//! | `announcer started` | info | once, first | `node`, `version`, `kernel`, `commit`, `rustc`, `linker`, `target`, `object` (SHA-256) |
 //! | `programs attached` | info | once the first links carry the program | `node`, `interfaces` |
 //! | `cluster synced` | info | the first complete view of the cluster | `node`, `services`, `nodes` |
 //! | `leader election joined` | info | this node's session is live | `node`, `epoch`, `adopted` |

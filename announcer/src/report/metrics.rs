@@ -155,9 +155,12 @@ impl Metrics {
         }
     }
 
-    /// Replaces what is known of ownership.
+    /// Replaces what is known of ownership, and ends the series of what is not held any more.
     pub fn set_ownership(&self, ownership: Ownership) {
-        self.with(|state| state.ownership = ownership);
+        self.with(|state| {
+            state.gratuitous.retain(|vip, _| ownership.held.contains_key(vip));
+            state.ownership = ownership;
+        });
     }
 
     /// Replaces what there is no room for.
@@ -221,11 +224,6 @@ impl Metrics {
                 state.gratuitous_total += u64::from(*count);
             }
         });
-    }
-
-    /// Ends the series of a VIP that no Service has any more.
-    pub fn forget(&self, vip: Vip) {
-        self.with(|state| state.gratuitous.remove(&vip));
     }
 
     /// A panic elsewhere must not take the metrics along: what it left is whole, as every change is one assignment.

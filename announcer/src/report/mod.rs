@@ -1,9 +1,10 @@
 //! Logs, metrics, Kubernetes events and status.
 //!
-//! [`changes`] words what is logged, [`log`] how a line looks; [`metrics`] and [`health`] are what [`http`] serves;
+//! [`build`] is what the program says of itself, [`changes`] words what is logged, [`log`] how a line looks; [`metrics`] and [`health`] are what [`http`] serves;
 //! [`events`] and [`l2_status`] are what the cluster itself shows. [`printable`] keeps what others wrote from acting on a
 //! terminal, everywhere.
 
+pub mod build;
 pub mod changes;
 pub mod events;
 pub mod health;

@@ -55,10 +55,7 @@ mod tests {
     #[test]
     fn no_control_or_bidi_character_of_others_is_printed() {
         let text = printable(HOSTILE);
-        assert_eq!(
-            text,
-            r"\u{9b}2J\u{1b}[2J\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\n\t\u{85}"
-        );
+        assert_eq!(text, r"\u{9b}2J\u{1b}[2J\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\n\t\u{85}");
         assert!(!text.contains(is_unfit));
     }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     policy::LeftOut,
+    report::build::Build,
     vocabulary::{Mac, Vip},
 };
 
@@ -34,7 +35,10 @@ impl Changes {
 
     /// The process runs.
     pub fn started(&self, kernel: &str) {
-        info!(node = self.node, version = env!("CARGO_PKG_VERSION"), kernel, "announcer started");
+        let build @ Build { version, commit: _, dirty: _, rustc, linker, target, object_sha256 } =
+            Build::this();
+        let (commit, object) = (build.commit_text(), object_sha256);
+        info!(node = self.node, version, kernel, commit, rustc, linker, target, object, "announcer started");
     }
 
     /// The first links carry the program; each as `name (mode)`.

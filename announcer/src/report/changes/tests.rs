@@ -131,6 +131,7 @@ fn fencing_a_node_says_failover() {
 
 #[test]
 fn a_quiet_start_is_four_lines() {
+    let build = crate::report::build::Build::this();
     let told = lines(|| {
         let changes = changes();
         changes.started("6.18.44");
@@ -141,11 +142,19 @@ fn a_quiet_start_is_four_lines() {
     assert_eq!(
         told,
         [
-            concat!(
-                r#"{"level":"info","msg":"announcer started","node":"bettley","version":""#,
-                env!("CARGO_PKG_VERSION"),
-                r#"","kernel":"6.18.44"}"#
-            ),
+            format!(
+                concat!(
+                    r#"{{"level":"info","msg":"announcer started","node":"bettley","version":"{}","#,
+                    r#""kernel":"6.18.44","commit":"{}","rustc":"{}","linker":"{}","target":"{}","object":"{}"}}"#,
+                ),
+                build.version,
+                build.commit_text(),
+                build.rustc,
+                build.linker,
+                build.target,
+                build.object_sha256
+            )
+            .as_str(),
             r#"{"level":"info","msg":"programs attached","node":"bettley","interfaces":"eth0 (native)"}"#,
             r#"{"level":"info","msg":"cluster synced","node":"bettley","services":3,"nodes":4}"#,
             r#"{"level":"info","msg":"leader election joined","node":"bettley","epoch":1,"adopted":0}"#,

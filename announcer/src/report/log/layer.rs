@@ -105,7 +105,7 @@ fn people(level: &str, now: Timestamp, fields: &Fields) -> String {
 }
 
 fn quoted(text: String) -> String {
-    let bare = !text.is_empty()
-        && text.chars().all(|c| !c.is_whitespace() && !is_unfit(c) && !"\"'=\\".contains(c));
+    let bare =
+        !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !is_unfit(c) && !"\"'=\\".contains(c));
     if bare { text } else { printable_json(Value::from(text).to_string()) }
 }

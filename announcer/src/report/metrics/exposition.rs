@@ -15,6 +15,7 @@ use prometheus_client::{
 use super::{Counted, KernelCounts, LeaseKind, LeaseOutcome, Metrics, NoRoom, Ownership, State, Unheard};
 use crate::{
     kube::ObjectKey,
+    report::build::Build,
     vocabulary::{BootNs, Vip},
 };
 
@@ -68,6 +69,20 @@ impl Metrics {
     }
 }
 
+fn build_labels() -> Labels {
+    let build @ Build { version, commit: _, dirty: _, rustc, linker, target, object_sha256 } = Build::this();
+    let commit = build.commit_text();
+    let labels = [
+        ("version", *version),
+        ("commit", &commit),
+        ("rustc", rustc),
+        ("linker", linker),
+        ("target", target),
+        ("object_sha256", object_sha256),
+    ];
+    labels.map(|(name, value)| (name, value.to_owned())).to_vec()
+}
+
 /// Everything of one moment, free of locks.
 #[derive(Debug)]
 struct Scrape {
@@ -99,9 +114,9 @@ impl Collector for Scrape {
 impl Scrape {
     fn own(&self, to: &mut Exposition) -> fmt::Result {
         let Ownership { held, unanswered, deadline, epoch } = &self.ownership;
-        let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let build = build_labels();
         let left = deadline.until(self.now).as_secs_f64();
-        to.gauge("announcer_build_info", "The agent's version", [(build, 1.0)])?;
+        to.gauge("announcer_build_info", "What the agent was built from, and with", [(build, 1.0)])?;
         to.gauge("announcer_owned_vips", "Addresses that this node holds", one(held.len()))?;
         let help = "Addresses held that the kernel would not answer for: the proof failed";
         to.gauge("announcer_unanswered_vips", help, one(*unanswered))?;

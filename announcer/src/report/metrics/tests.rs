@@ -44,7 +44,6 @@ fn a_node_without_vips_still_shows_its_gauges() {
         "announcer_session_epoch 0.0",
         "announcer_invalid_objects 0.0",
         "announcer_gratuitous_sent_total 0",
-        concat!("announcer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1.0"),
     ] {
         assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
     }
@@ -73,6 +72,21 @@ fn what_was_not_heard_is_counted_and_never_falls() {
     assert_eq!(shown(Unheard { frames_lost: 5, conflicts_lost: 3, malformed: 2 }), before);
     let after = shown(Unheard { frames_lost: 6, conflicts_lost: 4, malformed: 2 });
     assert_eq!(after[1], "announcer_conflicts_lost_total 1001");
+}
+
+#[test]
+fn the_build_is_told_with_the_hash_of_its_kernel_object() {
+    let text = metrics(vec![]).render(NOW);
+    let build = crate::report::build::Build::this();
+    let [line] = samples(&text, "announcer_build_info")[..] else { panic!("{text}") };
+    for label in [
+        format!("version=\"{}\"", env!("CARGO_PKG_VERSION")),
+        format!("commit=\"{}\"", build.commit_text()),
+        format!("linker=\"{}\"", build.linker),
+        format!("object_sha256=\"{}\"", build.object_sha256),
+    ] {
+        assert!(line.contains(&label), "{label} in {line}");
+    }
 }
 
 #[test]
@@ -209,17 +223,19 @@ fn a_vip_that_is_released_is_no_longer_announced() {
 }
 
 #[test]
-fn a_forgotten_vip_ends_its_series() {
+fn a_vip_that_is_not_held_any_more_ends_its_series_and_the_total_never_falls() {
     let metrics = metrics(vec![]);
-    metrics.gratuitous_sent(&[(vip("10.4.11.1"), 2)].into());
-    metrics.forget(vip("10.4.11.1"));
+    for n in 1..=3 {
+        let ip = format!("10.4.11.{n}");
+        metrics.gratuitous_sent(&[(vip(&ip), 2)].into());
+        metrics.set_ownership(Ownership { held: [(vip(&ip), Vec::new())].into(), ..Ownership::default() });
+    }
     let text = metrics.render(NOW);
-    assert_eq!(samples(&text, "metallb_layer2_gratuitous_sent"), [""; 0]);
     assert_eq!(
-        samples(&text, "announcer_gratuitous_sent_total"),
-        ["announcer_gratuitous_sent_total 2"],
-        "never falls"
+        samples(&text, "metallb_layer2_gratuitous_sent"),
+        [r#"metallb_layer2_gratuitous_sent{ip="10.4.11.3"} 2.0"#]
     );
+    assert_eq!(samples(&text, "announcer_gratuitous_sent_total"), ["announcer_gratuitous_sent_total 6"]);
 }
 
 #[test]
