@@ -39,7 +39,7 @@ const PROBE_FAILED: Duration = Duration::from_secs(1);
 /// A VIP that may be taken.
 #[derive(Debug)]
 pub(super) struct Open {
-    since: BootNs,
+    pub(super) since: BootNs,
     /// What is newer than this has been taken since.
     base: Version,
     /// Whose turn it is, best first, if that is known.
@@ -450,7 +450,7 @@ impl Machine {
     fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
         // Whoever held it may hold on, cut off from the API server, and for longer than any lease: it is so if the claim was
         // seen to be deleted, or if somebody was heard, or if somebody was fenced who does so. Whoever asks may be strict itself.
-        let lost = self.view.claim_deleted_at(vip).is_some() || self.in_use.contains_key(&vip);
+        let lost = self.view.may_have_been_claimed(vip) || self.in_use.contains_key(&vip);
         let may_be_held_on = lost || self.view.somebody_may_hold_on();
         let mut over = self.view.never_claimed(vip, now);
         if !over {

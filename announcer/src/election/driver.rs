@@ -81,6 +81,9 @@ struct Patience {
     is_long: AtomicBool,
 }
 
+/// Failures that are remembered at once: beyond that, those that last are told once more.
+const MOST_TOLD: usize = 1_024;
+
 /// The failures that were told of, by Lease and whether it was to be written: each once, until it is over.
 #[derive(Debug, Default)]
 struct Told(Mutex<BTreeMap<(String, bool), String>>);
@@ -396,7 +399,12 @@ impl Patience {
 impl Told {
     fn is_news(&self, lease: &str, is_write: bool, words: &str) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.insert((lease.to_owned(), is_write), words.to_owned()).is_none_or(|before| before != words)
+        let what = (lease.to_owned(), is_write);
+        if told.len() >= MOST_TOLD && !told.contains_key(&what) {
+            // Leases that nobody asks for any more are among them.
+            told.clear();
+        }
+        told.insert(what, words.to_owned()).is_none_or(|before| before != words)
     }
 
     fn is_over(&self, lease: &str, is_write: bool) -> bool {
@@ -537,5 +545,15 @@ mod tests {
         assert!(told.is_news("session-a", true, "403"));
         assert!(told.is_over("session-a", true) && !told.is_over("session-a", true));
         assert!(told.is_news("session-a", true, "403"));
+    }
+
+    #[test]
+    fn failures_of_leases_that_nobody_asks_for_again_are_not_remembered_for_ever() {
+        let told = Told::default();
+        for n in 0..3 * MOST_TOLD {
+            assert!(told.is_news(&format!("vip-{n}"), true, "500"));
+        }
+        assert!(told.0.lock().is_ok_and(|told| told.len() <= MOST_TOLD));
+        assert!(!told.is_news(&format!("vip-{}", 3 * MOST_TOLD - 1), true, "500"));
     }
 }

@@ -27,6 +27,13 @@ pub(super) struct Offer {
     transitions: u64,
 }
 
+impl Offer {
+    /// Whether the same node is not to be offered it again yet.
+    pub(super) fn counts(&self, now: BootNs) -> bool {
+        self.at + HAND_OVER_AGAIN > now
+    }
+}
+
 impl Machine {
     /// Claims of ours for VIPs that nobody wants any more.
     pub(super) fn release_unwanted(&mut self, now: BootNs, demand: &Demand) {

@@ -42,6 +42,13 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Whoever answers in another's place, and knows it, has heard the other by then and given way.
 const CONTESTED_FOR: Duration = Duration::from_secs(2);
 
+#[cfg(test)]
+impl Silence {
+    pub(super) fn size(&self) -> usize {
+        self.rivals.len()
+    }
+}
+
 impl Machine {
     /// Whether sessions of ours go on without the API server.
     pub(super) fn holds(&self) -> bool {

@@ -44,7 +44,7 @@ pub struct Machine {
     pub(super) view: View,
     pub(super) own: Own,
     /// A complete list has been seen.
-    synced: bool,
+    pub(super) synced: bool,
     pub(super) target: Target,
     /// Our own lease is over at this boot time; the kernel's deadline is later only while we hold on.
     pub(super) earned: BootNs,
@@ -129,8 +129,8 @@ pub struct Machine {
     pub(super) held_sessions: BTreeMap<String, BTreeSet<u64>>,
     pub(super) outstanding: Outstanding,
     pub(super) changes: VecDeque<Change>,
-    requests: Vec<(Token, Request)>,
-    tokens: u64,
+    pub(super) requests: Vec<(Token, Request)>,
+    pub(super) tokens: u64,
     pub(super) wake_at: Option<BootNs>,
     /// Something may have changed for a claim since they were last gone through.
     pub(super) claims_due: bool,
@@ -140,6 +140,8 @@ pub struct Machine {
     pub(super) claims_rest_until: BootNs,
     /// When the next node that was heard, by then, would not be any more.
     pub(super) unheard_at: Option<BootNs>,
+    /// When what can have no further effect was last forgotten.
+    pub(super) forgot_at: BootNs,
 }
 
 impl Machine {
@@ -209,6 +211,7 @@ impl Machine {
             claims_due_at: None,
             claims_rest_until: BootNs::NONE,
             unheard_at: None,
+            forgot_at: BootNs::NONE,
         }
     }
 
@@ -256,6 +259,7 @@ impl Machine {
             self.release_waiting(now);
             self.do_chores(now);
             self.bound_deadline(now);
+            self.forget_old(now);
         }
         std::mem::take(&mut self.requests)
     }

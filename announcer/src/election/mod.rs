@@ -9,6 +9,8 @@ mod driver;
 mod due;
 mod fair;
 mod giving;
+#[cfg(test)]
+mod growth;
 mod heirs;
 mod hold;
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod inheriting;
 mod interface;
 pub mod lease;
 mod machine;
+mod memory;
 mod outstanding;
 mod own;
 mod peers;

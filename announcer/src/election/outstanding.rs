@@ -116,6 +116,11 @@ impl Outstanding {
         self.claims() >= CLAIMS_IN_FLIGHT
     }
 
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.by_token.len() + self.by_name.len()
+    }
+
     fn count(&mut self, purpose: &Purpose, by: isize) {
         let counter = match purpose {
             Purpose::Take(_) => &mut self.takes,

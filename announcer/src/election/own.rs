@@ -90,6 +90,17 @@ impl Live {
     }
 }
 
+#[cfg(test)]
+impl Own {
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Unknown => 0,
+            Self::Claiming(attempts) => attempts.0.len(),
+            Self::Live(live) => live.attempts.0.len() + live.accused.len(),
+        }
+    }
+}
+
 impl Attempts {
     /// The attempt that wrote this, and the deadline that it earned.
     fn credit(&self, renewal: &str) -> Option<(Token, BootNs)> {

@@ -93,6 +93,14 @@ impl Suspicions {
     }
 }
 
+#[cfg(test)]
+impl Suspicions {
+    pub(super) fn size(&self) -> usize {
+        let Self { silent, unheard, ours, since, doubted, agreed_at: _, watched } = self;
+        silent.len() + unheard.len() + ours.len() + since.len() + doubted.len() + watched.len()
+    }
+}
+
 impl Machine {
     /// What the wire tells now.
     pub(super) fn hear(&mut self, silent: SilentPeers) {

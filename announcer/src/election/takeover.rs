@@ -40,6 +40,13 @@ struct Provisional {
     since: BootNs,
 }
 
+#[cfg(test)]
+impl Takeover {
+    pub(super) fn size(&self) -> usize {
+        self.silent_since.len() + self.provisional.len()
+    }
+}
+
 impl Machine {
     /// VIPs that we answer for though their claims are another's.
     pub fn provisional(&self) -> impl Iterator<Item = Vip> {

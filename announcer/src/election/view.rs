@@ -1,6 +1,7 @@
 //! What this node has seen of the Leases, and since when: the ground for "silent", "absent" and "void".
 
 mod conclusions;
+mod memory;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +10,9 @@ use std::{
 
 use super::lease::{Claim, Holder, Record, Session, Version, claim_name, session_name};
 use crate::vocabulary::{BootNs, Vip};
+#[cfg(test)]
+pub(super) use memory::MOST_DELETED;
+use memory::{Gap, Gone, WasClaimed};
 
 /// A session as last seen.
 #[derive(Clone, Debug)]
@@ -62,8 +66,10 @@ pub struct View {
     last_epochs: BTreeMap<String, u64>,
     /// Since when the object that a claim is has been known, and its UID.
     known_claims: BTreeMap<Vip, (String, BootNs)>,
-    /// When a claim was last seen to be deleted.
-    deleted_claims: BTreeMap<Vip, BootNs>,
+    /// Claims that were deleted, and when that was seen last.
+    deleted_claims: BTreeMap<Vip, WasClaimed>,
+    /// There were more than are remembered: of any absent claim it may be so.
+    deletions_forgotten: bool,
     /// VIPs without a claim and since when.
     absent_claims: BTreeMap<Vip, BootNs>,
     /// The greatest epoch seen under each UID. Memory, so that a stale read cannot take it back.
@@ -80,9 +86,10 @@ pub struct View {
     listed: Version,
     /// The version at which a Lease was deleted, by name: an answer that comes later and is older does not
     /// bring it back.
-    deleted: BTreeMap<String, Version>,
-    /// Names of Leases that a read found though they were known to be gone. It may have been on its way; the next was not.
-    doubted: BTreeSet<String>,
+    deleted: BTreeMap<String, Gone>,
+    /// Names of Leases that a read found though they were known to be gone, and when. It may have been on its way; the next
+    /// was not.
+    doubted: BTreeMap<String, BootNs>,
     /// Something seen cannot follow from what was seen before: the store was restored from a backup.
     regressed: bool,
 }
@@ -94,14 +101,15 @@ impl View {
             self.regressed = true;
             // Versions start over: what we hold would look newer than the truth.
             self.sessions.clear();
-            self.deleted_claims.extend(std::mem::take(&mut self.claims).into_keys().map(|vip| (vip, now)));
+            let lost = std::mem::take(&mut self.claims).into_keys();
+            self.deleted_claims.extend(lost.map(|vip| (vip, WasClaimed::unseen(now))));
             self.deleted.clear();
             self.watching_since = None;
         }
         self.watched = version;
         self.listed = version;
         self.doubted.clear();
-        self.deleted.retain(|_, deleted| *deleted > version);
+        self.deleted.retain(|_, gone| gone.version > version);
         let names: BTreeSet<String> = records.iter().map(Record::name).collect();
         // What is newer than the list was written while the list was on its way.
         self.sessions.retain(|name, seen| {
@@ -115,23 +123,16 @@ impl View {
         self.claims.retain(|vip, claim| {
             let there = names.contains(&claim_name(*vip)) || claim.version > version;
             if !there {
-                self.deleted_claims.insert(*vip, now);
+                self.deleted_claims.insert(*vip, WasClaimed::unseen(now));
             }
             there
         });
         for record in records {
             self.put(now, record, None);
         }
-        self.known_claims.retain(|vip, _| self.claims.contains_key(vip));
         self.watching_since.get_or_insert(now);
         self.note_absence(now);
-        let bound = self.claims.values().flat_map(Claim::bindings);
-        let there = self.sessions.values().map(|seen| (seen.session.uid.as_str(), seen.session.epoch));
-        let needed: BTreeSet<_> = bound.map(|(_, uid, epoch)| (uid, epoch)).chain(there).collect();
-        for (uid, epochs) in &mut self.holders {
-            epochs.retain(|epoch, _| needed.contains(&(uid.as_str(), *epoch)));
-        }
-        self.holders.retain(|_, epochs| !epochs.is_empty());
+        self.forget_unbound();
     }
 
     /// Takes a complete list that came after the connection broke, and before the watch goes on where it stood, only if it cannot
@@ -274,7 +275,7 @@ impl View {
         }
         let name = record.name();
         if self.version_of(&name).is_none() && record.version() <= self.gone_at(&name) {
-            if !self.doubted.insert(name.clone()) {
+            if self.doubted.insert(name.clone(), now).is_some() {
                 self.deleted.remove(&name);
                 self.regressed = true;
                 self.take(now, record, Some(now));
@@ -287,7 +288,7 @@ impl View {
 
     /// What is not newer than this is gone, as far as list, watch and reads have told.
     fn gone_at(&self, name: &str) -> Version {
-        self.deleted.get(name).copied().unwrap_or_default().max(self.listed)
+        self.deleted.get(name).map(|gone| gone.version).unwrap_or_default().max(self.listed)
     }
 
     /// A quorum read that was sent when `asked` was the version held found nothing.
@@ -300,7 +301,8 @@ impl View {
         let claim =
             || super::lease::vip_of(name).and_then(|vip| self.claims.get(&vip).cloned()).map(Record::Claim);
         if let Some(record) = session.or_else(claim) {
-            self.deleted(now, &record);
+            // Somebody may have written it once more before.
+            self.gone(now, &record, Gap::Unseen);
         }
     }
 
@@ -377,11 +379,14 @@ impl View {
         self.deleted(now, record);
     }
 
-    /// Takes a deletion. One that is older than the newest version seen is of an earlier object.
+    /// Takes the deletion of exactly this. One that is older than the newest version seen is of an earlier object.
     pub fn deleted(&mut self, now: BootNs, record: &Record) {
+        self.gone(now, record, Gap::None);
+    }
+
+    fn gone(&mut self, now: BootNs, record: &Record, gap: Gap) {
         self.doubted.remove(&record.name());
-        let at = self.deleted.entry(record.name()).or_default();
-        *at = (*at).max(record.version());
+        self.deleted.entry(record.name()).or_default().note(record.version(), now);
         match record {
             Record::Session(session) => {
                 let same = |seen: &Seen| seen.session.uid == session.uid;
@@ -393,7 +398,7 @@ impl View {
                 if self.claims.get(&claim.vip).is_some_and(|old| old.version <= claim.version) {
                     self.claims.remove(&claim.vip);
                 }
-                self.deleted_claims.insert(claim.vip, now);
+                self.deleted_claims.insert(claim.vip, WasClaimed::of(claim, now, gap));
             }
         }
         self.note_absence(now);

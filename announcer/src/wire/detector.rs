@@ -159,7 +159,9 @@ impl Detector {
         }
         self.nodes.clone_from(&watching.nodes);
         self.links = watching.links.keys().copied().collect();
-        self.heard.retain(|(link, _), _| watching.links.contains_key(link));
+        let (nodes, gateways) = (&self.nodes, &self.gateways);
+        let asked = |key: &(LinkId, Vip)| nodes.contains(&key.1) || gateways.contains(key);
+        self.heard.retain(|key, _| watching.links.contains_key(&key.0) && asked(key));
         self.round_at = (!self.peers.is_empty()).then(|| self.round_at.unwrap_or(now));
         self.silent.retain(|key, _| self.peers.contains_key(key));
     }

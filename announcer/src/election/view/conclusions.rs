@@ -158,7 +158,12 @@ impl View {
     pub fn never_claimed(&self, vip: Vip, now: BootNs) -> bool {
         let long_ago = |since: &BootNs| *since + D_MAX <= now;
         self.watching_since.as_ref().is_some_and(long_ago)
-            && self.deleted_claims.get(&vip).is_none_or(long_ago)
+            && self.deleted_claims.get(&vip).is_none_or(|was| long_ago(&was.at))
+    }
+
+    /// Whether there may have been a claim for this VIP, which has none, whose owner nothing tells to be silent.
+    pub fn may_have_been_claimed(&self, vip: Vip) -> bool {
+        self.deletions_forgotten || self.deleted_claims.contains_key(&vip)
     }
 
     /// Since when the object that is this VIP's claim has been known.
@@ -168,12 +173,12 @@ impl View {
 
     /// Whether a claim for this VIP was seen to be deleted at or after `since`.
     pub fn claim_deleted_since(&self, vip: Vip, since: BootNs) -> bool {
-        self.deleted_claims.get(&vip).is_some_and(|at| *at >= since)
+        self.deleted_claims.get(&vip).is_some_and(|was| was.at >= since)
     }
 
     /// When a claim for this VIP was last seen to be deleted.
     pub fn claim_deleted_at(&self, vip: Vip) -> Option<BootNs> {
-        self.deleted_claims.get(&vip).copied()
+        self.deleted_claims.get(&vip).map(|was| was.at)
     }
 
     /// Whether list or watch have come as far as this.
