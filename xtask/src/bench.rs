@@ -33,12 +33,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     setup::ensure(&needs)?;
     // Agents of the lab's nodes.
-    let built = cargo().args(["build", "--release", "--package", "announcer"]).status();
+    let built = cargo().args(["build", "--release", "--locked", "--package", "announcer"]).status();
     if !built.context("cargo could not be started")?.success() {
         return Ok(ExitCode::FAILURE);
     }
     let mut bench = cargo();
-    bench.args(["run", "--release", "--package", "announcer-bench", "--"]).args(&arguments.rest);
+    bench.args(["run", "--release", "--locked", "--package", "announcer-bench", "--"]).args(&arguments.rest);
     bench.env("ANNOUNCER_PROGRAM", workspace().join("target/release/announcer"));
     if asked(&["failover"]) {
         // One scenario is a DaemonSet's.

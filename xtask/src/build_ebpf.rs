@@ -42,7 +42,7 @@ pub fn run() -> Result<()> {
 /// What cargo's JSON says of the build script's run has the directory that the object lies in.
 fn build() -> Result<PathBuf> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--package", PACKAGE, "--features", "object"])
+        .args(["build", "--release", "--locked", "--package", PACKAGE, "--features", "object"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
@@ -63,7 +63,7 @@ fn build() -> Result<PathBuf> {
 /// clippy for the eBPF target, warnings denied. Unstable features (`-Zbuild-std`) are for this one command alone.
 pub fn lint() -> Result<()> {
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["clippy", "--quiet", "--release", "--package", PACKAGE, "--bin", OBJECT])
+        .args(["clippy", "--quiet", "--release", "--locked", "--package", PACKAGE, "--bin", OBJECT])
         .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core", "--", "--deny", "warnings"])
         .env("RUSTC_BOOTSTRAP", "1")
         .status()

@@ -10,7 +10,7 @@ use crate::image::workspace;
 pub fn run() -> Result<ExitCode> {
     let printed = Command::new(env!("CARGO"))
         .current_dir(workspace())
-        .args(["run", "--quiet", "--package", "announcer", "--example", "crds"])
+        .args(["run", "--quiet", "--locked", "--package", "announcer", "--example", "crds"])
         .status()?;
     Ok(if printed.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

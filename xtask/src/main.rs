@@ -7,8 +7,11 @@ mod crds;
 mod demo;
 mod fuzz;
 mod image;
+mod reproducible;
+mod sbom;
 mod setup;
 mod sim;
+mod supply;
 mod test;
 
 use std::process::ExitCode;

@@ -43,7 +43,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .jobs
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let mut sim = Command::new(env!("CARGO"));
-    sim.current_dir(workspace()).args(["test", "--quiet", "--package", "announcer-sim", "--lib", "--"]);
+    sim.current_dir(workspace()).args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "announcer-sim",
+        "--lib",
+        "--",
+    ]);
     if arguments.exhaustive {
         sim.args([EXHAUSTIVE, "--include-ignored", "--nocapture"]);
         sim.args(["--test-threads", &jobs.to_string()]);

@@ -11,6 +11,7 @@ use crate::{
     build_ebpf,
     image::{self, workspace},
     setup::{self, Need},
+    supply,
 };
 
 #[derive(clap::Args)]
@@ -26,6 +27,8 @@ enum Stage {
     Format,
     /// clippy, warnings denied, for the host and for the eBPF target
     Lint,
+    /// Licences, sources and advisories of what is built in; that the kernel object is the same from any folder
+    Supply,
     /// Unit tests, live programs (BPF_PROG_TEST_RUN) and links in network namespaces
     Unit,
     /// The lab itself
@@ -39,8 +42,8 @@ enum Stage {
 /// For each command of a stage.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-const STAGES: [Stage; 6] =
-    [Stage::Format, Stage::Lint, Stage::Unit, Stage::Lab, Stage::Cluster, Stage::Faults];
+const STAGES: [Stage; 7] =
+    [Stage::Format, Stage::Lint, Stage::Supply, Stage::Unit, Stage::Lab, Stage::Cluster, Stage::Faults];
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let start = Instant::now();
@@ -71,25 +74,40 @@ fn perform(stage: Stage) -> Result<()> {
             cargo(&["fmt", "--manifest-path", "announcer-ebpf/fuzz/Cargo.toml", "--check"])
         }
         Stage::Lint => {
-            cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+            cargo(&[
+                "clippy",
+                "--quiet",
+                "--locked",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--deny",
+                "warnings",
+            ])?;
             build_ebpf::lint()
         }
-        Stage::Unit => cargo(&["test", "--quiet", "--package", "announcer", "--package", "announcer-ebpf"])
-            .and_then(|()| {
-                cargo(&[
-                    "test",
-                    "--quiet",
-                    "--package",
-                    "xtask",
-                    "--package",
-                    "announcer-tests",
-                    "--package",
-                    "announcer-sim",
-                    "--lib",
-                    "--bins",
-                ])
-            }),
-        Stage::Lab => cargo(&["test", "--package", "announcer-tests", "--test", "lab", "--", "--nocapture"]),
+        Stage::Supply => supply::check(),
+        Stage::Unit => {
+            cargo(&["test", "--quiet", "--locked", "--package", "announcer", "--package", "announcer-ebpf"])
+                .and_then(|()| {
+                    cargo(&[
+                        "test",
+                        "--quiet",
+                        "--locked",
+                        "--package",
+                        "xtask",
+                        "--package",
+                        "announcer-tests",
+                        "--package",
+                        "announcer-sim",
+                        "--lib",
+                        "--bins",
+                    ])
+                })
+        }
+        Stage::Lab => {
+            cargo(&["test", "--locked", "--package", "announcer-tests", "--test", "lab", "--", "--nocapture"])
+        }
         Stage::Cluster => cluster(&["--test-threads", "1", "--skip", "faults::"]),
         // Each has a cluster of its own and waits for leases most of the time: several at once.
         Stage::Faults => cluster(&["--test-threads", "4", "faults::"]),
@@ -103,7 +121,7 @@ fn cluster(selecting: &[&str]) -> Result<()> {
     let mut tests = Command::new(env!("CARGO"));
     tests
         .current_dir(workspace())
-        .args(["test", "--package", "announcer-tests", "--test", "cluster", "--", "--nocapture"])
+        .args(["test", "--locked", "--package", "announcer-tests", "--test", "cluster", "--", "--nocapture"])
         .args(selecting)
         .env("ANNOUNCER_IMAGE", &archive)
         .env("ANNOUNCER_PROGRAM", &program);
@@ -131,5 +149,37 @@ fn within(mut command: Command, limit: Duration) -> Result<()> {
             bail!("{command:?} did not end within {} s", limit.as_secs());
         }
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// Of a line of a table, what is set as code: files, and after each the tests of it.
+    fn named(line: &str) -> Vec<(&str, &str)> {
+        let mut file = None;
+        let mut tests = Vec::new();
+        for code in line.split('`').skip(1).step_by(2) {
+            if Path::new(code).extension().is_some_and(|of| of == "rs") {
+                file = Some(code);
+            } else if let Some(file) = file {
+                tests.push((file, code));
+            }
+        }
+        tests
+    }
+
+    #[test]
+    fn every_test_that_the_threat_model_names_is_there() {
+        let text = fs::read_to_string(workspace().join("docs/threat-model.md")).expect("the threat model");
+        let tests: Vec<_> = text.lines().filter(|line| line.starts_with('|')).flat_map(named).collect();
+        assert!(tests.len() > 2, "{tests:?}");
+        for (file, test) in tests {
+            let source = fs::read_to_string(workspace().join(file)).unwrap_or_default();
+            assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        }
     }
 }

@@ -475,7 +475,7 @@ fn explain_tells_the_owner_from_the_api_alone_and_refuses_in_one_line() -> Resul
 #[test]
 fn our_own_definitions_serve_as_well_as_metallbs() -> Result<()> {
     let printed = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "announcer", "--example", "crds"])
+        .args(["run", "--quiet", "--locked", "--package", "announcer", "--example", "crds"])
         .output()?;
     ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let yaml = String::from_utf8(printed.stdout)?;

@@ -32,6 +32,8 @@ pub enum Need {
     BpfLinker,
     /// The driver of libFuzzer.
     CargoFuzz,
+    /// What checks dependencies.
+    CargoDeny,
     /// rustfmt and clippy.
     Linters,
     /// The standard library for static programs.
@@ -117,7 +119,7 @@ impl Need {
 
     /// Every need there is.
     pub fn all() -> Vec<Self> {
-        [&Self::lab()[..], &[Self::Btf], &Self::image(), &[Self::Linters]].concat()
+        [&Self::lab()[..], &[Self::Btf], &Self::image(), &[Self::Linters, Self::CargoDeny]].concat()
     }
 
     /// What it is called.
@@ -134,6 +136,7 @@ impl Need {
             Self::RustSource => "rust-src".into(),
             Self::BpfLinker => format!("bpf-linker {}", toolchain::BPF_LINKER_VERSION),
             Self::CargoFuzz => format!("cargo-fuzz {}", toolchain::CARGO_FUZZ_VERSION),
+            Self::CargoDeny => format!("cargo-deny {}", toolchain::CARGO_DENY_VERSION),
             Self::Linters => "rustfmt, clippy".into(),
             Self::StaticTarget => toolchain::static_target(),
         }
@@ -157,6 +160,9 @@ impl Need {
             Self::StaticTarget => "the image holds one static program and nothing else",
             Self::BpfLinker => "links the eBPF programs (compiled once: 2 to 4 minutes)",
             Self::CargoFuzz => "runs the fuzz targets (compiled once: about 2 minutes)",
+            Self::CargoDeny => {
+                "checks dependencies: advisories, licences, sources (compiled once: 2 to 3 minutes)"
+            }
         }
     }
 
@@ -181,6 +187,7 @@ impl Need {
             Self::RustSource => toolchain::RUST_SOURCE_REMEDY.into(),
             Self::BpfLinker => "cargo xtask setup compiles it from crates.io".into(),
             Self::CargoFuzz => "cargo xtask fuzz compiles it from crates.io".into(),
+            Self::CargoDeny => "cargo xtask setup compiles it from crates.io".into(),
             Self::Linters => "rustup component add rustfmt clippy".into(),
             Self::StaticTarget => format!("rustup target add {}", toolchain::static_target()),
         }
@@ -196,6 +203,7 @@ impl Need {
             | Self::RustSource
             | Self::BpfLinker
             | Self::CargoFuzz
+            | Self::CargoDeny
             | Self::Linters
             | Self::StaticTarget => true,
         }
@@ -256,6 +264,7 @@ impl Need {
             Self::RustSource => toolchain::rust_source(),
             Self::BpfLinker => toolchain::bpf_linker().map(|path| path.display().to_string()),
             Self::CargoFuzz => toolchain::cargo_fuzz().map(|path| path.display().to_string()),
+            Self::CargoDeny => toolchain::cargo_deny().map(|path| path.display().to_string()),
             Self::Linters => find("cargo-fmt").and_then(|_| toolchain::linters()),
             Self::StaticTarget => toolchain::static_library(&toolchain::static_target()),
         }
@@ -269,6 +278,7 @@ impl Need {
             Self::RustSource => toolchain::install_rust_source(),
             Self::BpfLinker => toolchain::install_bpf_linker(),
             Self::CargoFuzz => toolchain::install_cargo_fuzz(),
+            Self::CargoDeny => toolchain::install_cargo_deny(),
             Self::Linters => toolchain::rustup(&["component", "add", "rustfmt", "clippy"]),
             Self::StaticTarget => toolchain::rustup(&["target", "add", &toolchain::static_target()]),
             Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Package(_) | Self::Go => {

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::build::run;
 
-/// The release of bpf-linker that is known to work.
-pub const BPF_LINKER_VERSION: &str = "0.10.4";
+/// The release of bpf-linker that the kernel object is linked with, and no other.
+pub const BPF_LINKER_VERSION: &str = include_str!("../../../announcer-ebpf/bpf-linker.version").trim_ascii();
 
 /// The release of cargo-fuzz that is known to work.
 pub const CARGO_FUZZ_VERSION: &str = "0.13.2";
@@ -17,6 +17,9 @@ pub const CARGO_FUZZ_VERSION: &str = "0.13.2";
 pub const RUST_SOURCE_REMEDY: &str = "rustup component add rust-src; where rustup cannot reach its server, unpack \
     `library/` of Debian's package rust-src of rustc's own version anywhere and set \
     __CARGO_TESTS_ONLY_SRC_ROOT to that folder";
+
+/// The release of cargo-deny that is known to work.
+pub const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// The rustc on PATH.
 #[derive(Debug)]
@@ -112,23 +115,47 @@ pub fn install_bpf_linker() -> Result<()> {
 
 /// The driver of libFuzzer, from the cache.
 pub fn cargo_fuzz() -> Result<PathBuf> {
-    let program = cargo_fuzz_root()?.join("bin/cargo-fuzz");
-    ensure!(program.is_file(), "not built");
-    Ok(program)
+    tool("cargo-fuzz", CARGO_FUZZ_VERSION)
 }
 
 /// Compiles it.
 pub fn install_cargo_fuzz() -> Result<()> {
+    install_tool("cargo-fuzz", CARGO_FUZZ_VERSION, &[])
+}
+
+/// The checker of dependencies, from the cache.
+pub fn cargo_deny() -> Result<PathBuf> {
+    tool("cargo-deny", CARGO_DENY_VERSION)
+}
+
+/// Compiles it, without the link-time optimization that its own release profile asks for: it runs for a second, and compiles
+/// for twice as long with it.
+pub fn install_cargo_deny() -> Result<()> {
+    let profile = [("LTO", "off"), ("CODEGEN_UNITS", "16"), ("OPT_LEVEL", "1")];
+    install_tool("cargo-deny", CARGO_DENY_VERSION, &profile)
+}
+
+/// A program of this release, from the cache.
+fn tool(name: &str, version: &str) -> Result<PathBuf> {
+    let program = tool_root(name, version)?.join("bin").join(name);
+    ensure!(program.is_file(), "not built");
+    Ok(program)
+}
+
+/// Compiles it, with these settings of the release profile.
+fn install_tool(name: &str, version: &str, profile: &[(&str, &str)]) -> Result<()> {
+    let settings = profile.iter().map(|(name, value)| (format!("CARGO_PROFILE_RELEASE_{name}"), value));
     run(Command::new("cargo")
-        .args(["install", "cargo-fuzz", "--version", CARGO_FUZZ_VERSION, "--locked", "--root"])
-        .arg(cargo_fuzz_root()?)
+        .args(["install", name, "--version", version, "--locked", "--root"])
+        .arg(tool_root(name, version)?)
+        .envs(settings)
         // The workspace's target folder and flags are none of its business.
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTFLAGS"))
 }
 
-fn cargo_fuzz_root() -> Result<PathBuf> {
-    Ok(parts::cache_dir()?.join(format!("cargo-fuzz-{CARGO_FUZZ_VERSION}")))
+fn tool_root(name: &str, version: &str) -> Result<PathBuf> {
+    Ok(parts::cache_dir()?.join(format!("{name}-{version}")))
 }
 
 fn bpf_linker_root(rustc: &Rustc) -> Result<PathBuf> {
