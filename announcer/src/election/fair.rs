@@ -47,6 +47,12 @@ impl<T> Fair<T> {
         self.0.is_empty()
     }
 
+    /// How much waits.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.0.values().map(VecDeque::len).sum()
+    }
+
     fn line(&mut self, tenant: &str) -> &mut VecDeque<T> {
         self.0.entry(tenant.to_owned()).or_default()
     }

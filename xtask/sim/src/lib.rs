@@ -13,10 +13,15 @@ pub mod vocabulary;
 
 #[path = "../../../announcer/src/policy/demand.rs"]
 mod demand;
+#[path = "../../../announcer/src/policy/reason.rs"]
+mod reason;
 
 /// What the election needs of the policy: its result.
 pub mod policy {
-    pub use crate::demand::{Candidate, Candidates, Demand, Interfaces, LeftOut, Links, Tier, VipDemand};
+    pub use crate::{
+        demand::{Candidate, Candidates, Demand, Interfaces, LeftOut, Links, Tier, VipDemand},
+        reason::Nobody,
+    };
 }
 
 #[global_allocator]
