@@ -46,6 +46,7 @@ fn demand(life: u64) -> Arc<Demand> {
     Demand {
         vips: (0..AT_ONCE).map(|n| (vip(n), wanted())).collect(),
         nodes: NODES.iter().map(|node| (*node).to_owned()).chain(others).collect(),
+        ..Demand::default()
     }
     .into()
 }

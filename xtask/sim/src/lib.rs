@@ -14,6 +14,7 @@ pub mod vocabulary;
 #[path = "../../../announcer/src/policy/demand.rs"]
 mod demand;
 #[path = "../../../announcer/src/policy/reason.rs"]
+#[expect(dead_code, reason = "some of its words are the agent's alone")]
 mod reason;
 
 /// What the election needs of the policy: its result.
