@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: packet logic against its oracle, on generated frames and on what libFuzzer finds.
+//! `cargo xtask fuzz`: packet logic against its oracle, on generated frames and on what libFuzzer finds; and objects of
+//! the API server that were changed at random, beside good ones.
 
 use std::{
     collections::VecDeque,
@@ -30,17 +31,23 @@ pub struct Arguments {
     /// Generated frames: the same ones for the same seed
     #[arg(long, value_name = "N", default_value_t = 5_000_000)]
     frames: u64,
-    /// Of the generated frames
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// How long each of libFuzzer's targets runs; 0 leaves them out
+    /// Of the generated frames (1 if not given), or of the objects (another each time)
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Objects and Leases, beside good ones in lists and watches, instead of frames
+    #[arg(long)]
+    objects: bool,
+    /// How long each of libFuzzer's targets runs, 0 leaves them out; or how long objects are changed
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let &Arguments { frames, seed, seconds } = arguments;
-    generated(frames, seed)?;
+    let &Arguments { frames, seed, objects, seconds } = arguments;
+    if objects {
+        return changed_objects(seed, seconds);
+    }
+    generated(frames, seed.unwrap_or(1))?;
     if seconds > 0 {
         setup::ensure(&Need::fuzz())?;
         for target in TARGETS {
@@ -71,6 +78,19 @@ fn generated(frames: u64, seed: u64) -> Result<()> {
         .context("run cargo")?;
     ensure!(status.success(), "generated_frames found a wrong answer, see above");
     Ok(())
+}
+
+/// The unit test of `kube/watch/tests/fuzz.rs`, for so many seconds.
+fn changed_objects(seed: Option<u64>, seconds: u64) -> Result<ExitCode> {
+    let mut tests = Command::new("cargo");
+    tests.current_dir(workspace());
+    tests.args(["test", "--quiet", "--package", "announcer", "--lib"]);
+    tests.args(["kube::watch::tests::fuzz::", "--", "--nocapture"]);
+    tests.env("ANNOUNCER_FUZZ_SECONDS", seconds.to_string());
+    tests.envs(seed.map(|seed| ("ANNOUNCER_FUZZ_SEED", seed.to_string())));
+    let status = tests.status().context("run cargo")?;
+    ensure!(status.success(), "a good object did not come through, see above");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How many frames libFuzzer tried in so many seconds, and how many they were in the end. It keeps what it learns beside

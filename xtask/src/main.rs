@@ -41,7 +41,7 @@ enum Verb {
     Bench(bench::Arguments),
     /// Runs everything a change has to pass
     Test(test::Arguments),
-    /// Looks for a frame that the packet logic judges wrongly
+    /// Looks for a frame that the packet logic judges wrongly, or an object that hides others
     Fuzz(fuzz::Arguments),
     /// Prints the definitions of the custom resources, for a cluster that never had MetalLB
     Crds,

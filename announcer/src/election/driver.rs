@@ -1,6 +1,8 @@
 //! The thin rim of the election: lists, watches and writes Leases, each request with a deadline, none retried
 //! behind the machine's back.
 
+mod reading;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -11,13 +13,10 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
-    Api, Client,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions, WatchEvent,
-        WatchParams,
-    },
+    Client,
+    api::{DeleteParams, ListParams, Preconditions, WatchParams},
 };
 use tokio::{
     sync::Notify,
@@ -25,10 +24,15 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+use self::reading::{Listed, Read, Readable, read};
 use super::{
     interface::{Answer, Input, Request},
     lease::{KIND_LABEL, Record, Version},
     times::{LISTED_WITHIN, REQUEST_TIMEOUT},
+};
+use crate::kube::{
+    UnreadableObject,
+    raw::{Collection, End, Line, Lines, RawObject, is_garbled},
 };
 
 /// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
@@ -47,32 +51,32 @@ const COMPARE_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Leases {
     /// What requests go through, until one has no answer.
-    current: Arc<Mutex<Arc<Apis>>>,
+    current: Arc<Mutex<Arc<Collection>>>,
     /// Makes another client, with connections of its own.
     another: Option<Arc<dyn Fn() -> Option<Client> + Send + Sync>>,
     namespace: String,
     patience: Arc<Patience>,
     told: Arc<Told>,
+    readable: Arc<Readable>,
     /// The watch is to begin anew.
     anew: Arc<Notify>,
 }
 
-/// Leases through one client.
-struct Apis {
-    api: Api<Lease>,
-    /// The same, read as bare JSON: a Lease with a field that nobody here can hold (a year 9999, say) must not hide the
-    /// others.
-    bare: Api<DynamicObject>,
-}
+/// An answer that the machine gets, and why it is none that it asked for.
+type Heard = Result<Answer, Failed>;
 
-impl Apis {
-    fn new(client: Client, namespace: &str) -> Self {
-        let kind = ApiResource::erase::<Lease>(&());
-        Self {
-            api: Api::namespaced(client.clone(), namespace),
-            bare: Api::namespaced_with(client, namespace, &kind),
-        }
-    }
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    /// The API server's no, or none of its words.
+    #[error(transparent)]
+    Request(#[from] kube::Error),
+    /// The API server's answer to a read cannot be read.
+    #[error("the lease cannot be read: {0}")]
+    Unreadable(String),
+    /// The API server took a write, and its answer cannot be read: what became of it has to be read back.
+    #[error("the API server took the write, and its answer cannot be read: {0}")]
+    WroteUnreadable(String),
 }
 
 /// How long the API server is given for a write at present.
@@ -92,11 +96,12 @@ impl Leases {
     /// `client` must not retry by itself (`default_retry = false`): the machine has to know every attempt.
     pub fn new(client: Client, namespace: &str) -> Self {
         Self {
-            current: Arc::new(Mutex::new(Arc::new(Apis::new(client, namespace)))),
+            current: Arc::new(Mutex::new(Arc::new(leases_of(client, namespace)))),
             another: None,
             namespace: namespace.to_owned(),
             patience: Arc::default(),
             told: Arc::default(),
+            readable: Arc::default(),
             anew: Arc::default(),
         }
     }
@@ -108,16 +113,21 @@ impl Leases {
         Self { another: Some(Arc::new(another)), ..self }
     }
 
-    fn apis(&self) -> Arc<Apis> {
+    /// The Leases that cannot be read now: each is passed over alone.
+    pub fn unreadable(&self) -> Vec<UnreadableObject> {
+        self.readable.unreadable()
+    }
+
+    fn collection(&self) -> Arc<Collection> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// No more requests through connections that may be dead.
-    fn give_up(&self, used: &Arc<Apis>) {
+    fn give_up(&self, used: &Arc<Collection>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let client = self.another.as_ref().filter(|_| Arc::ptr_eq(&current, used)).and_then(|make| make());
         if let Some(client) = client {
-            *current = Arc::new(Apis::new(client, &self.namespace));
+            *current = Arc::new(leases_of(client, &self.namespace));
         }
     }
 
@@ -136,17 +146,20 @@ impl Leases {
         };
         let is_write = !matches!(request, Request::Get(_) | Request::Survey);
         let limit = if is_write { self.patience.limit() } else { REQUEST_TIMEOUT };
-        let (begun, apis) = (Instant::now(), self.apis());
-        match timeout(limit, Self::send(&apis, &name, request)).await {
+        let (begun, leases) = (Instant::now(), self.collection());
+        match timeout(limit, self.send(&leases, &name, request)).await {
             Ok(outcome) => {
                 let took_us = begun.elapsed().as_micros() as u64;
                 if is_write {
                     self.patience.answered(begun.elapsed());
                 }
                 let answer = outcome.unwrap_or_else(|error| {
-                    let answer = classify(&error);
-                    if matches!(answer, Answer::Refused | Answer::Lost) && self.told.is_news(&name, is_write, &words(&error)) {
-                        warn!(lease = %name, error = words(&error), "API server did not take a lease request");
+                    let answer = error.answer();
+                    let said = error.words();
+                    if matches!(answer, Answer::Refused | Answer::Lost)
+                        && self.told.is_news(&name, is_write, &said)
+                    {
+                        warn!(lease = %name, error = said, "API server did not take a lease request");
                     }
                     answer
                 });
@@ -158,7 +171,7 @@ impl Leases {
                 answer
             }
             Err(_) => {
-                self.give_up(&apis);
+                self.give_up(&leases);
                 if is_write {
                     self.patience.ran_out();
                 }
@@ -170,28 +183,35 @@ impl Leases {
         }
     }
 
-    async fn send(apis: &Apis, name: &str, request: Request) -> Result<Answer, kube::Error> {
-        let read = |lease: &Lease| Record::read(lease).map_or(Answer::NotFound, Answer::Done);
+    async fn send(&self, leases: &Collection, name: &str, request: Request) -> Heard {
         Ok(match request {
-            Request::Get(_) => record_of(apis.bare.get(name).await?).map_or(Answer::NotFound, Answer::Done),
+            Request::Get(_) => match read(&leases.get(name).await?) {
+                Read::Ours(record, _) => Answer::Done(*record),
+                Read::NotOurs => Answer::NotFound,
+                // It is there.
+                Read::Unreadable(problem) => return Err(Failed::Unreadable(problem)),
+            },
             Request::Survey => {
                 let sessions = ListParams::default().labels(&format!("{KIND_LABEL}=session"));
-                Answer::Surveyed(
-                    apis.bare.list(&sessions).await?.items.into_iter().filter_map(record_of).collect(),
-                )
+                let (_, listed) = list(leases, &sessions).await?;
+                Answer::Surveyed(listed.into_iter().filter_map(|lease| self.readable.one_of(lease)).collect())
             }
             Request::Put(record) => {
                 let lease = record.to_lease(jiff::Timestamp::now());
-                let params = PostParams::default();
-                read(&match record.version() {
-                    Version(0) => apis.api.create(&params, &lease).await?,
-                    Version(_) => apis.api.replace(name, &params, &lease).await?,
-                })
+                let written = match record.version() {
+                    Version(0) => leases.create(&lease).await?,
+                    Version(_) => leases.replace(name, &lease).await?,
+                };
+                match read(&written) {
+                    Read::Ours(record, _) => Answer::Done(*record),
+                    Read::NotOurs => Answer::NotFound,
+                    Read::Unreadable(problem) => return Err(Failed::WroteUnreadable(problem)),
+                }
             }
             Request::Delete(record) => {
                 let preconditions =
                     Preconditions { resource_version: Some(record.version().0.to_string()), uid: None };
-                apis.api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
+                leases.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
                 Answer::Done(record)
             }
             Request::Probe(_) | Request::Challenge | Request::Relist => Answer::Lost,
@@ -199,20 +219,24 @@ impl Leases {
     }
 
     /// All Leases as they are, each with the time of its last write, or of a claim with that at which it was taken, by the
-    /// writer's wall clock: for people alone.
+    /// writer's wall clock: for people alone. Those that cannot be read are then in [`Self::unreadable`].
     ///
     /// # Errors
     /// What the API server said, or that it did not answer.
     pub async fn read(&self) -> Result<Vec<(Record, Option<jiff::Timestamp>)>, kube::Error> {
-        let listed = self.apis().bare.list(&ListParams::default()).await?;
-        let written = |lease: &DynamicObject| lease.data.pointer("/spec/renewTime")?.as_str()?.parse().ok();
-        let read = |lease| {
-            let at = written(&lease);
-            let record = record_of(lease)?;
-            let taken = if let Record::Claim(claim) = &record { claim.acquired } else { None };
-            Some((record, taken.or(at)))
+        let (_, listed) = list(&self.collection(), &ListParams::default()).await?;
+        let with_time = |lease: Listed| match lease.read {
+            Read::Ours(record, written) => {
+                let taken = if let Record::Claim(claim) = &*record { claim.acquired } else { None };
+                Some((*record, taken.or(written)))
+            }
+            Read::NotOurs => None,
+            Read::Unreadable(_) => {
+                self.readable.one_of(lease);
+                None
+            }
         };
-        Ok(listed.items.into_iter().filter_map(read).collect())
+        Ok(listed.into_iter().filter_map(with_time).collect())
     }
 
     /// Everything that happens to the Leases, for ever: a complete list, then each change, then a list again
@@ -253,7 +277,7 @@ impl Leases {
             Position::Open { version, watch } if watch.compare.is_some_and(|at| at <= Instant::now()) => {
                 self.compare(version, watch).await
             }
-            Position::Open { version, watch } => Self::next(version, watch).await,
+            Position::Open { version, watch } => self.next(version, watch).await,
             Position::Pause { lasts, then } => {
                 tokio::time::sleep(lasts).await;
                 (Vec::new(), *then)
@@ -262,11 +286,9 @@ impl Leases {
     }
 
     async fn list(&self, limit: Duration) -> Result<(Version, Vec<Record>), (Input, String)> {
-        match timeout(limit, self.apis().bare.list(&ListParams::default())).await {
-            Ok(Ok(list)) => {
-                let version = list.metadata.resource_version.unwrap_or_default();
-                let records = list.items.into_iter().filter_map(record_of).collect();
-                Ok((Version(version.parse().unwrap_or_default()), records))
+        match timeout(limit, list(&self.collection(), &ListParams::default())).await {
+            Ok(Ok((version, listed))) => {
+                Ok((Version(version.parse().unwrap_or_default()), self.readable.listed(listed)))
             }
             Ok(Err(error)) => Err((heard(&error), error.to_string())),
             Err(_) => Err((Input::Unanswered, "no answer".to_owned())),
@@ -277,12 +299,12 @@ impl Leases {
         let params = WatchParams::default().timeout(WATCH_SECONDS);
         // The server counts from before its answer.
         let opened = Instant::now();
-        match timeout(REQUEST_TIMEOUT, self.apis().bare.watch(&params, &version)).await {
-            Ok(Ok(events)) => {
+        match timeout(REQUEST_TIMEOUT, self.collection().watch(&params, &version)).await {
+            Ok(Ok(lines)) => {
                 if told {
                     info!("Lease watch continues");
                 }
-                let watch = Watch { events: events.boxed(), opened, compare: compare.then_some(opened) };
+                let watch = Watch { lines, opened, compare: compare.then_some(opened) };
                 (Vec::new(), Position::Open { version, watch })
             }
             // The server's own word, most often 410: this version cannot be continued from.
@@ -335,24 +357,19 @@ impl Leases {
         }
     }
 
-    async fn next(version: String, mut watch: Watch) -> (Vec<Input>, Position) {
+    async fn next(&self, version: String, mut watch: Watch) -> (Vec<Input>, Position) {
         let limit = Instant::now() + Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
         let compare = watch.compare.filter(|at| *at < limit);
-        let event = match timeout_at(compare.unwrap_or(limit), watch.events.next()).await {
+        let line = match timeout_at(compare.unwrap_or(limit), watch.lines.next()).await {
             Err(_) if compare.is_some() => return (Vec::new(), Position::Open { version, watch }),
-            Ok(Some(Ok(event))) => event,
-            // Something there that nobody can read: a list shows what is there now.
-            Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
-                warn!(%error, "lease watch broke; listing again");
-                return (vec![Input::WatchBroke], Position::Start { said: None }.after(RELIST_PAUSE));
-            }
+            Ok(Ok(Some(line))) => line,
             // The server ended it, as it does every 25 s.
-            Ok(None) if watch.opened.elapsed() >= ENDS_AFTER => {
+            Ok(Ok(None)) if watch.opened.elapsed() >= ENDS_AFTER => {
                 let compare = watch.compare.is_some();
                 return (Vec::new(), Position::Closed { version, told: false, compare });
             }
             // It broke, or the server went away: it continues where it stood, so that nothing is missed.
-            Ok(None | Some(Err(_))) | Err(_) => {
+            Ok(Ok(None) | Err(_)) | Err(_) => {
                 // One that ends as soon as it was opened, again and again, is not followed by list upon list.
                 let lasted = watch.opened.elapsed() >= WATCH_GRACE;
                 let pause = if lasted { RELIST_PAUSE / 5 } else { RELIST_PAUSE };
@@ -360,22 +377,61 @@ impl Leases {
                 return (vec![Input::Unchecked], closed.after(pause));
             }
         };
-        let (input, version) = match event {
-            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
-                let version = lease.metadata.resource_version.clone().unwrap_or(version);
-                (record_of(lease).map(Input::Changed), version)
-            }
-            WatchEvent::Deleted(lease) => {
-                let version = lease.metadata.resource_version.clone().unwrap_or(version);
-                (record_of(lease).map(Input::Deleted), version)
-            }
-            WatchEvent::Bookmark(bookmark) => (None, bookmark.metadata.resource_version),
+        let now_at = |object: &RawObject| object.version().map_or(version.clone(), str::to_owned);
+        let (input, version) = match line {
+            Line::Changed(lease) => (self.readable.changed(&lease), now_at(&lease)),
+            Line::Deleted(lease) => (self.readable.deleted(&lease), now_at(&lease)),
+            Line::Bookmark(version) => (None, version),
             // Most often 410: the version is too old to continue from.
-            WatchEvent::Error(_) => {
+            Line::Ended(_) => {
+                return (vec![Input::WatchBroke], Position::Start { said: None }.after(RELIST_PAUSE));
+            }
+            // Something there that names no Lease: a list shows what is there now.
+            Line::Garbled(error) => {
+                warn!(error, "A line of the lease watch cannot be read; listing again");
                 return (vec![Input::WatchBroke], Position::Start { said: None }.after(RELIST_PAUSE));
             }
         };
         (Vec::from_iter(input), Position::Open { version, watch })
+    }
+}
+
+fn leases_of(client: Client, namespace: &str) -> Collection {
+    Collection::of::<Lease>(client, Some(namespace))
+}
+
+/// A complete list, and its version.
+async fn list(leases: &Collection, params: &ListParams) -> kube::Result<(String, Vec<Listed>)> {
+    let (mut page, mut listed) = (leases.list(params).await?, Vec::new());
+    loop {
+        match page.next().await? {
+            Ok(lease) => listed.push(Listed::of(&lease)),
+            Err(End { version, next: None }) => return Ok((version, listed)),
+            Err(End { next: Some(next), .. }) => {
+                page = leases.list(&ListParams { continue_token: Some(next), ..params.clone() }).await?;
+            }
+        }
+    }
+}
+
+impl Failed {
+    /// What it proves.
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Request(error) if is_garbled(error) => Answer::Refused,
+            Self::Request(error) => classify(error),
+            // The API server has spoken, and there is nothing to go by.
+            Self::Unreadable(_) => Answer::Refused,
+            // The machine reads back what became of a write that was lost.
+            Self::WroteUnreadable(_) => Answer::Lost,
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Request(error) => words(error),
+            unreadable => unreadable.to_string(),
+        }
     }
 }
 
@@ -452,38 +508,16 @@ impl Position {
 
 /// A watch that is open.
 struct Watch {
-    events: stream::BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>,
+    lines: Lines,
     opened: Instant,
     /// When a list is to be compared, if one is.
     compare: Option<Instant>,
 }
 
-/// Reads a Lease from its JSON, without times that are out of range: they are for people.
-fn record_of(object: DynamicObject) -> Option<Record> {
-    let mut spec = object.data.get("spec").cloned().unwrap_or_default();
-    if let Some(fields) = spec.as_object_mut() {
-        fields.remove("renewTime");
-        if fields
-            .get("acquireTime")
-            .is_some_and(|at| serde_json::from_value::<MicroTime>(at.clone()).is_err())
-        {
-            fields.remove("acquireTime");
-        }
-    }
-    let spec = match serde_json::from_value(spec) {
-        Ok(spec) => spec,
-        Err(error) => {
-            warn!(lease = object.metadata.name, %error, "a lease that cannot be read is left out");
-            return None;
-        }
-    };
-    Record::read(&Lease { metadata: object.metadata, spec })
-}
-
-/// Whether an error is the API server's own word, or shows that it is away.
+/// Whether an error is the API server's own word, or shows that it is away. An answer that cannot be read is a word.
 fn heard(error: &kube::Error) -> Input {
     match classify(error) {
-        Answer::Lost => Input::Unanswered,
+        Answer::Lost if !is_garbled(error) => Input::Unanswered,
         _ => Input::Spoke,
     }
 }

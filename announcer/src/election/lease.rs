@@ -338,6 +338,15 @@ impl Record {
         }
     }
 
+    /// The same at another version.
+    pub(super) fn at(mut self, version: Version) -> Self {
+        match &mut self {
+            Self::Session(session) => session.version = version,
+            Self::Claim(claim) => claim.version = version,
+        }
+        self
+    }
+
     /// `metadata.uid`; empty before the first write.
     pub fn uid(&self) -> &str {
         match self {

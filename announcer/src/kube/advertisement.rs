@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use kube::core::DynamicObject;
-
 use super::{
-    crds::{L2AdvertisementSpec, PreferredNodeSelector, spec_of},
+    crds::{Custom, L2AdvertisementSpec, PreferredNodeSelector},
     invalid::{Fault, InvalidObject, Problem},
     node::Node,
     object_key::ObjectKey,
@@ -47,10 +45,10 @@ impl Advertisement {
     /// The kind, as in logs and events.
     pub const KIND: &'static str = "L2Advertisement";
 
-    pub(super) fn read(object: &DynamicObject) -> Result<Self, Box<InvalidObject>> {
-        let key = ObjectKey::of(object);
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        spec_of(object)
+    pub(super) fn read(object: Custom) -> Result<Self, Box<InvalidObject>> {
+        let Custom { metadata, spec } = object;
+        let (key, uid) = (metadata.key(), metadata.uid.0);
+        spec.read()
             .and_then(|spec| Self::understand(key.clone(), uid.clone(), spec))
             .map_err(|fault| Box::new(fault.of(Self::KIND, key, uid)))
     }

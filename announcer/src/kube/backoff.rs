@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::runtime::utils::Backoff;
-
 const FIRST: Duration = Duration::from_millis(500);
 /// kube's default is 30 s; custom resources or rights that an operator adds should be seen sooner.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -15,13 +13,20 @@ const FORGET: Duration = Duration::from_secs(60);
 
 /// Doubles from 0.5 s to 15 s, up to a quarter less so that agents spread out, and starts over after a quiet minute.
 ///
-/// A success does not reset it: kube's watcher reports one before each attempt to list.
+/// A success does not reset it: a list that begins is one, and may fail again and again.
 #[derive(Debug, Default)]
 pub(super) struct WatchBackoff {
     last: Option<(Instant, Duration)>,
 }
 
 impl WatchBackoff {
+    /// How long to wait after a failure now.
+    pub(super) fn wait(&mut self) -> Duration {
+        let wait = self.after(Instant::now());
+        let spread = u32::try_from(RandomState::new().hash_one(0) % 256).unwrap_or(0);
+        wait - wait * spread / 1024
+    }
+
     /// The full wait after a failure at `now`.
     fn after(&mut self, now: Instant) -> Duration {
         let wait = match self.last {
@@ -31,20 +36,6 @@ impl WatchBackoff {
         self.last = Some((now, wait));
         wait
     }
-}
-
-impl Iterator for WatchBackoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let wait = self.after(Instant::now());
-        let spread = u32::try_from(RandomState::new().hash_one(0) % 256).unwrap_or(0);
-        Some(wait - wait * spread / 1024)
-    }
-}
-
-impl Backoff for WatchBackoff {
-    fn reset(&mut self) {}
 }
 
 #[cfg(test)]

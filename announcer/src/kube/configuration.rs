@@ -33,7 +33,7 @@ impl Configuration {
         let mut invalid = Vec::new();
         let mut apart: Vec<&Pool> = Vec::new();
         let mut oldest_first: Vec<&Pool> = pools.filter_map(|pool| valid(pool, &mut invalid)).collect();
-        oldest_first.sort_by_key(|pool| (pool.created, &pool.key));
+        oldest_first.sort_by_key(|pool| (pool.created.is_none(), pool.created, &pool.key));
         for pool in oldest_first {
             match apart.iter().find_map(|elder| pool.overlap(elder)) {
                 None => apart.push(pool),

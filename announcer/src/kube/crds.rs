@@ -1,7 +1,7 @@
 //! MetalLB's custom resources (`metallb.io/v1beta1`) as they are written, before any judgement of their content.
 //!
-//! Reading is lenient: every field has a default, unknown fields are ignored, and [`spec_of`] treats `null` as absent
-//! and an absent `spec` as an empty one (the bare `L2Advertisement`), as MetalLB's own schemas allow.
+//! Reading is lenient: every field has a default, unknown fields are ignored, and [`RawSpec::read`] treats `null` as
+//! absent and an absent `spec` as an empty one (the bare `L2Advertisement`), as MetalLB's own schemas allow.
 //!
 //! `cfg_attr(all(), serde(default))` is how a kind says that its `spec` may be absent: kube's derive refuses the plain
 //! attribute.
@@ -10,12 +10,15 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{CustomResource, CustomResourceExt, core::DynamicObject};
+use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::invalid::{Fault, Problem};
+use super::{
+    invalid::{Fault, Problem},
+    raw::Metadata,
+};
 
 /// Addresses that MetalLB's controller may give out. Announcer reads `addresses`; the rest is allocation's.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -195,27 +198,42 @@ fn without_defaults(schema: &mut Value) {
     }
 }
 
-/// The `spec` of an object. A value of the wrong type is told with the field it stands in, and never ends a watch.
-pub(super) fn spec_of<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, Fault> {
-    let spec = match object.data.get("spec") {
-        None | Some(Value::Null) => Value::Object(Map::new()),
-        Some(spec) => without_nulls(spec.clone()),
-    };
-    T::deserialize(&spec).map_err(|error| {
-        let alone = |field: &str, value: &Value| {
-            Value::Object([(field.to_owned(), value.clone())].into_iter().collect())
+/// One of these objects, before its `spec` is understood.
+#[derive(Debug, Deserialize)]
+pub(super) struct Custom {
+    pub(super) metadata: Metadata,
+    #[serde(default)]
+    pub(super) spec: RawSpec,
+}
+
+/// A `spec` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct RawSpec(Value);
+
+impl RawSpec {
+    /// A value of the wrong type is told with the field it stands in.
+    pub(super) fn read<T: DeserializeOwned>(self) -> Result<T, Fault> {
+        let spec = match self.0 {
+            Value::Null => Value::Object(Map::new()),
+            spec => without_nulls(spec),
         };
-        let fault =
-            |field: String, error: serde_json::Error| Fault::new(field, Problem::Type(error.to_string()));
-        spec.as_object()
-            .into_iter()
-            .flatten()
-            .find_map(|(field, value)| Some((field, T::deserialize(alone(field, value)).err()?)))
-            .map_or_else(
-                || fault("spec".into(), error),
-                |(field, error)| fault(format!("spec.{field}"), error),
-            )
-    })
+        T::deserialize(&spec).map_err(|error| {
+            let alone = |field: &str, value: &Value| {
+                Value::Object([(field.to_owned(), value.clone())].into_iter().collect())
+            };
+            let fault =
+                |field: String, error: serde_json::Error| Fault::new(field, Problem::Type(error.to_string()));
+            spec.as_object()
+                .into_iter()
+                .flatten()
+                .find_map(|(field, value)| Some((field, T::deserialize(alone(field, value)).err()?)))
+                .map_or_else(
+                    || fault("spec".into(), error),
+                    |(field, error)| fault(format!("spec.{field}"), error),
+                )
+        })
+    }
 }
 
 /// The API server prunes `null` members of these objects; one that was stored before the CRD said so may still have some.

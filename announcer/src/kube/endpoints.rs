@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use serde::Deserialize;
 
-use super::object_key::ObjectKey;
+use super::{
+    object_key::ObjectKey,
+    raw::{Metadata, null_is_default},
+};
 
 /// The label that ties a slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -39,26 +42,52 @@ pub(super) struct Slice {
     pub(super) endpoints: Endpoints,
 }
 
+/// What of an EndpointSlice's JSON is used.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wire {
+    metadata: Metadata,
+    #[serde(default, deserialize_with = "null_is_default")]
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Endpoint {
+    node_name: Option<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    conditions: Conditions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Conditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+}
+
 impl Slice {
+    /// The kind, as in logs and events.
+    pub(super) const KIND: &'static str = "EndpointSlice";
+
     /// `None`: it belongs to no Service.
-    pub(super) fn read(slice: &EndpointSlice) -> Option<Self> {
-        let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?.clone();
-        let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+    pub(super) fn read(slice: Wire) -> Option<Self> {
+        let Wire { mut metadata, endpoints: all } = slice;
+        let name = metadata.labels.remove(SERVICE_NAME)?;
         let mut endpoints = Endpoints::default();
-        for endpoint in slice.endpoints.iter().filter(|e| serves(e)) {
-            match endpoint.node_name.as_deref() {
-                Some(node) if !node.is_empty() => drop(endpoints.nodes.insert(node.to_owned())),
-                _ => endpoints.unplaced = true,
+        for endpoint in all.into_iter().filter(|endpoint| serves(&endpoint.conditions)) {
+            match endpoint.node_name.filter(|node| !node.is_empty()) {
+                Some(node) => drop(endpoints.nodes.insert(node)),
+                None => endpoints.unplaced = true,
             }
         }
-        Some(Self { service: ObjectKey { namespace, name }, endpoints })
+        Some(Self { service: ObjectKey { namespace: metadata.namespace, name }, endpoints })
     }
 }
 
 /// MetalLB's `epslices.EndpointCanServe`: Ready unknown counts as ready, and a terminating endpoint that still serves
 /// counts too.
-fn serves(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.as_ref().is_none_or(|c| c.ready.unwrap_or(true) || c.serving == Some(true))
+fn serves(Conditions { ready, serving }: &Conditions) -> bool {
+    ready.unwrap_or(true) || *serving == Some(true)
 }
 
 #[cfg(test)]
@@ -73,7 +102,7 @@ mod tests {
             "addressType": "IPv4",
             "endpoints": endpoints,
         });
-        Slice::read(&serde_json::from_value(slice).expect("a slice")).map(|slice| slice.endpoints)
+        Slice::read(serde_json::from_value(slice).expect("a slice")).map(|slice| slice.endpoints)
     }
 
     #[test]

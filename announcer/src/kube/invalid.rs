@@ -1,8 +1,8 @@
 //! An object whose content cannot be used: which one, which field, what is wrong, and the way out.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use super::object_key::ObjectKey;
+use super::{object_key::ObjectKey, range::way_out_of_entry};
 
 /// A custom resource that cannot be used as it stands. Reads as one line for an operator.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -98,8 +98,13 @@ pub enum Problem {
 
 impl Problem {
     /// What to do about it.
-    pub fn way_out(&self) -> &'static str {
-        match self {
+    pub fn way_out(&self) -> Cow<'static, str> {
+        if let Self::Address(text) = self
+            && let Some(way_out) = way_out_of_entry(text)
+        {
+            return Cow::Owned(way_out);
+        }
+        Cow::Borrowed(match self {
             Self::Type(_) => {
                 "write the field as MetalLB's CRD describes it, and check that its CRDs are installed"
             }
@@ -119,6 +124,6 @@ impl Problem {
             Self::ValuesMissing(_) => "list at least one value, or write Exists or DoesNotExist",
             Self::ValuesGiven(_) => "remove the values, or write In or NotIn",
             Self::Weight(_) => "write a weight from 1 to 100",
-        }
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What the cluster says: custom resources, watches → one immutable Snapshot.
 //!
-//! [`watch`] is the rim that talks to the API server; everything else here is pure. Each object is boiled down to what
+//! [`watch`] and [`raw::Collection`] are the rim that talks to the API server; everything else here is pure. Each object is boiled down to what
 //! the agent needs when it arrives ([`Service`], [`Node`], …), so that the stores stay small and a [`Snapshot`] is quick
 //! to put together.
 
@@ -10,6 +10,7 @@ mod client;
 mod configuration;
 mod crds;
 mod endpoints;
+mod follow;
 mod invalid;
 mod line;
 mod node;
@@ -17,11 +18,13 @@ mod object_key;
 mod once;
 mod pool;
 mod range;
+pub(crate) mod raw;
 mod selector;
 mod service;
 mod snapshot;
 mod table;
 mod trouble;
+pub(crate) mod unreadable;
 mod watch;
 mod world;
 
@@ -44,4 +47,5 @@ pub use range::AddressRange;
 pub use selector::{Labels, Selector, any_or_none_given};
 pub use service::{Service, TrafficPolicy};
 pub use snapshot::Snapshot;
+pub use unreadable::{Fate, UnreadableObject};
 pub use watch::watch;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1 as core;
+use serde::Deserialize;
 
-use super::selector::Labels;
+use super::{
+    raw::{Metadata, Text, null_is_default},
+    selector::Labels,
+};
 use crate::vocabulary::Vip;
 
 /// Taints that say the machine is going down or gone: the cloud provider's, and the administrator's.
@@ -39,37 +42,93 @@ pub struct Node {
     pub machine_id: Option<String>,
 }
 
+/// What of a Node's JSON is used.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wire {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default, deserialize_with = "null_is_default")]
+    spec: Spec,
+    #[serde(default, deserialize_with = "null_is_default")]
+    status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    unschedulable: Option<bool>,
+    #[serde(deserialize_with = "null_is_default")]
+    taints: Vec<Taint>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Taint {
+    #[serde(deserialize_with = "null_is_default")]
+    key: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    #[serde(deserialize_with = "null_is_default")]
+    conditions: Vec<Condition>,
+    #[serde(deserialize_with = "null_is_default")]
+    addresses: Vec<Address>,
+    #[serde(deserialize_with = "null_is_default")]
+    node_info: NodeInfo,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(deserialize_with = "null_is_default")]
+    r#type: String,
+    #[serde(deserialize_with = "null_is_default")]
+    status: String,
+    message: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Address {
+    #[serde(deserialize_with = "null_is_default")]
+    r#type: String,
+    #[serde(deserialize_with = "null_is_default")]
+    address: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeInfo {
+    #[serde(rename = "machineID")]
+    machine_id: Text,
+}
+
 impl Node {
-    pub(super) fn read(node: &core::Node) -> Self {
-        let meta = &node.metadata;
-        let (spec, status) = (node.spec.as_ref(), node.status.as_ref());
-        let condition = |kind: &str| {
-            status.and_then(|s| s.conditions.as_ref()).and_then(|all| all.iter().find(|c| c.type_ == kind))
-        };
-        let is_true = |kind: &str| condition(kind).is_some_and(|c| c.status == "True");
+    /// The kind, as in logs and events.
+    pub const KIND: &'static str = "Node";
+
+    pub(super) fn read(node: Wire) -> Self {
+        let Wire { metadata, spec, status } = node;
+        let condition = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind);
+        let is_true = |kind: &str| condition(kind).is_some_and(|condition| condition.status == "True");
         let ready = is_true("Ready");
-        let says_shutdown =
-            |c: &core::NodeCondition| c.message.as_ref().is_some_and(|m| m.contains(SHUTDOWN_MESSAGE));
-        let taints = spec.and_then(|s| s.taints.as_ref()).into_iter().flatten();
-        let addresses = status.and_then(|s| s.addresses.as_ref()).into_iter().flatten();
+        let says_shutdown = |condition: &Condition| condition.message.0.contains(SHUTDOWN_MESSAGE);
+        let is_shutdown = |taint: &Taint| SHUTDOWN_TAINTS.contains(&taint.key.as_str());
+        let internal = status.addresses.iter().filter(|address| address.r#type == "InternalIP");
         Self {
-            name: meta.name.clone().unwrap_or_default(),
-            uid: meta.uid.clone().unwrap_or_default(),
-            labels: meta.labels.clone().unwrap_or_default(),
             ready,
-            unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
+            unschedulable: spec.unschedulable.unwrap_or(false),
             network_unavailable: is_true("NetworkUnavailable"),
-            deleting: meta.deletion_timestamp.is_some(),
+            deleting: metadata.is_being_deleted(),
             shutting_down: (!ready && condition("Ready").is_some_and(says_shutdown))
-                || taints.into_iter().any(|taint| SHUTDOWN_TAINTS.contains(&taint.key.as_str())),
-            internal_addresses: addresses
-                .filter(|a| a.type_ == "InternalIP")
-                .filter_map(|a| a.address.parse().ok())
-                .collect(),
-            machine_id: status
-                .and_then(|s| s.node_info.as_ref())
-                .map(|info| info.machine_id.clone())
-                .filter(|id| !id.is_empty()),
+                || spec.taints.iter().any(is_shutdown),
+            internal_addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
+            machine_id: Some(status.node_info.machine_id.0).filter(|id| !id.is_empty()),
+            name: metadata.name,
+            uid: metadata.uid.0,
+            labels: metadata.labels,
         }
     }
 
@@ -87,7 +146,7 @@ mod tests {
     use super::*;
 
     fn read(node: Value) -> Node {
-        Node::read(&serde_json::from_value(node).expect("a Node"))
+        Node::read(serde_json::from_value(node).expect("a Node"))
     }
 
     #[test]

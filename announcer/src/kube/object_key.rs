@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Namespace and name; shown as `namespace/name`.
+/// Namespace and name; shown as `namespace/name`, or `name` where there is no namespace.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey {
     /// The namespace; empty for an object without one.
@@ -11,19 +11,10 @@ pub struct ObjectKey {
     pub name: String,
 }
 
-impl ObjectKey {
-    /// The key of any object that the API server returned.
-    pub fn of(object: &impl kube::Resource) -> Self {
-        let meta = object.meta();
-        Self {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-        }
-    }
-}
-
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        let Self { namespace, name } = self;
+        let name = if name.is_empty() { "(without a name)" } else { name };
+        if namespace.is_empty() { f.write_str(name) } else { write!(f, "{namespace}/{name}") }
     }
 }

@@ -1,18 +1,15 @@
 //! One view of the cluster by plain lists, for a command that looks once and ends.
 
-use std::fmt::Debug;
+use std::pin::pin;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1::EndpointSlice};
-use kube::{Api, Client, Resource, api::ListParams, runtime::watcher::Event};
-use serde::de::DeserializeOwned;
+use futures::StreamExt as _;
+use kube::Client;
 
 use super::{
-    advertisement::Advertisement,
-    crds::{IPAddressPool, L2Advertisement},
-    pool::Pool,
+    follow::{Event, FollowError, follow},
+    raw::is_garbled,
     snapshot::Snapshot,
-    watch::custom,
-    world::{Update, World},
+    world::{Kind, World},
 };
 
 /// A kind that cannot be read.
@@ -32,34 +29,38 @@ impl ReadError {
 }
 
 /// The cluster as it is now; pools and advertisements of `namespace` only. As after a restart of an agent: what is
-/// invalid is left out, and in [`Snapshot::invalid`].
+/// invalid or cannot be read is left out, and in [`Snapshot::invalid`] or [`Snapshot::unreadable`].
 ///
 /// # Errors
 /// The first kind that the API server does not list.
 pub async fn read(client: &Client, namespace: &str) -> Result<Snapshot, ReadError> {
     let mut world = World::default();
-    world.complete();
-    list::<core::Service>("Service", Api::all(client.clone()), &mut world, Update::Services).await?;
-    list::<EndpointSlice>("EndpointSlice", Api::all(client.clone()), &mut world, Update::Slices).await?;
-    list::<core::Node>("Node", Api::all(client.clone()), &mut world, Update::Nodes).await?;
-    let (pools, ads) =
-        (custom::<IPAddressPool>(client, namespace), custom::<L2Advertisement>(client, namespace));
-    list(Pool::KIND, pools, &mut world, Update::Pools).await?;
-    list(Advertisement::KIND, ads, &mut world, Update::Advertisements).await?;
+    for kind in Kind::ALL {
+        let mut events = pin!(follow(kind.collection(client.clone(), namespace), kind.selection()));
+        // A list is the beginning of a watch that is never opened.
+        while let Some(event) = events.next().await {
+            let event = event.map_err(|error| ReadError::new(kind.name(), error.into()))?;
+            let is_complete = matches!(event, Event::InitDone);
+            world.on(kind.boil(event));
+            if is_complete {
+                break;
+            }
+        }
+    }
     Ok(world.snapshot().unwrap_or_default())
 }
 
-async fn list<K: Resource + Clone + DeserializeOwned + Debug>(
-    kind: &'static str,
-    api: Api<K>,
-    world: &mut World,
-    update: fn(Event<K>) -> Update,
-) -> Result<(), ReadError> {
-    let listed = api.list(&ListParams::default()).await;
-    for object in listed.map_err(|error| ReadError::new(kind, error))? {
-        world.on(update(Event::Apply(object)));
+impl From<FollowError> for kube::Error {
+    /// Of a list.
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::List(error) | FollowError::Open(error) => error,
+            FollowError::Ended(status) => Self::Api(status),
+            FollowError::Broke | FollowError::Garbled(_) => {
+                Self::ReadEvents(std::io::Error::other(error.to_string()))
+            }
+        }
     }
-    Ok(())
 }
 
 fn words(error: &kube::Error) -> String {
@@ -68,6 +69,7 @@ fn words(error: &kube::Error) -> String {
             "the cluster has no such kind: install MetalLB's CRDs".to_owned()
         }
         kube::Error::Api(answer) => answer.message.to_string(),
+        error if is_garbled(error) => format!("its answer is no list: {}", super::trouble::innermost(error)),
         error => super::trouble::innermost(error),
     }
 }

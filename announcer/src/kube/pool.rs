@@ -1,10 +1,9 @@
 //! An `IPAddressPool` that has been understood.
 
 use jiff::Timestamp;
-use kube::core::DynamicObject;
 
 use super::{
-    crds::{IpAddressPoolSpec, spec_of},
+    crds::{Custom, IpAddressPoolSpec},
     invalid::{Fault, InvalidObject, Problem},
     object_key::ObjectKey,
     range::AddressRange,
@@ -19,7 +18,7 @@ pub struct Pool {
     pub key: ObjectKey,
     /// Its UID.
     pub uid: String,
-    /// When it was made; of two pools that overlap the younger is at fault.
+    /// When it was made; of two pools that overlap the younger is at fault, and one that says no time is the youngest.
     pub created: Option<Timestamp>,
     /// Its labels, for `ipAddressPoolSelectors`.
     pub labels: Labels,
@@ -31,18 +30,13 @@ impl Pool {
     /// The kind, as in logs and events.
     pub const KIND: &'static str = "IPAddressPool";
 
-    pub(super) fn read(object: &DynamicObject) -> Result<Self, Box<InvalidObject>> {
-        let key = ObjectKey::of(object);
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        match ranges(object) {
+    pub(super) fn read(object: Custom) -> Result<Self, Box<InvalidObject>> {
+        let Custom { metadata, spec } = object;
+        let (key, created) = (metadata.key(), metadata.created());
+        let uid = metadata.uid.0;
+        match spec.read().and_then(|spec| ranges(spec, &key)) {
             Err(fault) => Err(Box::new(fault.of(Self::KIND, key, uid))),
-            Ok(ranges) => Ok(Self {
-                key,
-                uid,
-                created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
-                labels: object.metadata.labels.clone().unwrap_or_default(),
-                ranges,
-            }),
+            Ok(ranges) => Ok(Self { key, uid, created, labels: metadata.labels, ranges }),
         }
     }
 
@@ -60,8 +54,7 @@ impl Pool {
     }
 }
 
-fn ranges(object: &DynamicObject) -> Result<Vec<AddressRange>, Fault> {
-    let spec: IpAddressPoolSpec = spec_of(object)?;
+fn ranges(spec: IpAddressPoolSpec, key: &ObjectKey) -> Result<Vec<AddressRange>, Fault> {
     if spec.addresses.is_empty() {
         return Err(Fault::new("spec.addresses", Problem::NoAddresses));
     }
@@ -70,7 +63,7 @@ fn ranges(object: &DynamicObject) -> Result<Vec<AddressRange>, Fault> {
         let range =
             text.parse::<AddressRange>().map_err(|p| Fault::new(format!("spec.addresses[{i}]"), p))?;
         if let Some(earlier) = ranges.iter().find(|earlier| range.overlaps(**earlier)) {
-            return Err(overlap(i, range, *earlier, &ObjectKey::of(object)));
+            return Err(overlap(i, range, *earlier, key));
         }
         ranges.push(range);
     }

@@ -1,9 +1,12 @@
 //! One entry of a pool: a run of addresses of one family.
 
+mod instead;
+
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
+pub(super) use self::instead::{instead_of_address, way_out_of_entry};
 use super::invalid::Problem;
 use crate::vocabulary::Vip;
 

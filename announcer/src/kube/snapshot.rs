@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    configuration::Configuration, invalid::InvalidObject, node::Node, object_key::ObjectKey, service::Service,
+    configuration::Configuration, invalid::InvalidObject, node::Node, object_key::ObjectKey,
+    service::Service, unreadable::UnreadableObject,
 };
 
 /// One immutable view of the cluster: what policy decides from, and nothing of sessions or claims.
@@ -17,6 +18,8 @@ pub struct Snapshot {
     pub configuration: Arc<Configuration>,
     /// Objects that cannot be used, sorted; while there are any, `configuration` is older than the objects.
     pub invalid: Vec<InvalidObject>,
+    /// Objects that cannot be decoded, sorted. The last readable content of each, if there is any, is in force above.
+    pub unreadable: Vec<UnreadableObject>,
 }
 
 impl Snapshot {

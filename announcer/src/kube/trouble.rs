@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{core::Status, runtime::watcher};
+use kube::core::Status;
+
+use super::{follow::FollowError, raw::is_garbled};
 
 /// A trouble that has not been seen for this long is over. Longer than any wait between two attempts.
 const OVER: Duration = Duration::from_secs(180);
@@ -19,23 +21,27 @@ pub(super) enum Trouble {
     Forbidden(String),
     /// The API server does not know who we are; what it says.
     Unauthorized(String),
-    /// No answer, or one that says to come back later.
+    /// The API server answers that it cannot; what it says.
+    Failing(String),
+    /// The API server answers what nobody can read; what is wrong with it.
+    Garbled(String),
+    /// No answer.
     Unreachable(String),
 }
 
 impl Trouble {
     /// `None` for what belongs to a watch's life: an expired version, a connection that ends.
-    pub(super) fn of(error: &watcher::Error) -> Option<Self> {
+    pub(super) fn of(error: &FollowError) -> Option<Self> {
         match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            | watcher::Error::WatchFailed(kube::Error::Api(status))
-            | watcher::Error::WatchError(status) => Self::of_status(status),
-            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-                Some(Self::Unreachable(innermost(error)))
+            FollowError::List(kube::Error::Api(status))
+            | FollowError::Open(kube::Error::Api(status))
+            | FollowError::Ended(status) => Self::of_status(status),
+            FollowError::List(error) | FollowError::Open(error) if is_garbled(error) => {
+                Some(Self::Garbled(innermost(error)))
             }
-            watcher::Error::WatchFailed(_) => None,
-            watcher::Error::NoResourceVersion => Some(Self::Unreachable(error.to_string())),
+            FollowError::List(error) | FollowError::Open(error) => Some(Self::Unreachable(innermost(error))),
+            FollowError::Garbled(why) => Some(Self::Garbled(why.clone())),
+            FollowError::Broke => None,
         }
     }
 
@@ -46,7 +52,7 @@ impl Trouble {
             403 => Some(Self::Forbidden(message())),
             404 => Some(Self::NoSuchKind),
             410 => None,
-            code => Some(Self::Unreachable(format!("status {code}: {}", message()))),
+            code => Some(Self::Failing(format!("status {code}: {}", message()))),
         }
     }
 
@@ -56,6 +62,8 @@ impl Trouble {
             Self::NoSuchKind => Topic::NoSuchKind,
             Self::Forbidden(_) => Topic::Forbidden(kind),
             Self::Unauthorized(_) => Topic::Unauthorized,
+            Self::Failing(_) => Topic::Failing,
+            Self::Garbled(_) => Topic::Garbled(kind),
             Self::Unreachable(_) => Topic::Unreachable,
         }
     }
@@ -66,6 +74,8 @@ enum Topic {
     NoSuchKind,
     Forbidden(&'static str),
     Unauthorized,
+    Failing,
+    Garbled(&'static str),
     Unreachable,
 }
 
@@ -94,9 +104,9 @@ pub(super) fn innermost(error: &kube::Error) -> String {
 mod tests {
     use super::*;
 
-    fn answered(code: u16) -> watcher::Error {
+    fn answered(code: u16) -> FollowError {
         let status = Status { code, message: "said so".into(), ..Status::default() };
-        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+        FollowError::List(kube::Error::Api(Box::new(status)))
     }
 
     #[test]
@@ -104,7 +114,16 @@ mod tests {
         assert_eq!(Trouble::of(&answered(404)), Some(Trouble::NoSuchKind));
         assert_eq!(Trouble::of(&answered(403)), Some(Trouble::Forbidden("said so".into())));
         assert_eq!(Trouble::of(&answered(401)), Some(Trouble::Unauthorized("said so".into())));
-        assert_eq!(Trouble::of(&answered(503)), Some(Trouble::Unreachable("status 503: said so".into())));
+    }
+
+    #[test]
+    fn an_answer_is_never_called_its_absence() {
+        assert_eq!(Trouble::of(&answered(503)), Some(Trouble::Failing("status 503: said so".into())));
+        let no_list = serde_json::from_str::<bool>("<html>").expect_err("no JSON");
+        let garbled = Trouble::of(&FollowError::List(kube::Error::SerdeError(no_list)));
+        assert!(matches!(garbled, Some(Trouble::Garbled(_))), "{garbled:?}");
+        let garbled = Trouble::of(&FollowError::Garbled("no type".into()));
+        assert_eq!(garbled, Some(Trouble::Garbled("no type".into())));
     }
 
     #[test]

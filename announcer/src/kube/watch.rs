@@ -1,21 +1,13 @@
 //! The rim: five watches into one Snapshot.
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{
     StreamExt,
     stream::{BoxStream, select_all},
 };
 use k8s_openapi::api::{core::v1 as core, discovery::v1::EndpointSlice};
-use kube::{
-    Api, Client, Resource,
-    core::{ApiResource, DynamicObject},
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
-};
-use serde::de::DeserializeOwned;
+use kube::Client;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -23,18 +15,17 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    advertisement::Advertisement,
-    backoff::WatchBackoff,
     crds::{IPAddressPool, L2Advertisement},
+    follow::{FollowError, Selection, follow},
     invalid::InvalidObject,
-    pool::Pool,
+    object_key::ObjectKey,
+    range::instead_of_address,
+    raw::Collection,
     snapshot::Snapshot,
     trouble::{Told, Trouble},
-    world::{Update, World},
+    unreadable,
+    world::{Kind, Update, World},
 };
-
-/// In seconds. The server ends each watch after this, so that a dead connection is noticed 5 s later, not after 5 min.
-const WATCH_TIMEOUT: u32 = 30;
 
 /// Changes come in bursts (a Deployment, a list): one Snapshot for each burst.
 const GATHER: Duration = Duration::from_millis(20);
@@ -42,7 +33,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// A Snapshot that takes long to put together is put together more rarely: a tenth of the time at most.
 const COST_FACTOR: u32 = 10;
 
-type Updates = BoxStream<'static, (&'static str, Result<Update, watcher::Error>)>;
+type Updates = BoxStream<'static, (&'static str, Result<Update, FollowError>)>;
 
 /// Watches the cluster until the last receiver of `sender` is dropped. Pools and advertisements are read from `namespace`
 /// only. Whoever watches after one that was dropped lists everything anew; meanwhile the value stays.
@@ -54,35 +45,41 @@ pub fn watch(
     namespace: &str,
     sender: watch::Sender<Option<Arc<Snapshot>>>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let updates = select_all([
-        updates::<core::Service>("Service", Api::all(client.clone()), Update::Services),
-        updates::<EndpointSlice>("EndpointSlice", Api::all(client.clone()), Update::Slices),
-        updates::<core::Node>("Node", Api::all(client.clone()), Update::Nodes),
-        updates(Pool::KIND, custom::<IPAddressPool>(&client, namespace), Update::Pools),
-        updates(Advertisement::KIND, custom::<L2Advertisement>(&client, namespace), Update::Advertisements),
-    ]);
+    let updates = select_all(Kind::ALL.map(|kind| updates(kind, &client, namespace)));
     Watcher::new(sender, namespace.to_owned()).run(updates.boxed())
 }
 
-/// Custom resources are watched as bare JSON: an object of a wrong shape must not end the watch of the others.
-pub(super) fn custom<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
+fn updates(kind: Kind, client: &Client, namespace: &str) -> Updates {
+    follow(kind.collection(client.clone(), namespace), kind.selection())
+        .map(move |news| (kind.name(), news.map(|event| kind.boil(event))))
+        .boxed()
 }
 
-fn updates<K>(kind: &'static str, api: Api<K>, update: fn(Event<K>) -> Update) -> Updates
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    watcher(api, watcher::Config::default().timeout(WATCH_TIMEOUT))
-        .backoff(WatchBackoff::default())
-        .map(move |event| (kind, event.map(update)))
-        .boxed()
+impl Kind {
+    /// Where its objects are.
+    pub(super) fn collection(self, client: Client, namespace: &str) -> Collection {
+        match self {
+            Self::Services => Collection::of::<core::Service>(client, None),
+            Self::Slices => Collection::of::<EndpointSlice>(client, None),
+            Self::Nodes => Collection::of::<core::Node>(client, None),
+            Self::Pools => Collection::of::<IPAddressPool>(client, Some(namespace)),
+            Self::Advertisements => Collection::of::<L2Advertisement>(client, Some(namespace)),
+        }
+    }
+
+    /// Which of them are asked for. Most Services have nothing to do with us: one that ceases to be a LoadBalancer is told
+    /// as deleted.
+    pub(super) fn selection(self) -> Selection {
+        Selection { fields: (self == Self::Services).then_some("spec.type=LoadBalancer") }
+    }
 }
 
 struct Watcher {
     world: World,
     told: Told,
     named: BTreeSet<InvalidObject>,
+    unreadable: unreadable::Told,
+    misspelt: BTreeSet<(ObjectKey, String)>,
     sender: watch::Sender<Option<Arc<Snapshot>>>,
     namespace: String,
 }
@@ -91,7 +88,15 @@ impl Watcher {
     fn new(sender: watch::Sender<Option<Arc<Snapshot>>>, namespace: String) -> Self {
         // As long as it is not valid again, the configuration in force stays: also if another watched when it was.
         let world = sender.borrow().as_deref().map(World::after).unwrap_or_default();
-        Self { world, told: Told::default(), named: BTreeSet::new(), sender, namespace }
+        Self {
+            world,
+            told: Told::default(),
+            named: BTreeSet::new(),
+            unreadable: unreadable::Told::default(),
+            misspelt: BTreeSet::new(),
+            sender,
+            namespace,
+        }
     }
 
     async fn run(mut self, mut updates: Updates) {
@@ -121,6 +126,8 @@ impl Watcher {
     fn publish(&mut self) {
         let Some(snapshot) = self.world.snapshot() else { return };
         self.name_invalid(&snapshot.invalid);
+        self.unreadable.tell(&snapshot.unreadable);
+        self.name_misspelt(&snapshot);
         self.sender.send_if_modified(|current| {
             let news = current.as_deref() != Some(&snapshot);
             if news {
@@ -143,7 +150,23 @@ impl Watcher {
         self.named = now;
     }
 
-    fn tell(&mut self, kind: &'static str, error: &watcher::Error) {
+    /// One line for each address in a Service's status that nobody can announce as it is written.
+    fn name_misspelt(&mut self, snapshot: &Snapshot) {
+        let of = |key: &ObjectKey, texts: &BTreeSet<String>| {
+            texts.iter().map(|text| (key.clone(), text.clone())).collect::<Vec<_>>()
+        };
+        let now: BTreeSet<(ObjectKey, String)> =
+            snapshot.services.iter().flat_map(|(key, service)| of(key, &service.misspelt)).collect();
+        for (service, ip) in now.difference(&self.misspelt) {
+            let remedy = instead_of_address(ip)
+                .map_or("write an IPv4 or IPv6 address".to_owned(), |instead| format!("write {instead}"));
+            let field = "status.loadBalancer.ingress";
+            warn!(%service, field, ip, remedy, "A Service has an address that is none as it is written; not announced");
+        }
+        self.misspelt = now;
+    }
+
+    fn tell(&mut self, kind: &'static str, error: &FollowError) {
         let Some(trouble) = Trouble::of(error) else { return };
         if !self.told.is_news(kind, &trouble, Instant::now().into_std()) {
             return;
@@ -168,6 +191,15 @@ impl Watcher {
                 remedy = "check the ServiceAccount's token, or the kubeconfig's credentials",
                 "the API server refuses our credentials"
             ),
+            Trouble::Failing(error) => {
+                warn!(kind, error, "The API server answers that it cannot; the last view stays");
+            }
+            Trouble::Garbled(error) => {
+                warn!(
+                    kind,
+                    error, "The API server's answer cannot be read; the last view stays, trying again"
+                );
+            }
             Trouble::Unreachable(error) => {
                 warn!(kind, error, "the API server does not answer, the last view stays");
             }

@@ -2,42 +2,85 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1::EndpointSlice};
-use kube::{core::DynamicObject, runtime::watcher::Event};
 use serde_json::Value;
 
 use super::{
     advertisement::Advertisement,
     configuration::{Configuration, LastGood},
     endpoints::{Endpoints, Slice},
+    follow::Event,
     invalid::InvalidObject,
     node::Node,
     object_key::ObjectKey,
     pool::Pool,
+    raw::RawObject,
     service::Service,
     snapshot::Snapshot,
-    table::Table,
+    table::{Seen, Table},
+    unreadable::UnreadableObject,
 };
+
+/// A pool or an advertisement: what is wrong in its content is told beside what is right.
+type Judged<T> = Result<T, Box<InvalidObject>>;
 
 /// One event of one watch.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is moved once, from its watch to its table")]
 pub(super) enum Update {
-    Services(Event<core::Service>),
-    Slices(Event<EndpointSlice>),
-    Nodes(Event<core::Node>),
-    Pools(Event<DynamicObject>),
-    Advertisements(Event<DynamicObject>),
+    Services(Event<Seen<Service>>),
+    Slices(Event<Seen<Slice>>),
+    Nodes(Event<Seen<Node>>),
+    Pools(Event<Seen<Judged<Pool>>>),
+    Advertisements(Event<Seen<Judged<Advertisement>>>),
+}
+
+/// A kind of object that is watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Services,
+    Slices,
+    Nodes,
+    Pools,
+    Advertisements,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Services, Self::Slices, Self::Nodes, Self::Pools, Self::Advertisements];
+
+    /// As in logs and events.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Services => Service::KIND,
+            Self::Slices => Slice::KIND,
+            Self::Nodes => Node::KIND,
+            Self::Pools => Pool::KIND,
+            Self::Advertisements => Advertisement::KIND,
+        }
+    }
+
+    /// Boils an event down, so that no more of the object is kept than is used.
+    pub(super) fn boil(self, event: Event<RawObject>) -> Update {
+        match self {
+            Self::Services => Update::Services(event.map(|o| Seen::of(&o, Service::read))),
+            Self::Slices => Update::Slices(event.map(|o| Seen::of(&o, Slice::read))),
+            Self::Nodes => Update::Nodes(event.map(|o| Seen::of(&o, |wire| Some(Node::read(wire))))),
+            Self::Pools => Update::Pools(event.map(|o| Seen::of(&o, |wire| Some(Pool::read(wire))))),
+            Self::Advertisements => {
+                Update::Advertisements(event.map(|o| Seen::of(&o, |wire| Some(Advertisement::read(wire)))))
+            }
+        }
+    }
 }
 
 /// What the watches have told so far.
 #[derive(Debug, Default)]
 pub(super) struct World {
-    services: Table<ObjectKey, Service>,
-    slices: Table<ObjectKey, Slice>,
-    nodes: Table<String, Node>,
-    pools: Table<ObjectKey, Result<Pool, Box<InvalidObject>>>,
-    advertisements: Table<ObjectKey, Result<Advertisement, Box<InvalidObject>>>,
+    services: Table<Service>,
+    slices: Table<Slice>,
+    nodes: Table<Node>,
+    pools: Table<Judged<Pool>>,
+    advertisements: Table<Judged<Advertisement>>,
     last_good: LastGood,
 }
 
@@ -50,16 +93,11 @@ impl World {
     /// Takes an event in; true if a new Snapshot would differ.
     pub(super) fn on(&mut self, update: Update) -> bool {
         match update {
-            Update::Services(event) => self.services.on(event, |o| (ObjectKey::of(o), Service::read(o))),
-            Update::Slices(event) => self.slices.on(event, |o| (ObjectKey::of(o), Slice::read(o))),
-            Update::Nodes(event) => self.nodes.on(event, |o| {
-                let node = Node::read(o);
-                (node.name.clone(), Some(node))
-            }),
-            Update::Pools(event) => self.pools.on(event, |o| (ObjectKey::of(o), Some(Pool::read(o)))),
-            Update::Advertisements(event) => {
-                self.advertisements.on(event, |o| (ObjectKey::of(o), Some(Advertisement::read(o))))
-            }
+            Update::Services(event) => self.services.on(event),
+            Update::Slices(event) => self.slices.on(event),
+            Update::Nodes(event) => self.nodes.on(event),
+            Update::Pools(event) => self.pools.on(event),
+            Update::Advertisements(event) => self.advertisements.on(event),
         }
     }
 
@@ -78,6 +116,7 @@ impl World {
         for slice in slices.values() {
             endpoints.entry(&slice.service).or_default().add(&slice.endpoints);
         }
+        let unreadable_services: Vec<UnreadableObject> = services.unreadable(Service::KIND).collect();
         let services = services
             .iter()
             .map(|(key, service)| {
@@ -86,37 +125,36 @@ impl World {
             })
             .collect();
         let (composed, invalid) = Configuration::compose(pools.values(), advertisements.values());
+        let mut unreadable: Vec<UnreadableObject> = unreadable_services
+            .into_iter()
+            .chain(slices.unreadable(Slice::KIND))
+            .chain(nodes.unreadable(Node::KIND))
+            .chain(pools.unreadable(Pool::KIND))
+            .chain(advertisements.unreadable(Advertisement::KIND))
+            .collect();
+        unreadable.sort();
         Some(Snapshot {
             services,
-            nodes: nodes.iter().map(|(name, node)| (name.clone(), node.clone())).collect(),
+            nodes: nodes.iter().map(|(key, node)| (key.name.clone(), node.clone())).collect(),
             configuration: last_good.settle(composed, &invalid),
             invalid,
+            unreadable,
         })
     }
 
     /// Takes in objects as `kubectl get -o json` prints them, by their `kind`; other kinds are passed over.
-    fn take(&mut self, object: Value) -> Result<(), serde_json::Error> {
-        let update = match object.get("kind").and_then(Value::as_str) {
-            Some("Service") => Update::Services(Event::Apply(serde_json::from_value(object)?)),
-            Some("EndpointSlice") => Update::Slices(Event::Apply(serde_json::from_value(object)?)),
-            Some("Node") => Update::Nodes(Event::Apply(serde_json::from_value(object)?)),
-            Some(Pool::KIND) => Update::Pools(Event::Apply(serde_json::from_value(object)?)),
-            Some(Advertisement::KIND) => {
-                Update::Advertisements(Event::Apply(serde_json::from_value(object)?))
-            }
-            _ => return Ok(()),
-        };
-        self.on(update);
-        Ok(())
+    fn take(&mut self, object: &Value) {
+        let named = object.get("kind").and_then(Value::as_str);
+        if let Some(kind) = Kind::ALL.into_iter().find(|kind| Some(kind.name()) == named) {
+            self.on(kind.boil(Event::Apply(RawObject::new(object.to_string().into_bytes()))));
+        }
     }
 
     /// Every list is complete.
     pub(super) fn complete(&mut self) {
-        self.on(Update::Services(Event::InitDone));
-        self.on(Update::Slices(Event::InitDone));
-        self.on(Update::Nodes(Event::InitDone));
-        self.on(Update::Pools(Event::InitDone));
-        self.on(Update::Advertisements(Event::InitDone));
+        for kind in Kind::ALL {
+            self.on(kind.boil(Event::InitDone));
+        }
     }
 }
 
@@ -124,12 +162,13 @@ impl Snapshot {
     /// The Snapshot of a cluster that holds exactly these objects, each as `kubectl get -o json` prints it.
     ///
     /// # Errors
-    /// A built-in object (Service, EndpointSlice, Node) that is not of its own shape.
-    pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Result<Self, serde_json::Error> {
+    /// The first object that cannot be read.
+    pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Result<Self, UnreadableObject> {
         let mut world = World::default();
         world.complete();
-        objects.into_iter().try_for_each(|object| world.take(object))?;
-        Ok(world.snapshot().unwrap_or_default())
+        objects.into_iter().for_each(|object| world.take(&object));
+        let snapshot = world.snapshot().unwrap_or_default();
+        snapshot.unreadable.first().cloned().map_or(Ok(snapshot), Err)
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    kube::{InvalidObject, Service},
+    kube::{Fate, InvalidObject, Service, UnreadableObject},
     policy::MOST_VIPS,
     report::printable,
     vocabulary::Vip,
@@ -139,6 +139,37 @@ impl Events {
             // Part of what makes two events the same one: another fault of the object is another event.
             action: format!("{field}: {problem}"),
             note: format!("{field}: {problem}; {way_out}. The last good configuration stays in force"),
+        };
+        self.send(about, told);
+    }
+
+    /// Tells of an object that cannot be read, on that object.
+    pub fn unreadable(&self, object: &UnreadableObject) {
+        let UnreadableObject { kind, key, uid, problem, fate } = object;
+        let api_version = match *kind {
+            "EndpointSlice" => "discovery.k8s.io/v1",
+            "IPAddressPool" | "L2Advertisement" => "metallb.io/v1beta1",
+            "Lease" => "coordination.k8s.io/v1",
+            _ => "v1",
+        };
+        let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let about = ObjectReference {
+            api_version: Some(api_version.to_owned()),
+            kind: Some((*kind).to_owned()),
+            namespace: filled(&key.namespace),
+            name: filled(&key.name),
+            uid: filled(uid),
+            ..ObjectReference::default()
+        };
+        let becomes = match fate {
+            Fate::Kept => "Its last readable content stays in force",
+            Fate::LeftOut => "It is left out",
+        };
+        let told = Told {
+            warning: true,
+            reason: "unreadableObject",
+            action: format!("read {kind}"),
+            note: format!("cannot be read: {problem}. {becomes}"),
         };
         self.send(about, told);
     }
@@ -359,6 +390,19 @@ mod tests {
                 assert!(!text.contains(crate::report::printable::is_unfit), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_unreadable_object_is_told_on_itself_with_what_becomes_of_it() {
+        let node =
+            json!({"kind": "Node", "metadata": {"name": "a", "uid": "n"}, "spec": {"unschedulable": "no"}});
+        let events = Events::new("bettley");
+        events.unreadable(&Snapshot::of_objects([node]).expect_err("no Node"));
+        let (about, told) = first(&events);
+        assert_eq!((about.kind.as_deref(), about.uid.as_deref()), (Some("Node"), Some("n")));
+        assert_eq!((about.namespace.as_deref(), told.reason), (None, "unreadableObject"));
+        let note = r#"cannot be read: spec.unschedulable: invalid type: string "no", expected a boolean. It is left out"#;
+        assert_eq!(told.note, note);
     }
 
     #[test]

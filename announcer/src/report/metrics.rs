@@ -16,7 +16,7 @@ pub use exposition::CONTENT_TYPE;
 pub use suppressed::Suppressed;
 
 use crate::{
-    kube::{InvalidObject, ObjectKey},
+    kube::{InvalidObject, ObjectKey, UnreadableObject},
     vocabulary::{BootNs, Vip},
 };
 
@@ -121,6 +121,8 @@ struct State {
     no_room: NoRoom,
     /// `None` before the first view of the cluster.
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
+    /// Objects that cannot be read, by kind.
+    unreadable_objects: BTreeMap<&'static str, u64>,
     events_lost: u64,
     unheard: Unheard,
     /// As it was last set.
@@ -172,6 +174,13 @@ impl Metrics {
     pub fn set_invalid_objects(&self, invalid: &[InvalidObject]) {
         let invalid = invalid.iter().map(|object| (object.kind, object.key.clone())).collect();
         self.with(|state| state.invalid_objects = Some(invalid));
+    }
+
+    /// Which objects of the cluster cannot be read.
+    pub fn set_unreadable_objects<'a>(&self, unreadable: impl IntoIterator<Item = &'a UnreadableObject>) {
+        let mut by_kind = BTreeMap::new();
+        unreadable.into_iter().for_each(|object| *by_kind.entry(object.kind).or_default() += 1);
+        self.with(|state| state.unreadable_objects = by_kind);
     }
 
     /// When the API server last said anything.

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use announcer::election::{Input, Leases, lease::Version};
+use announcer::election::{
+    Answer, Input, Leases, Request as Asked,
+    lease::{Record, Version},
+};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{Request, Response, StatusCode};
@@ -26,6 +29,10 @@ enum Says {
     Watch(Duration),
     /// A failure.
     Status(u16, &'static str),
+    /// An answer of these words.
+    Words(&'static str),
+    /// A watch that brings these lines, and ends in its time.
+    Lines(&'static str),
 }
 
 /// The client asks that each watch be ended after so long.
@@ -63,6 +70,13 @@ fn answer(says: Says) -> Response<BoxBody<Bytes, Infallible>> {
             let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason});
             whole(StatusCode::from_u16(code).expect("a status"), status)
         }
+        Says::Words(words) => Response::new(Full::new(Bytes::from_static(words.as_bytes())).boxed()),
+        Says::Lines(lines) => {
+            let brings = stream::iter([Ok(Frame::data(Bytes::from_static(lines.as_bytes())))]);
+            let end = stream::once(tokio::time::sleep(Duration::from_secs(25)));
+            let body = brings.chain(end.map(|()| Ok(Frame::data(Bytes::new()))));
+            Response::new(BoxBody::new(StreamBody::new(body)))
+        }
         Says::Watch(lasts) => {
             let end = stream::once(tokio::time::sleep(lasts)).map(|()| Ok(Frame::data(Bytes::new())));
             Response::new(BoxBody::new(StreamBody::new(end)))
@@ -75,6 +89,8 @@ async fn two_minutes(leases: &Leases, asked: &Mutex<Vec<String>>) -> (Vec<String
     let word = |input| match input {
         Input::Listed(Version(version), _) => format!("listed {version}"),
         Input::Compared(Version(version), _) => format!("compared {version}"),
+        Input::Changed(record) => format!("changed {} at {}", record.name(), record.version().0),
+        Input::Deleted(record) => format!("deleted {} at {}", record.name(), record.version().0),
         other => format!("{other:?}"),
     };
     let end = tokio::time::sleep(Duration::from_secs(120));
@@ -178,4 +194,95 @@ async fn a_watch_that_ends_at_once_again_and_again_is_not_followed_by_lists_with
     let (_, asked) = two_minutes(&leases, &asked).await;
     let lists = asked.iter().filter(|asked| *asked == "list").count();
     assert!(lists <= 125, "{lists} lists in 120 s");
+}
+
+/// A good claim and a spoilt one, which was good before.
+const SPOILT: &str = r#"{"metadata":{"resourceVersion":"105"},"items":[
+    {"metadata":{"name":"session-spoilt","resourceVersion":"99"},"spec":{"holderIdentity":["a"]}},
+    {"metadata":{"name":"vip-10.4.11.1","resourceVersion":"98"},"spec":{"holderIdentity":"a"}}]}"#;
+const SPOILS: &str = r#"{"type":"MODIFIED","object":{"metadata":{"name":"vip-10.4.11.1","resourceVersion":"106"},"spec":{"leaseTransitions":9999999999}}}
+{"type":"ADDED","object":{"metadata":{"name":"vip-10.4.11.2","resourceVersion":"107","managedFields":[{"time":"9999-12-31T23:59:59Z"}]},"spec":{"renewTime":"9999-12-31T23:59:59.999999Z"}}}
+"#;
+const SPOILS_AND_DELETES: &str = r#"{"type":"MODIFIED","object":{"metadata":{"name":"vip-10.4.11.1","resourceVersion":"106"},"spec":7}}
+{"type":"DELETED","object":{"metadata":{"name":"vip-10.4.11.1","resourceVersion":"108"},"spec":7}}
+"#;
+
+fn unreadable(leases: &Leases) -> Vec<String> {
+    leases.unreadable().iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_read_hides_no_other_and_is_named() {
+    let (leases, asked) = serving(&[Says::Words(SPOILT), Says::Lines(SPOILS), OWN_END]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 105", "changed vip-10.4.11.2 at 107"]);
+    assert_eq!(asked[..4], ["list", "watch 105", "watch 107", "watch 107"]);
+    assert_eq!(
+        unreadable(&leases),
+        [
+            "Lease session-spoilt cannot be read: spec.holderIdentity: invalid type: sequence, expected a string; it is left out",
+            "Lease vip-10.4.11.1 cannot be read: spec.leaseTransitions: invalid value: integer `9999999999`, expected i32; \
+             its last readable content stays in force",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_becomes_unreadable_is_listed_as_it_last_was() {
+    let early = Says::Lines(SPOILS);
+    let spoilt = r#"{"metadata":{"resourceVersion":"109"},"items":[
+        {"metadata":{"name":"vip-10.4.11.1","resourceVersion":"106"},"spec":7}]}"#;
+    let gone = Says::Status(410, "Expired");
+    let (leases, _) = serving(&[Says::Words(SPOILT), early, gone, Says::Words(spoilt)]);
+    let end = tokio::time::sleep(Duration::from_secs(120));
+    let observed: Vec<Input> = leases.observe().take_until(end).collect().await;
+    let Some(Input::Listed(Version(109), records)) = observed.last() else { panic!("{observed:?}") };
+    let [Record::Claim(claim)] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!((claim.version, claim.holder.as_deref()), (Version(98), Some("a")));
+    assert_eq!(unreadable(&leases).len(), 1, "{:?}", unreadable(&leases));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deletion_of_a_lease_that_cannot_be_read_is_seen() {
+    let (leases, asked) = serving(&[Says::Words(SPOILT), Says::Lines(SPOILS_AND_DELETES)]);
+    let (observed, _) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 105", "deleted vip-10.4.11.1 at 108"]);
+    assert_eq!(unreadable(&leases).len(), 1, "the session alone: {:?}", unreadable(&leases));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_list_is_a_word_of_the_api_server() {
+    let (leases, asked) = serving(&[Says::Words("<html>"), Says::Words("{}"), Says::List(100)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["Spoke", "Spoke", "listed 100"]);
+    assert_eq!(asked[..4], ["list", "list", "list", "watch 100"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_names_no_lease_is_followed_by_a_list() {
+    let (leases, asked) = serving(&[Says::List(100), Says::Lines("nonsense\n"), Says::List(101)]);
+    let (observed, asked) = two_minutes(&leases, &asked).await;
+    assert_eq!(observed, ["listed 100", "WatchBroke", "listed 101"]);
+    assert_eq!(asked[..4], ["list", "watch 100", "list", "watch 101"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_there_and_cannot_be_read_is_not_called_absent() {
+    let (leases, _) = serving(&[Says::Words(r#"{"metadata":{"name":"vip-10.4.11.1"},"spec":7}"#)]);
+    let answer = leases.perform(Asked::Get("vip-10.4.11.1".to_owned())).await;
+    assert!(matches!(answer, Answer::Refused), "{answer:?}");
+}
+
+/// It was made, or not: whoever wrote reads it back.
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_cannot_be_read_is_lost() {
+    let good = r#"{"metadata":{"name":"vip-10.4.11.1","uid":"u","resourceVersion":"7"},"spec":{"holderIdentity":"a"}}"#;
+    let (leases, _) = serving(&[Says::Words(good), Says::Words("<html>"), Says::Words(good)]);
+    let Answer::Done(record) = leases.perform(Asked::Get("vip-10.4.11.1".to_owned())).await else {
+        panic!("a claim")
+    };
+    let answer = leases.perform(Asked::Put(record.clone())).await;
+    assert!(matches!(answer, Answer::Lost), "{answer:?}");
+    let answer = leases.perform(Asked::Put(record)).await;
+    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
 }

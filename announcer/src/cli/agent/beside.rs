@@ -15,7 +15,7 @@ use crate::{
     cli::tasks::Tasks,
     datapath::Owners,
     election::{View, stranded},
-    kube::{Clients, InvalidObject, ObjectKey, Service},
+    kube::{Clients, InvalidObject, ObjectKey, Service, UnreadableObject},
     policy::{Damped, Demand, Interfaces, MOST_VIPS, Nobody},
     report::{
         events::{Events, Notice},
@@ -44,6 +44,7 @@ pub(super) struct Beside {
     /// What the statuses were last made from.
     owned: Option<(Arc<Demand>, Owners)>,
     invalid: BTreeSet<InvalidObject>,
+    unreadable: BTreeSet<(&'static str, ObjectKey)>,
     /// Why nobody may announce an address: since when, until it was told on its Services.
     nobody: BTreeMap<(Vip, Nobody), Option<Instant>>,
     /// What comes and goes, as policy says now, and as was last told.
@@ -88,6 +89,7 @@ impl Beside {
             statuses,
             owned: None,
             invalid: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             nobody: BTreeMap::new(),
             damped: Damped::default(),
             told_damped: Damped::default(),
@@ -119,8 +121,11 @@ impl Agent {
 
     /// Once a second.
     pub(super) fn tell_cluster(&mut self) {
+        let unreadable = self.unreadable();
+        self.metrics.set_unreadable_objects(&unreadable);
         if self.machine.is_live(BootNs::now()) {
             self.tell_invalid();
+            self.tell_unreadable(&unreadable);
             self.tell_unannounced();
             self.tell_damped();
             self.tell_no_room();
@@ -172,6 +177,24 @@ impl Agent {
             }
         }
         self.beside.invalid = snapshot.invalid.iter().cloned().collect();
+    }
+
+    /// All objects that cannot be read now.
+    fn unreadable(&self) -> Vec<UnreadableObject> {
+        let mut all = self.leases.unreadable();
+        all.extend(self.snapshot.iter().flat_map(|snapshot| snapshot.unreadable.iter().cloned()));
+        all
+    }
+
+    fn tell_unreadable(&mut self, unreadable: &[UnreadableObject]) {
+        let name = |object: &UnreadableObject| (object.kind, object.key.clone());
+        let is_news = |object: &&UnreadableObject| !self.beside.unreadable.contains(&name(object));
+        if unreadable.iter().any(|object| is_news(&object)) && self.speaks_for_all() {
+            // An event is about an object that has a name.
+            let named = |object: &&UnreadableObject| !object.key.name.is_empty();
+            unreadable.iter().filter(is_news).filter(named).for_each(|o| self.beside.events.unreadable(o));
+        }
+        self.beside.unreadable = unreadable.iter().map(name).collect();
     }
 
     /// Addresses that no node may announce, once per reason.

@@ -57,9 +57,11 @@ async fn read(args: &Args) -> anyhow::Result<story::Story> {
     let (namespace, options) = (&args.cluster.namespace, args.cluster.options());
     let clients = kube::connect(args.cluster.kubeconfig.as_deref()).await?;
     let at = || format!("API server {}", clients.server);
-    let snapshot = kube::read(&clients.watch, namespace).await.with_context(at)?;
-    let leases = Leases::new(clients.leases.clone(), namespace).read().await;
+    let mut snapshot = kube::read(&clients.watch, namespace).await.with_context(at)?;
+    let of_cluster = Leases::new(clients.leases.clone(), namespace);
+    let leases = of_cluster.read().await;
     let leases = leases.map_err(|error| kube::ReadError::new("Lease", error)).with_context(at)?;
+    snapshot.unreadable.extend(of_cluster.unreadable());
     let vip = Vip::new(args.vip);
     Ok(story::tell(&snapshot, &options, &leases, args.failback, vip, Timestamp::now()))
 }

@@ -417,5 +417,11 @@ fn notes(snapshot: &Snapshot, explanation: &Explanation) -> Vec<String> {
     }
     let invalid = |object| format!("invalid, so agents may go by an older configuration: {object}");
     notes.extend(snapshot.invalid.iter().map(invalid));
+    notes.extend(snapshot.unreadable.iter().map(ToString::to_string));
+    for (key, service) in &snapshot.services {
+        notes.extend(service.misspelt.iter().map(|ip| {
+            format!("Service {key} has {ip:?} in its status, which is no address as it is written: no agent reads it")
+        }));
+    }
     notes
 }

@@ -1,6 +1,5 @@
 //! Objects made from MetalLB's own schemas, as `deploy/crds` holds them: whatever they accept can be read.
 
-use kube::core::DynamicObject;
 use proptest::{
     collection::{hash_map, vec},
     prelude::*,
@@ -84,7 +83,7 @@ fn properties(schema: &Value) -> BoxedStrategy<Value> {
 }
 
 /// An object of the API server: its metadata is always in order.
-fn object(mut accepted: Value) -> DynamicObject {
+fn object(mut accepted: Value) -> Custom {
     accepted["metadata"] = json!({"namespace": "metallb", "name": "generated"});
     accepted["apiVersion"] = "metallb.io/v1beta1".into();
     accepted["kind"] = "Generated".into();
@@ -92,12 +91,12 @@ fn object(mut accepted: Value) -> DynamicObject {
 }
 
 /// Reads many objects that the schema accepts: each is understood, or told to be wrong in content, never in shape.
-fn all_are_readable<T>(crd: &str, read: fn(&DynamicObject) -> Result<T, Box<InvalidObject>>) -> [u32; 2] {
+fn all_are_readable<T>(crd: &str, read: fn(Custom) -> Result<T, Box<InvalidObject>>) -> [u32; 2] {
     let mut told = [0; 2];
     let seen = std::cell::RefCell::new(&mut told);
     TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })
         .run(&accepted(&schema(crd)), |value| {
-            let read = read(&object(value));
+            let read = read(object(value));
             seen.borrow_mut()[usize::from(read.is_err())] += 1;
             if let Err(invalid) = read {
                 prop_assert!(!matches!(invalid.problem, Problem::Type(_)), "{}", invalid);

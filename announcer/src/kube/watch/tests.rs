@@ -1,105 +1,16 @@
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    sync::{Mutex, PoisonError},
-};
+mod fuzz;
+mod mutate;
+mod server;
+mod unreadable;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
-use hyper::body::Frame;
-use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 
+use self::server::{ADVERTISEMENTS, NODES, POOLS, SERVICES, SLICES, Server};
 use super::*;
-
-const ADVERTISEMENTS: &str = "/apis/metallb.io/v1beta1/namespaces/metallb/l2advertisements";
-const POOLS: &str = "/apis/metallb.io/v1beta1/namespaces/metallb/ipaddresspools";
-const NODES: &str = "/api/v1/nodes";
-const SERVICES: &str = "/api/v1/services";
-const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
 /// Longer than a few tries of a watch that fails, and a burst.
 const SOON: Duration = Duration::from_secs(10);
-
-/// An API server with these objects; a kind that is not listed here is unknown to it.
-#[derive(Default)]
-struct Server {
-    kinds: Mutex<BTreeMap<&'static str, Kind>>,
-}
-
-#[derive(Default)]
-struct Kind {
-    objects: Vec<Value>,
-    watches: Vec<mpsc::UnboundedSender<Value>>,
-}
-
-type Answer = Response<BoxBody<Bytes, Infallible>>;
-
-impl Server {
-    fn with(kinds: &[(&'static str, &[Value])]) -> Arc<Self> {
-        let server = Self::default();
-        for (path, objects) in kinds {
-            server.install(path, objects);
-        }
-        Arc::new(server)
-    }
-
-    fn install(&self, path: &'static str, objects: &[Value]) {
-        self.kinds().insert(path, Kind { objects: objects.to_vec(), watches: Vec::new() });
-    }
-
-    /// Tells every watch of the kind.
-    fn tell(&self, path: &str, kind: &str, object: &Value) {
-        let event = json!({"type": kind, "object": object});
-        for watch in &self.kinds()[path].watches {
-            watch.send(event.clone()).expect("a watch that is open");
-        }
-    }
-
-    fn kinds(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Kind>> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn client(self: &Arc<Self>) -> Client {
-        let server = self.clone();
-        Client::new(
-            tower::service_fn(move |request: Request<Body>| {
-                let answer = server.answer(&request);
-                async { Ok::<_, Infallible>(answer) }
-            }),
-            "default",
-        )
-    }
-
-    fn answer(&self, request: &Request<Body>) -> Answer {
-        let mut kinds = self.kinds();
-        let Some(kind) = kinds.get_mut(request.uri().path()) else {
-            let status = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
-            return whole(StatusCode::NOT_FOUND, &status);
-        };
-        if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            kind.watches.push(sender);
-            return lines(receiver);
-        }
-        whole(StatusCode::OK, &json!({"metadata": {"resourceVersion": "1"}, "items": kind.objects}))
-    }
-}
-
-fn whole(status: StatusCode, content: &Value) -> Answer {
-    let body = http_body_util::Full::new(Bytes::from(content.to_string())).boxed();
-    Response::builder().status(status).body(body).expect("a response")
-}
-
-fn lines(events: mpsc::UnboundedReceiver<Value>) -> Answer {
-    let frames = futures::stream::unfold(events, |mut events| async {
-        let line = format!("{}\n", events.recv().await?);
-        Some((Ok(Frame::data(Bytes::from(line))), events))
-    });
-    Response::new(BoxBody::new(StreamBody::new(frames)))
-}
 
 fn pool(name: &str, spec: Value) -> Value {
     json!({
@@ -161,9 +72,7 @@ async fn a_burst_of_changes_makes_few_snapshots() {
     let (mut snapshots, _task) = start(&server);
     next(&mut snapshots).await;
     // The watches follow the lists.
-    while server.kinds()[NODES].watches.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    server.watched(NODES).await;
     let node = |i: u32| json!({"metadata": {"name": format!("n{i}"), "resourceVersion": "2"}});
     (0..50).for_each(|i| server.tell(NODES, "ADDED", &node(i)));
     let mut made = 1;

@@ -22,6 +22,10 @@ use crate::{
 /// What `/metrics` says its body is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The kinds that an agent reads: each has a series, so that an alert sees the first object that cannot be read.
+const READ_KINDS: [&str; 6] =
+    ["EndpointSlice", "IPAddressPool", "L2Advertisement", "Lease", "Node", "Service"];
+
 type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
@@ -33,6 +37,7 @@ impl Metrics {
                 ownership,
                 no_room,
                 invalid_objects,
+                unreadable_objects,
                 events_lost,
                 unheard,
                 unheard_last: _,
@@ -50,6 +55,7 @@ impl Metrics {
                 ownership: ownership.clone(),
                 no_room: *no_room,
                 invalid_objects: invalid_objects.clone(),
+                unreadable_objects: unreadable_objects.clone(),
                 events_lost: *events_lost,
                 unheard: *unheard,
                 log_lines_lost: *log_lines_lost,
@@ -92,6 +98,7 @@ struct Scrape {
     ownership: Ownership,
     no_room: NoRoom,
     invalid_objects: Option<BTreeSet<(&'static str, ObjectKey)>>,
+    unreadable_objects: BTreeMap<&'static str, u64>,
     events_lost: u64,
     unheard: Unheard,
     log_lines_lost: u64,
@@ -142,6 +149,13 @@ impl Scrape {
             (vec![("kind", (*kind).to_owned()), namespace, name], 1.0)
         });
         to.gauge("announcer_invalid_object", help, which)?;
+        let help =
+            "Objects that cannot be read, each passed over alone: its last readable content stays in force";
+        let of = |kind: &'static str| {
+            let count = self.unreadable_objects.get(kind).copied().unwrap_or_default();
+            (vec![("kind", kind.to_owned())], count as f64)
+        };
+        to.gauge("announcer_unreadable_objects", help, READ_KINDS.map(of))?;
         let help = "Kubernetes events that did not fit the queue, or that the API server did not take";
         to.counter("announcer_events_lost", help, [(vec![], self.events_lost)])?;
         let Unheard { frames_lost, conflicts_lost, malformed } = self.unheard;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::kube::{Fate, Service};
 
 const NOW: BootNs = BootNs(1_000_000_000_000);
 
@@ -43,6 +44,7 @@ fn a_node_without_vips_still_shows_its_gauges() {
         "announcer_session_deadline_seconds 0.0",
         "announcer_session_epoch 0.0",
         "announcer_invalid_objects 0.0",
+        "announcer_unreadable_objects{kind=\"Lease\"} 0.0",
         "announcer_gratuitous_sent_total 0",
     ] {
         assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
@@ -146,6 +148,24 @@ fn an_invalid_object_is_shown_by_name_and_the_configuration_as_stale() {
     assert_eq!(shown("announcer_invalid_object"), "");
     assert_eq!(shown("metallb_k8s_client_config_stale_bool"), "metallb_k8s_client_config_stale_bool 0.0");
     assert_eq!(shown("metallb_k8s_client_config_loaded_bool"), "metallb_k8s_client_config_loaded_bool 1.0");
+}
+
+#[test]
+fn objects_that_cannot_be_read_are_counted_by_kind_until_they_can() {
+    let metrics = metrics(vec![]);
+    let service = |name: &str| UnreadableObject {
+        kind: Service::KIND,
+        key: ObjectKey { namespace: "web".into(), name: name.into() },
+        uid: String::new(),
+        problem: "spec.type: invalid type".into(),
+        fate: Fate::Kept,
+    };
+    metrics.set_unreadable_objects(&[service("a"), service("b")]);
+    let series = r#"announcer_unreadable_objects{kind="Service"} 2.0"#;
+    assert!(samples(&metrics.render(NOW), "announcer_unreadable_objects").contains(&series));
+    metrics.set_unreadable_objects(&[]);
+    let series = r#"announcer_unreadable_objects{kind="Service"} 0.0"#;
+    assert!(samples(&metrics.render(NOW), "announcer_unreadable_objects").contains(&series));
 }
 
 #[test]

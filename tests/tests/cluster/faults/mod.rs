@@ -13,6 +13,7 @@ mod nodes;
 mod policy;
 mod rights;
 mod selectors;
+mod unreadable;
 
 use std::{net::IpAddr, time::Duration};
 
