@@ -23,16 +23,16 @@ pub(in crate::kube) fn way_out_of_entry(text: &str) -> Option<String> {
 
 /// The entry that `text` seems to mean, such as `10.0.11.254/32` for `10.0.11.254`. It always reads as one.
 fn instead_of_entry(text: &str) -> Option<String> {
+    let is_dash = |c| matches!(c, '–' | '—' | '−' | '‐' | '‑');
     // Dashes that a word processor makes of a hyphen.
-    let text: String =
-        text.chars().map(|c| if matches!(c, '–' | '—' | '−' | '‐' | '‑') { '-' } else { c }).collect();
-    let entry = match (text.split_once('/'), text.split_once('-')) {
+    let plain: String = text.chars().map(|c| if is_dash(c) { '-' } else { c }).collect();
+    let entry = match (plain.split_once('/'), plain.split_once('-')) {
         (Some((address, length)), None) => prefix(address, length),
         (None, Some((first, last))) => run(first, last),
-        (None, None) => wildcard(&text).or_else(|| whole(&text)),
+        (None, None) => wildcard(&plain).or_else(|| whole(&plain)),
         (Some(_), Some(_)) => None,
     };
-    entry.filter(|entry| entry.parse::<AddressRange>().is_ok() && *entry != text)
+    entry.filter(|entry| entry.parse::<AddressRange>().is_ok() && entry != text)
 }
 
 /// One address: a prefix of full length.

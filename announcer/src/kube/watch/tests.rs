@@ -58,13 +58,14 @@ async fn an_object_of_a_wrong_shape_does_not_end_the_watch_of_the_others() {
     assert_eq!(snapshot.configuration.pools.keys().collect::<Vec<_>>(), ["good"]);
     assert_eq!(snapshot.invalid[0].field, "spec.addresses");
 
+    server.watched(POOLS).await;
     server.tell(POOLS, "MODIFIED", &pool("bad", json!({"addresses": ["10.4.12.0/24"]})));
     let snapshot = next(&mut snapshots).await;
     assert_eq!(snapshot.configuration.pools.keys().collect::<Vec<_>>(), ["bad", "good"]);
     assert_eq!(snapshot.invalid, []);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_burst_of_changes_makes_few_snapshots() {
     let empty: [(&'static str, &[Value]); 5] =
         [(NODES, &[]), (SERVICES, &[]), (SLICES, &[]), (POOLS, &[]), (ADVERTISEMENTS, &[])];

@@ -131,7 +131,7 @@ impl Run {
 /// Bad ones beside good ones: in lists at the start, in the watch, in lists after 410; and each is deleted in the end.
 async fn beside(random: &mut Random) -> u64 {
     let (kind, path) = KINDS[random.below(KINDS.len())];
-    let mut all: Vec<Vec<u8>> = (0..=random.below(4)).map(|_| bad(kind, random)).collect();
+    let mut all: Vec<Vec<u8>> = (0..=random.below(16)).map(|_| bad(kind, random)).collect();
     let objects = all.len() as u64;
     let place = random.below(all.len() + 1);
     let listed = |says: u8, bad: &[Vec<u8>]| {

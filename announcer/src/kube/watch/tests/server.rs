@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
 use hyper::body::Frame;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub(super) const ADVERTISEMENTS: &str = "/apis/metallb.io/v1beta1/namespaces/metallb/l2advertisements";
 pub(super) const POOLS: &str = "/apis/metallb.io/v1beta1/namespaces/metallb/ipaddresspools";
@@ -26,6 +26,8 @@ pub(super) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/metallb
 pub(super) struct Server {
     kinds: Mutex<BTreeMap<&'static str, Kind>>,
     asked: Mutex<Vec<String>>,
+    /// A watch was opened.
+    opened: Notify,
 }
 
 #[derive(Default)]
@@ -105,8 +107,12 @@ impl Server {
 
     /// Waits until the kind is watched.
     pub(super) async fn watched(&self, path: &str) {
-        while self.kinds()[path].watches.iter().all(mpsc::UnboundedSender::is_closed) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        loop {
+            let opened = self.opened.notified();
+            if self.kinds()[path].watches.iter().any(|watch| !watch.is_closed()) {
+                return;
+            }
+            opened.await;
         }
     }
 
@@ -148,6 +154,7 @@ impl Server {
         if query.contains("watch=true") {
             let (sender, receiver) = mpsc::unbounded_channel();
             kind.watches.push(sender);
+            self.opened.notify_waiters();
             return lines(receiver);
         }
         if let Some(instead) = kind.habits.instead {
