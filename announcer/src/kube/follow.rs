@@ -121,7 +121,10 @@ type Step = (Option<Result<Event<RawObject>, FollowError>>, State);
 impl Follower {
     async fn next(&mut self) -> Result<Event<RawObject>, FollowError> {
         loop {
-            sleep(std::mem::take(&mut self.pause)).await;
+            // Even no time at all would be a millisecond, for each object of a list.
+            if !self.pause.is_zero() {
+                sleep(std::mem::take(&mut self.pause)).await;
+            }
             let state = std::mem::replace(&mut self.state, State::Start);
             let (news, state) = self.step(state).await;
             self.state = state;

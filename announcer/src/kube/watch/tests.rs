@@ -65,7 +65,7 @@ async fn an_object_of_a_wrong_shape_does_not_end_the_watch_of_the_others() {
     assert_eq!(snapshot.invalid, []);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_burst_of_changes_makes_few_snapshots() {
     let empty: [(&'static str, &[Value]); 5] =
         [(NODES, &[]), (SERVICES, &[]), (SLICES, &[]), (POOLS, &[]), (ADVERTISEMENTS, &[])];
