@@ -61,6 +61,18 @@ impl LanAddress {
         Self { v4: Ipv4Addr::new(10, 4, third, last) }
     }
 
+    /// The `number`-th host that is added: 10.4.0.201 and up.
+    pub fn host(number: u8) -> Self {
+        Self::at(0, number.saturating_add(200))
+    }
+
+    /// The same host on the second network, 10.5.0.0/20; IPv4 alone.
+    #[must_use]
+    pub fn on_second_network(self) -> Self {
+        let [.., third, last] = self.v4.octets();
+        Self { v4: Ipv4Addr::new(10, 5, third, last) }
+    }
+
     /// The `index`-th node: 10.4.0.11 and up, past the client 10.4.1.0 and up.
     pub fn node(index: usize) -> Self {
         match u8::try_from(index) {

@@ -43,6 +43,8 @@ pub struct Builder {
     kubelets: bool,
     mld_snooping: bool,
     audited: bool,
+    nics: Vec<String>,
+    second_network: bool,
     images: Vec<PathBuf>,
     progress: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -60,6 +62,8 @@ impl Default for Builder {
             kubelets: true,
             mld_snooping: false,
             audited: false,
+            nics: vec![],
+            second_network: false,
             images: vec![],
             progress,
         }
@@ -114,6 +118,18 @@ impl Builder {
         Self { audited: true, ..self }
     }
 
+    /// The names of the first nodes' NICs, in the nodes' order; that of all others is `eth0`.
+    #[must_use]
+    pub fn nics(self, names: &[&str]) -> Self {
+        Self { nics: names.iter().map(|name| (*name).to_owned()).collect(), ..self }
+    }
+
+    /// A second network, 10.5.0.0/20: every node and the client has an `eth1` there.
+    #[must_use]
+    pub fn second_network(self) -> Self {
+        Self { second_network: true, ..self }
+    }
+
     /// An OCI archive that every node has from the start.
     #[must_use]
     pub fn image(mut self, archive: impl Into<PathBuf>) -> Self {
@@ -154,6 +170,8 @@ impl Builder {
             switch,
             node_count: self.nodes,
             kubelets: self.kubelets,
+            nics: self.nics.clone(),
+            second_network: self.second_network,
             is_owner: true,
             images: Mutex::new(images),
             state: Mutex::new(State {
@@ -161,14 +179,23 @@ impl Builder {
                 machines: BTreeMap::new(),
                 nodes: nodes.clone(),
                 kubelets: self.kubelets,
+                nics: self.nics.clone(),
             }),
         });
-        shared.switch.plug_in(&control, LanAddress::CONTROL_PLANE, false)?;
+        shared.switch.plug_in(&control, "eth0", LanAddress::CONTROL_PLANE, false)?;
+        if self.second_network {
+            shared.switch.add_second_network()?;
+        }
         let [client, router, outside] = in_parallel(&["client", "router", "outside"], |_, name| {
             let machine = host(name)?;
             match *name {
-                "client" => shared.switch.plug_in(&machine, LanAddress::CLIENT, false)?,
-                "router" => shared.switch.plug_in(&machine, LanAddress::ROUTER, false)?,
+                "client" => {
+                    shared.switch.plug_in(&machine, "eth0", LanAddress::CLIENT, false)?;
+                    if self.second_network {
+                        shared.switch.plug_into_second(&machine, LanAddress::CLIENT)?;
+                    }
+                }
+                "router" => shared.switch.plug_in(&machine, "eth0", LanAddress::ROUTER, false)?,
                 _ => (),
             }
             Ok(machine)
@@ -179,9 +206,7 @@ impl Builder {
         (self.progress)("the LAN stands: switch, router, client, and a host beyond the router");
 
         let nodes_running = in_parallel(&nodes, |index, node_name| {
-            let machine = Arc::new(shared.boot(node_name)?);
-            shared.switch.plug_in(&machine, LanAddress::node(index), true)?;
-            let node = Node::new(node_name, index, &shared, machine);
+            let node = Node::boot(node_name, index, &shared)?;
             node.start_runtime()?;
             Ok(node)
         })?;

@@ -15,8 +15,9 @@ use crate::{
     builder::Builder,
     control_plane::{self, ADMIN_TOKEN, ControlPlane},
     guard::Guard,
+    host::Host,
     judge::Judge,
-    lan::Switch,
+    lan::{SECOND_NIC, Switch},
     logs,
     machine::Machine,
     node::Node,
@@ -64,6 +65,9 @@ impl Cluster {
             switch: Switch::attach(machine("switch")?),
             node_count: state.nodes.len(),
             kubelets: state.kubelets,
+            nics: state.nics.clone(),
+            // Only who boots a node again has to know.
+            second_network: false,
             is_owner: false,
             images: Mutex::default(),
             state: Mutex::new(state.clone()),
@@ -106,12 +110,20 @@ impl Cluster {
             .with_context(|| format!("there is no node `{name}`; there are {}", self.node_names().join(", ")))
     }
 
-    /// The node whose `eth0` has this MAC.
+    /// The node whose NIC on the LAN has this MAC.
     pub fn node_with_mac(&self, mac: [u8; 6]) -> Option<&Node> {
         self.nodes.iter().find(|node| node.mac() == mac)
     }
 
-    /// A host on the LAN, 10.4.0.100.
+    /// Plugs one more host into the LAN: the `number`-th, 10.4.0.201 and up.
+    pub fn add_host(&self, number: u8) -> Result<Host> {
+        let address = LanAddress::host(number);
+        let machine = self.shared.boot(&format!("host-{number}"))?;
+        self.shared.switch.plug_in(&machine, "eth0", address, false)?;
+        Ok(Host::new(machine, address))
+    }
+
+    /// A host on the LAN, 10.4.0.100; on the second network, if there is one, 10.5.0.100.
     pub fn client(&self) -> &Machine {
         &self.client
     }
@@ -185,7 +197,12 @@ impl Cluster {
 
     /// Starts a judge on the client.
     pub fn judge_every(&self, vips: &[IpAddr], every: Duration) -> Result<Judge> {
-        Judge::start(&self.client, LanAddress::CLIENT, vips, every)
+        Judge::start(&self.client, "eth0", LanAddress::CLIENT, vips, every)
+    }
+
+    /// Starts a judge that asks on the second network, for IPv4 addresses.
+    pub fn judge_on_second_network(&self, vips: &[IpAddr]) -> Result<Judge> {
+        Judge::start(&self.client, SECOND_NIC, LanAddress::CLIENT.on_second_network(), vips, Judge::EVERY)
     }
 
     /// Fetches a URL from `host` with curl; the body, or why there was none.

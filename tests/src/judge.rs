@@ -51,8 +51,14 @@ impl Judge {
     /// The usual time between two questions for one VIP.
     pub const EVERY: Duration = Duration::from_millis(20);
 
-    /// Asks from the LAN host `host` for each of `vips` every `every`, by ARP or Neighbour Solicitation.
-    pub(crate) fn start(host: &Machine, asker: LanAddress, vips: &[IpAddr], every: Duration) -> Result<Self> {
+    /// Asks from the NIC `nic` of `host`, whose address there is `asker`, for each of `vips` every `every`, by ARP or Neighbour Solicitation.
+    pub(crate) fn start(
+        host: &Machine,
+        nic: &'static str,
+        asker: LanAddress,
+        vips: &[IpAddr],
+        every: Duration,
+    ) -> Result<Self> {
         let mut judge = Self {
             seen: Arc::new(Mutex::new(Verdict::default())),
             stop: Arc::new(AtomicBool::new(false)),
@@ -79,6 +85,7 @@ impl Judge {
                 ethertype: if is_v6 { ndp::ETHERTYPE } else { arp::ETHERTYPE },
                 vips: questions.iter().map(|(vip, _)| *vip).collect(),
                 questions,
+                nic,
                 asker,
                 every,
                 start: judge.start,
@@ -157,6 +164,7 @@ struct Watch {
     ethertype: u16,
     vips: BTreeSet<IpAddr>,
     questions: Vec<(IpAddr, Vec<u8>)>,
+    nic: &'static str,
     asker: LanAddress,
     every: Duration,
     start: Instant,
@@ -168,7 +176,8 @@ impl Watch {
     fn open_socket(&self) -> Result<OwnedFd> {
         let any =
             rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-        let ifindex = rustix::net::netdevice::name_to_index(&any, "eth0").context("no eth0")?;
+        let ifindex = rustix::net::netdevice::name_to_index(&any, self.nic)
+            .with_context(|| format!("no {}", self.nic))?;
         sys::packet_socket(self.ethertype, ifindex).context("open a packet socket")
     }
 

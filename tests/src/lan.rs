@@ -14,7 +14,14 @@ use crate::{
 /// Pinned in the switch's bpffs: a program that passes every packet.
 const PASS: &str = "/sys/fs/bpf/pass";
 
-/// The switch: a bridge, in a machine of its own.
+/// The bridge of the LAN.
+const LAN: &str = "lan";
+/// The bridge of the second network.
+const SECOND: &str = "lan2";
+/// The NIC by which a host is on the second network.
+pub(crate) const SECOND_NIC: &str = "eth1";
+
+/// The switch: a bridge for each network, in a machine of its own.
 #[derive(Debug)]
 pub struct Switch {
     machine: Machine,
@@ -47,13 +54,17 @@ impl Switch {
         &self.machine
     }
 
-    /// A cable from the new `port` of the switch to the new NIC `nic` of `host`.
+    /// A cable from the new `port` of the LAN to the new NIC `nic` of `host`.
     pub(crate) fn connect(&self, host: &Machine, port: &str, nic: &str, mac: [u8; 6]) -> Result<()> {
+        self.connect_to(LAN, host, port, nic, mac)
+    }
+
+    fn connect_to(&self, bridge: &str, host: &Machine, port: &str, nic: &str, mac: [u8; 6]) -> Result<()> {
         let (pid, mac) = (host.pid(), format_mac(mac));
         // In the switch's network namespace but the host's PID namespace, where `pid` has its meaning.
         let script = format!(
             "ip link add {port} type veth peer name {nic} address {mac} netns {pid}
-             ip link set {port} master lan up"
+             ip link set {port} master {bridge} up"
         );
         let switch = format!("--net={}", self.machine.netns_path().display());
         let output = std::process::Command::new("nsenter")
@@ -69,11 +80,44 @@ impl Switch {
         Ok(())
     }
 
-    /// Plugs `host` in: its `eth0`, with addresses, and the port `p-NAME`. Nodes' ports run the pass
+    /// A second network beside the LAN, without ports.
+    pub(crate) fn add_second_network(&self) -> Result<()> {
+        self.machine.shell(&format!(
+            "ip link add {SECOND} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+             ip link set {SECOND} up"
+        ))?;
+        Ok(())
+    }
+
+    /// Plugs `host` into the second network: its `eth1`, with an IPv4 address and no way out, and the port `q-NAME`.
+    pub(crate) fn plug_into_second(&self, host: &Machine, address: LanAddress) -> Result<()> {
+        let (port, address) = (format!("q-{}", host.name()), address.on_second_network());
+        self.connect_to(SECOND, host, &port, SECOND_NIC, address.mac())?;
+        host.shell(&format!(
+            "ip address add {}/{LAN_PREFIX} brd + dev {SECOND_NIC}
+             ip link set {SECOND_NIC} up",
+            address.v4
+        ))?;
+        Ok(())
+    }
+
+    /// Takes the carrier of a host's port on the second network away or gives it back.
+    pub(crate) fn set_second_port(&self, name: &str, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        self.machine.run(&["ip", "link", "set", "dev", &format!("q-{name}"), state]).map(drop)
+    }
+
+    /// Plugs `host` in: its NIC, with addresses, and the port `p-NAME`. Nodes' ports run the pass
     /// program in native mode.
-    pub(crate) fn plug_in(&self, host: &Machine, address: LanAddress, is_node: bool) -> Result<()> {
+    pub(crate) fn plug_in(
+        &self,
+        host: &Machine,
+        nic: &str,
+        address: LanAddress,
+        is_node: bool,
+    ) -> Result<()> {
         let name = host.name();
-        self.connect(host, &format!("p-{name}"), "eth0", address.mac())?;
+        self.connect(host, &format!("p-{name}"), nic, address.mac())?;
         if self.mode == Mode::Native && is_node {
             self.machine.run(&[
                 "ip",
@@ -88,10 +132,10 @@ impl Switch {
         }
         let (v4, v6) = (address.v4, address.v6());
         host.shell(&format!(
-            "echo 0 >/proc/sys/net/ipv6/conf/eth0/router_solicitations
-             ip address add {v4}/{LAN_PREFIX} brd + dev eth0
-             ip address add {v6}/{LAN_PREFIX6} dev eth0 nodad
-             ip link set eth0 up"
+            "echo 0 >/proc/sys/net/ipv6/conf/{nic}/router_solicitations
+             ip address add {v4}/{LAN_PREFIX} brd + dev {nic}
+             ip address add {v6}/{LAN_PREFIX6} dev {nic} nodad
+             ip link set {nic} up"
         ))?;
         if address != LanAddress::ROUTER {
             let (gateway, gateway6) = (LanAddress::ROUTER.v4, LanAddress::ROUTER.v6());
@@ -108,16 +152,17 @@ impl Switch {
         self.machine.run(&["ip", "link", "set", "dev", &format!("p-{name}"), state]).map(drop)
     }
 
-    /// Removes the port, and with it the host's `eth0`. The kernel does so too when the host's network
+    /// Removes the host's ports, and with them its NICs. The kernel does so too when the host's network
     /// namespace goes, but at a time of its own.
     pub(crate) fn remove_port(&self, name: &str) -> Result<()> {
-        self.machine.shell(&format!("ip link delete p-{name} 2>/dev/null || true")).map(drop)
+        let gone = |port: &str| format!("ip link delete {port}-{name} 2>/dev/null || true");
+        self.machine.shell(&[gone("p"), gone("q")].join("\n")).map(drop)
     }
 
     /// Takes the port out of the bridge or puts it back: frames go nowhere, and nobody sees a change.
     pub(crate) fn set_bridged(&self, name: &str, bridged: bool) -> Result<()> {
         let port = format!("p-{name}");
-        let tail: &[&str] = if bridged { &["master", "lan"] } else { &["nomaster"] };
+        let tail: &[&str] = if bridged { &["master", LAN] } else { &["nomaster"] };
         self.machine.run(&[&["ip", "link", "set", "dev", &port], tail].concat()).map(drop)
     }
 }

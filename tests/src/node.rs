@@ -10,7 +10,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    addresses::LanAddress, machine::Machine, node_parts, process::Process, reader::Reader, shared::Shared,
+    addresses::{LAN_PREFIX, LanAddress},
+    machine::Machine,
+    node_parts,
+    process::Process,
+    reader::Reader,
+    shared::Shared,
 };
 
 /// A node of the cluster. All methods can be called from any thread.
@@ -29,6 +34,12 @@ struct Running {
 }
 
 impl Node {
+    /// Boots the machine of a new node and plugs it in.
+    pub(crate) fn boot(name: &str, index: usize, shared: &Arc<Shared>) -> Result<Self> {
+        let machine = plugged_in(name, index, shared)?;
+        Ok(Self::new(name, index, shared, machine))
+    }
+
     pub(crate) fn new(name: &str, index: usize, shared: &Arc<Shared>, machine: Arc<Machine>) -> Self {
         let running = Mutex::new(Running { machine, parts: Vec::new() });
         Self { name: name.to_owned(), index, shared: shared.clone(), running }
@@ -39,12 +50,17 @@ impl Node {
         &self.name
     }
 
-    /// Its place on the LAN, with the MAC of its `eth0`.
+    /// The name of its NIC on the LAN: `eth0`, if the cluster's builder was told no other.
+    pub fn nic(&self) -> &str {
+        self.shared.nic(self.index)
+    }
+
+    /// Its place on the LAN, with the MAC of its NIC there.
     pub fn address(&self) -> LanAddress {
         LanAddress::node(self.index)
     }
 
-    /// The MAC of its `eth0`, which is what it answers with for its VIPs.
+    /// The MAC of its NIC on the LAN, which is what it answers with for its VIPs.
     pub fn mac(&self) -> [u8; 6] {
         self.address().mac()
     }
@@ -112,14 +128,34 @@ impl Node {
     /// images of the cluster. Returns once its parts run; it may not be Ready yet.
     pub fn rejoin(&self) -> Result<()> {
         ensure!(self.shared.is_owner, "only the cluster's owner can boot a node again");
-        let machine = Arc::new(self.shared.boot(&self.name)?);
-        self.shared.switch.plug_in(&machine, self.address(), true)?;
-        self.running().machine = machine;
+        self.running().machine = plugged_in(&self.name, self.index, &self.shared)?;
         self.start_runtime()?;
         self.start_kubelet()
     }
 
-    /// The cable is pulled: the node's `eth0` loses its carrier.
+    /// The cable of its `eth1` on the second network is pulled.
+    pub fn second_port_down(&self) -> Result<()> {
+        self.shared.switch.set_second_port(&self.name, false)
+    }
+
+    /// That cable is back.
+    pub fn second_port_up(&self) -> Result<()> {
+        self.shared.switch.set_second_port(&self.name, true)
+    }
+
+    /// Its own IPv4 address goes for so many seconds and comes back, as with a DHCP lease that is renewed late.
+    pub fn lose_address_for(&self, seconds: f32) -> Result<()> {
+        let (nic, own, gateway) = (self.nic(), self.address().v4, LanAddress::ROUTER.v4);
+        self.machine().shell(&format!(
+            "ip address delete {own}/{LAN_PREFIX} dev {nic}
+             sleep {seconds}
+             ip address add {own}/{LAN_PREFIX} brd + dev {nic}
+             ip route replace default via {gateway}"
+        ))?;
+        Ok(())
+    }
+
+    /// The cable is pulled: the node's NIC on the LAN loses its carrier.
     pub fn port_down(&self) -> Result<()> {
         self.shared.switch.set_port(&self.name, false)
     }
@@ -216,4 +252,14 @@ impl Node {
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A node's machine, booted anew, on the networks of the cluster.
+fn plugged_in(name: &str, index: usize, shared: &Shared) -> Result<Arc<Machine>> {
+    let (machine, address) = (Arc::new(shared.boot(name)?), LanAddress::node(index));
+    shared.switch.plug_in(&machine, shared.nic(index), address, true)?;
+    if shared.second_network {
+        shared.switch.plug_into_second(&machine, address)?;
+    }
+    Ok(machine)
 }

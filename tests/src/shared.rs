@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) switch: Switch,
     pub(crate) node_count: usize,
     pub(crate) kubelets: bool,
+    pub(crate) nics: Vec<String>,
+    pub(crate) second_network: bool,
     pub(crate) is_owner: bool,
     pub(crate) images: Mutex<Vec<PathBuf>>,
     pub(crate) state: Mutex<State>,
@@ -29,6 +31,11 @@ impl Shared {
         let machine = boot(&self.name, &self.dir, &self.parts, machine)?;
         self.note(&[&machine])?;
         Ok(machine)
+    }
+
+    /// The name of the `index`-th node's NIC on the LAN.
+    pub(crate) fn nic(&self, index: usize) -> &str {
+        self.nics.get(index).map_or("eth0", String::as_str)
     }
 
     /// The images that every node has.

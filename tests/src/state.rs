@@ -84,6 +84,9 @@ pub struct State {
     pub nodes: Vec<String>,
     /// Whether nodes run kubelets.
     pub kubelets: bool,
+    /// The names of the first nodes' NICs; that of all others is `eth0`.
+    #[serde(default)]
+    pub nics: Vec<String>,
 }
 
 impl State {

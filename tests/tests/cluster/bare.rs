@@ -9,7 +9,7 @@ use std::{
 };
 
 use announcer_tests::{
-    Cluster, Mode, Node, Process, Reader, Wedge,
+    Builder, Cluster, Mode, Node, Process, Reader, Wedge,
     product::{self, BARE_ADVERTISEMENT_YAML, FIRST_VIP, NAMESPACE, POOL_YAML},
     wait,
 };
@@ -90,14 +90,15 @@ impl Lab {
 
     /// The same with agents that no policy judges, and that the API server knows though it has forgotten everything.
     pub(crate) fn start_for_older(nodes: usize) -> Result<Self> {
-        let installed = Installed::ForOlder;
-        Self::install(nodes, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?.serving(&[])
+        let (builder, installed) = (Cluster::builder().nodes(nodes), Installed::ForOlder);
+        Self::install(builder, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?
+            .serving(&[])
     }
 
     /// The same with agents whose requests are written down.
     pub(crate) fn start_audited(nodes: usize, flags: &[&str]) -> Result<Self> {
-        let installed = Installed::Audited;
-        Self::install(nodes, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?
+        let (builder, installed) = (Cluster::builder().nodes(nodes), Installed::Audited);
+        Self::install(builder, BARE_ADVERTISEMENT_YAML, Cluster::install_metallb_crds, installed)?
             .serving(flags)
     }
 
@@ -123,16 +124,17 @@ impl Lab {
         advertisement: &str,
         install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
     ) -> Result<Self> {
-        Self::install(nodes, advertisement, install_crds, Installed::Base)
+        let builder = Cluster::builder().nodes(nodes);
+        Self::install(builder, advertisement, install_crds, Installed::Base)
     }
 
     fn install(
-        nodes: usize,
+        builder: Builder,
         advertisement: &str,
         install_crds: impl Fn(&Cluster) -> Result<()> + Sync,
         installed: Installed,
     ) -> Result<Self> {
-        let builder = Cluster::builder().nodes(nodes).mode(Mode::Tcx).api_only();
+        let builder = builder.mode(Mode::Tcx).api_only();
         let audited = matches!(installed, Installed::Audited);
         let cluster = if audited { builder.audited() } else { builder }.start()?;
         install(&cluster, installed, install_crds)?;
@@ -309,10 +311,26 @@ impl Lab {
         self.cluster.api("POST", path, Some(&slice)).map(drop)
     }
 
+    /// Changes the address in a Service's status, as a controller does.
+    pub(crate) fn set_address(&self, service: &str, address: IpAddr) -> Result<()> {
+        self.cluster.set_ingress("default", service, &[address])
+    }
+
+    /// How often the claim of an address has moved.
+    pub(crate) fn moves(&self, address: IpAddr) -> Result<u64> {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/vip-{address}");
+        let claim = self.cluster.api("GET", &path, None)?;
+        claim["spec"]["leaseTransitions"].as_u64().context("how often it has moved")
+    }
+
+    /// All that the agents of all nodes have printed.
+    pub(crate) fn logs(&self) -> Result<String> {
+        self.cluster.nodes().iter().map(|node| self.log(node)).collect()
+    }
+
     /// Says where a Service is served.
     pub(crate) fn set_endpoints(&self, service: &str, endpoints: &[Value]) -> Result<()> {
-        let path = format!("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/{service}-1");
-        self.patch(&path, &json!({"endpoints": endpoints}))
+        set_endpoints(&self.cluster, service, endpoints)
     }
 
     /// Changes a Service.
@@ -380,6 +398,12 @@ fn install(
         cluster.apply_kustomize(&product::deploy_dir().join(installed.folder()))?;
         crds.join().map_err(|_| anyhow!("the installing thread panicked"))?
     })
+}
+
+/// Says where a Service is served, from any thread.
+pub(crate) fn set_endpoints(cluster: &Cluster, service: &str, endpoints: &[Value]) -> Result<()> {
+    let path = format!("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/{service}-1");
+    cluster.api("PATCH", &path, Some(&json!({"endpoints": endpoints}))).map(drop)
 }
 
 /// An endpoint on a node.

@@ -57,7 +57,7 @@ impl Lab {
     }
 
     /// Events in a namespace with this reason.
-    fn events(&self, namespace: &str, reason: &str) -> Result<Vec<Value>> {
+    pub(crate) fn events(&self, namespace: &str, reason: &str) -> Result<Vec<Value>> {
         let all = self.list(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"))?;
         Ok(all.into_iter().filter(|event| event["reason"] == reason).collect())
     }

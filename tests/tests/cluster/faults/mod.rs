@@ -10,6 +10,7 @@ mod configuration;
 mod early;
 mod leases;
 mod nodes;
+mod noisy;
 mod policy;
 mod rights;
 mod selectors;
