@@ -31,8 +31,8 @@ pub struct LinkView {
 /// What choosing a link needs to know of it beside [`Link`].
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Facts {
-    /// Its global addresses, each with the length of its prefix.
-    pub addresses: BTreeSet<IpNet>,
+    /// The subnets of its global addresses; none of a link that does not speak ARP (kube-proxy's has thousands).
+    pub subnets: BTreeSet<IpNet>,
     /// The link under it (`IFLA_LINK`: of a VLAN device, a macvlan, …), if that is in this namespace.
     pub parent: Option<LinkId>,
     /// Its alternative names (`ip link property`).

@@ -136,9 +136,8 @@ fn left_out(link: &Link, view: &LinkView, node: &BTreeSet<Vip>) -> Option<LeftOu
 
 /// Whether the node itself is reached by this link: it carries the default route, or the subnet of an InternalIP.
 pub fn is_uplink(link: LinkId, view: &LinkView, node: &BTreeSet<Vip>) -> bool {
-    let addresses = view.facts.get(&link).into_iter().flat_map(|facts| &facts.addresses);
-    view.uplinks.contains(&link) || { addresses }
-        .any(|subnet| node.iter().any(|own| subnet.contains(&own.ip())))
+    let mut subnets = view.facts.get(&link).into_iter().flat_map(|facts| &facts.subnets);
+    view.uplinks.contains(&link) || subnets.any(|subnet| node.iter().any(|own| subnet.contains(&own.ip())))
 }
 
 /// What an operator should know of a name that no link has.

@@ -187,7 +187,7 @@ fn after_more_news_than_the_socket_holds_the_view_is_true_again() {
 }
 
 #[test]
-fn the_default_routes_link_and_addresses_with_their_prefixes_are_seen() {
+fn the_default_routes_link_and_the_subnets_of_addresses_are_seen() {
     let lan = Lan::new();
     let uplink = until(&lan.node, |view| view.uplinks == [eth0(view).id].into());
     ip_in(&lan.node, "route add default via 10.4.0.2 dev eth0");
@@ -195,9 +195,9 @@ fn the_default_routes_link_and_addresses_with_their_prefixes_are_seen() {
     ip_in(&lan.node, "addr add 10.9.0.1/24 dev eth0");
     let (before, after) = uplink.wait();
     assert_eq!(before.uplinks, [].into());
-    let addresses = &after.facts[&eth0(&after).id].addresses;
-    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(texts, ["10.4.0.1/20", "10.9.0.1/24", "fd00:4::1/64"]);
+    let subnets = &after.facts[&eth0(&after).id].subnets;
+    let texts: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["10.4.0.0/20", "10.9.0.0/24", "fd00:4::/64"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
@@ -85,9 +85,11 @@ impl LinkTable {
         }
     }
 
-    /// The links of the default routes, which no news tell of: they are asked for.
-    pub fn set_uplinks(&mut self, uplinks: BTreeSet<LinkId>) {
+    /// The links of the default routes, which no news tell of: they are asked for. Says whether they are others.
+    pub fn set_uplinks(&mut self, uplinks: BTreeSet<LinkId>) -> bool {
+        let others = self.uplinks != uplinks;
         self.uplinks = uplinks;
+        others
     }
 
     /// All links as they are now.
@@ -95,10 +97,10 @@ impl LinkTable {
         let mut view = LinkView { uplinks: self.uplinks.clone(), ..LinkView::default() };
         for (id, known) in &self.links {
             let mut link = known.link.clone();
-            let addresses = self.global_addresses(*id);
+            let subnets = if known.mute { BTreeSet::new() } else { self.subnets(*id) };
             link.has_global_address = self.addresses_of(*id).any(|(_, address)| address.global);
             let (parent, altnames) = (known.parent, known.altnames.clone());
-            view.facts.insert(*id, Facts { addresses, parent, altnames });
+            view.facts.insert(*id, Facts { subnets, parent, altnames });
             link.ipv6_source = self.ipv6_source(*id);
             view.links.insert(*id, link);
             view.starts.insert(*id, known.start);
@@ -126,16 +128,19 @@ impl LinkTable {
         self.links.insert(known.link.id, known);
     }
 
-    fn global_addresses(&self, link: LinkId) -> BTreeSet<IpNet> {
-        let of = self.addresses.iter().filter(|((on, ..), address)| *on == link && address.global);
-        of.filter_map(|((_, ip, prefix), _)| IpNet::new(*ip, *prefix).ok()).collect()
+    fn subnets(&self, link: LinkId) -> BTreeSet<IpNet> {
+        let key = |(_, ip, prefix): &(LinkId, IpAddr, u8)| IpNet::new(*ip, *prefix).ok();
+        let global = self.on(link).filter(|(_, address)| address.global);
+        global.filter_map(|(of, _)| Some(key(of)?.trunc())).collect()
     }
 
     fn addresses_of(&self, link: LinkId) -> impl Iterator<Item = (IpAddr, Address)> {
-        self.addresses
-            .iter()
-            .filter(move |((on, ..), _)| *on == link)
-            .map(|((_, ip, _), address)| (*ip, *address))
+        self.on(link).map(|((_, ip, _), address)| (*ip, *address))
+    }
+
+    fn on(&self, link: LinkId) -> impl Iterator<Item = (&(LinkId, IpAddr, u8), &Address)> {
+        let first = (link, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        self.addresses.range(first..).take_while(move |((on, ..), _)| *on == link)
     }
 
     /// The link-local address, else a global one; none that is still tentative or was found to be a duplicate.
@@ -228,7 +233,8 @@ fn read_address(message: &AddressMessage) -> Option<((LinkId, IpAddr, u8), Addre
             _ => {}
         }
     }
-    let ip = local.or(peer)?;
+    // A group that is joined by an address (`wire/groups`) is none of the host's.
+    let ip = local.or(peer).filter(|ip| !ip.is_multicast())?;
     let unusable = flags.contains(AddressFlags::Dadfailed)
         || flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic);
     let global = message.header.scope == AddressScope::Universe;

@@ -111,6 +111,7 @@ impl LinkWatch {
                     news = netlink.news.next() => Some(news),
                     _ = routes.tick() => None,
                 };
+                let is_news = news.is_some();
                 if let Some(news) = news
                     && let Err(error) = netlink.take(news, table).await
                 {
@@ -118,15 +119,17 @@ impl LinkWatch {
                     time::sleep(REOPEN_PAUSE).await;
                     netlink = reopen(table).await;
                 }
-                publish(table, &view);
-                table.set_uplinks(netlink.uplinks().await);
-                publish(table, &view);
+                let changed = publish(table, &view);
+                if (changed || !is_news) && table.set_uplinks(netlink.uplinks().await) {
+                    publish(table, &view);
+                }
             }
         }
     }
 }
 
-fn publish(table: &LinkTable, to: &watch::Sender<Arc<LinkView>>) {
+/// Says whether anything is new.
+fn publish(table: &LinkTable, to: &watch::Sender<Arc<LinkView>>) -> bool {
     let view = table.view();
     to.send_if_modified(|published| {
         let changed = **published != view;
@@ -134,7 +137,7 @@ fn publish(table: &LinkTable, to: &watch::Sender<Arc<LinkView>>) {
             *published = Arc::new(view);
         }
         changed
-    });
+    })
 }
 
 async fn reopen(table: &mut LinkTable) -> Netlink {

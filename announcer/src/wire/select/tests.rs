@@ -54,7 +54,7 @@ fn of_kind(kind: &str, id: u32, name: &str) -> Link {
 /// Gives a link an address.
 fn with(mut view: LinkView, id: u32, address: &str) -> LinkView {
     let facts = view.facts.entry(LinkId(id)).or_default();
-    facts.addresses.insert(address.parse().expect("an address"));
+    facts.subnets.insert(address.parse().expect("an address"));
     view
 }
 
