@@ -128,6 +128,12 @@ impl Lab {
         Self::install(builder, advertisement, install_crds, Installed::Base)
     }
 
+    /// Four Services and an agent on every node of what the builder builds.
+    pub(crate) fn start_on(builder: Builder) -> Result<Self> {
+        let install_crds = Cluster::install_metallb_crds;
+        Self::install(builder, BARE_ADVERTISEMENT_YAML, install_crds, Installed::Base)?.serving(&[])
+    }
+
     fn install(
         builder: Builder,
         advertisement: &str,

@@ -193,6 +193,13 @@ impl Story {
         gaps.max_by_key(|(from, to)| *to - *from).filter(|(from, to)| *to - *from > HANDOVER)
     }
 
+    /// Of the nodes this one alone answered, whatever other hosts did.
+    pub(crate) fn nodes_had(&self, vip: IpAddr, lab: &Lab, node: &Node) {
+        let others = |mac| lab.cluster.node_with_mac(mac).is_some_and(|other| other.name() != node.name());
+        let by_others = self.verdict.answered(vip).filter(|answer| others(answer.mac)).count();
+        assert_eq!(by_others, 0, "{}", self.verdict.summary());
+    }
+
     /// When two answered one question.
     pub(crate) fn answered_by_two(&self, vip: IpAddr) -> Vec<Duration> {
         let pairs = self.verdict.two_macs_within(ONE_QUESTION);

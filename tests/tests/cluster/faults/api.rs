@@ -86,6 +86,23 @@ fn under_hold_all_is_answered_while_etcd_is_stopped_for_longer_than_a_lease() ->
     )
 }
 
+#[test]
+fn under_hold_all_is_answered_while_the_store_stalls_for_twelve_and_for_twentyfive_seconds() -> Result<()> {
+    let lab = Lab::start(3)?;
+    let watch = lab.watch(&VIPS)?;
+    let owners = watch.owners()?;
+    // As k3s' kine does on a slow disk: reads and writes hang, connections stand.
+    for seconds in [12, 25] {
+        lab.cluster.signal_part("etcd", Signal::STOP)?;
+        watch.go_on_for(Duration::from_secs(seconds));
+        lab.cluster.signal_part("etcd", Signal::CONT)?;
+        lab.wait_renewed(PATIENCE)?;
+        lab.wait_for_agents_within(PATIENCE)?;
+    }
+    watch.finish("etcd stalls for 12 s, and for 25 s")?.all_stayed(&owners);
+    Ok(())
+}
+
 fn stop(lab: &Lab) -> Result<()> {
     lab.cluster.stop_part("kube-apiserver")
 }

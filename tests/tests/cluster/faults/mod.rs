@@ -8,6 +8,7 @@ mod agents;
 mod api;
 mod configuration;
 mod early;
+mod lan;
 mod leases;
 mod nodes;
 mod noisy;
