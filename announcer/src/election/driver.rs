@@ -28,16 +28,13 @@ use self::reading::{Listed, Read, Readable, read};
 use super::{
     interface::{Answer, Input, Request},
     lease::{KIND_LABEL, Record, Version},
-    times::{LISTED_WITHIN, REQUEST_TIMEOUT},
+    times::{LISTED_WITHIN, LONG_TIMEOUT, REQUEST_TIMEOUT},
 };
 use crate::kube::{
     UnreadableObject,
     raw::{Collection, End, Line, Lines, RawObject, is_garbled},
 };
 
-/// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
-/// the API server makes no write for somebody who has gone. Two still fit into one lease.
-pub const LONG_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the server keeps one watch open: a half-open connection is noticed after little more than this.
 const WATCH_SECONDS: u32 = 25;
 const WATCH_GRACE: Duration = Duration::from_secs(5);

@@ -339,6 +339,7 @@ impl Record {
     }
 
     /// The same at another version.
+    #[cfg(not(simulation))]
     pub(super) fn at(mut self, version: Version) -> Self {
         match &mut self {
             Self::Session(session) => session.version = version,

@@ -5,6 +5,8 @@ mod attacks;
 mod choose;
 mod claims;
 mod doubt;
+// The simulation has an API server of its own.
+#[cfg(not(simulation))]
 mod driver;
 mod due;
 mod fair;
@@ -36,6 +38,7 @@ mod times;
 mod view;
 
 pub use choose::{ClaimState, Failback, LiveNode, Moves, Verdict, choose, stranded};
+#[cfg(not(simulation))]
 pub use driver::Leases;
 pub use interface::{
     Answer, Challenged, Change, Grounds, Identity, Input, OnApiLoss, Probed, Request, Rival, Settings,

@@ -21,6 +21,11 @@ pub const SESSION_KEPT: Duration = Duration::from_secs(3600);
 /// How long a request may take. Well below D − M, so that several fit into one lease.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a write may take after one that had no answer in that time. To give a request up is to undo it: its connection closes, and
+/// the API server makes no write for somebody who has gone. Two still fit into one lease.
+#[cfg(any(test, not(simulation)))]
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(6);
+
 /// The same of a complete list: it may have left the server so long before it came.
 pub const LISTED_WITHIN: Duration = REQUEST_TIMEOUT.saturating_mul(3);
 

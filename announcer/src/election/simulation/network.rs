@@ -8,8 +8,8 @@ use super::{
 };
 use crate::election::{
     Answer, Input, REQUEST_TIMEOUT, Request, Token,
-    driver::LONG_TIMEOUT,
     lease::{Record, Version},
+    times::LONG_TIMEOUT,
 };
 
 /// What a request writes or deletes.
