@@ -25,7 +25,6 @@ type Judged<T> = Result<T, Box<InvalidObject>>;
 
 /// One event of one watch.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is moved once, from its watch to its table")]
 pub(super) enum Update {
     Services(Event<Seen<Service>>),
     Slices(Event<Seen<Slice>>),

@@ -32,9 +32,12 @@ pub(super) struct Coverage<'a> {
 pub(super) struct Judged<'a> {
     /// By the advertisements that reach a Service, by number.
     pub(super) anywhere: HashMap<Vec<usize>, Arc<Anywhere>>,
-    /// By all that a Service's verdicts depend on: those, and with `externalTrafficPolicy: Local` the nodes of its endpoints.
-    pub(super) verdicts: HashMap<(Vec<usize>, Option<&'a BTreeSet<String>>), Arc<Verdicts>>,
+    /// By all that a Service's verdicts depend on.
+    pub(super) verdicts: HashMap<Grounds<'a>, Arc<Verdicts>>,
 }
+
+/// The advertisements that reach a Service, by number, and with `externalTrafficPolicy: Local` the nodes of its endpoints.
+type Grounds<'a> = (Vec<usize>, Option<&'a BTreeSet<String>>);
 
 /// An advertisement and the nodes it reaches.
 #[derive(Clone)]

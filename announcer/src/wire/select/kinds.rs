@@ -29,7 +29,7 @@ fn nature_of(link: &Link, view: &LinkView, seen: &mut BTreeSet<LinkId>) -> Natur
     if !seen.insert(link.id) {
         return Nature::Hosted(LeftOut::Virtual);
     }
-    let mut is_nic = |link: &Link| nature_of(link, view, seen) == Nature::Nic;
+    let is_nic = |link: &Link| nature_of(link, view, seen) == Nature::Nic;
     match link.kind.as_deref() {
         // What a driver of hardware (or of a hypervisor's) makes has no kind. A port of a switch chip has one.
         None | Some("dsa") => Nature::Nic,
@@ -42,7 +42,7 @@ fn nature_of(link: &Link, view: &LinkView, seen: &mut BTreeSet<LinkId>) -> Natur
         }
         Some(kind @ ("bridge" | "bond" | "team" | "hsr")) => {
             let mut ports = view.links.values().filter(|port| port.master == Some(link.id));
-            match (ports.any(|port| is_nic(port)), kind) {
+            match (ports.any(is_nic), kind) {
                 (true, _) => Nature::Nic,
                 (false, "bridge") => Nature::Hosted(LeftOut::Bridge),
                 (false, _) => Nature::Hosted(LeftOut::Virtual),

@@ -80,7 +80,10 @@ impl Judge<'_> {
         let change = Change { old, new };
         match self.write(&change)? {
             Ok(()) => anyhow::bail!("{what} is admitted: {change:?}"),
-            Err(said) => Ok(ensure!(said.contains(words), "{what}: no `{words}` in {said}")),
+            Err(said) => {
+                ensure!(said.contains(words), "{what}: no `{words}` in {said}");
+                Ok(())
+            }
         }
     }
 }

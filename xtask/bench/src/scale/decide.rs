@@ -206,6 +206,7 @@ fn snapshot(vips: usize, traffic_policy: TrafficPolicy) -> Snapshot {
             created: String::new(),
             traffic_policy,
             addresses: BTreeSet::from([vip(number)]),
+            misspelt: BTreeSet::new(),
             shares_address: false,
             endpoints,
         };

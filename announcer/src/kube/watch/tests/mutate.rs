@@ -197,7 +197,7 @@ fn other(value: &Value, random: &mut Random) -> Value {
 }
 
 /// Spoils the text of an object, as no server writes it, within its brackets: what brackets and quotes hold stays where it is.
-pub(super) fn spoil(text: &mut Vec<u8>, random: &mut Random) {
+pub(super) fn spoil(text: &mut [u8], random: &mut Random) {
     for _ in 0..=random.below(4) {
         let at = random.below(text.len());
         if matches!(text[at], b'"' | b'\\' | b'{' | b'}' | b'[' | b']') {

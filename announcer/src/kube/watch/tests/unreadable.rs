@@ -93,7 +93,7 @@ async fn an_object_that_becomes_unreadable_stays_as_it_was_and_is_told_until_it_
     let (mut snapshots, _task) = start(&server);
     server.watched(SERVICES).await;
     let spoilt = spoil(service("web", "10.4.11.9"));
-    server.install(SERVICES, &[spoilt.clone()]);
+    server.install(SERVICES, std::slice::from_ref(&spoilt));
     server.tell(SERVICES, "MODIFIED", &spoilt);
     let told = until(&mut snapshots, "told", |snapshot| !snapshot.unreadable.is_empty()).await;
     assert!(has("web", "10.4.11.1")(&told), "{:?}", told.services);
