@@ -97,7 +97,7 @@ impl Lab {
 }
 
 /// What `/metrics` of a node's agent says to this token: status and text.
-fn scrape(node: &Node, token: Option<&str>) -> Result<(String, String)> {
+pub(crate) fn scrape(node: &Node, token: Option<&str>) -> Result<(String, String)> {
     let header = format!("Authorization: Bearer {}", token.unwrap_or_default());
     let mut asked = vec!["curl", "-sSk", "--max-time", "2", "-w", "%{http_code}"];
     if token.is_some() {

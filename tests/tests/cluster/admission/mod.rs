@@ -111,6 +111,8 @@ fn what_a_node_may_write(judge: &Judge<'_>) -> Result<()> {
         peer(15, 7, &[("early", "bad"), ("left", "007")]),
         peers("", 8, &[("left", "7")]),
     )?;
+    let hints = [("links-left-out", "x,eth1=eth0"), ("unsteady", "FD00::1")];
+    admits("spoilt hints", peer(15, 7, &hints), peers("", 8, &[("unsteady", "fd00::1")]))?;
     admits("the greatest epoch", peer(15, i64::from(i32::MAX), &[]), peers("", i64::from(i32::MAX), &[]))?;
     admits("a session emptied by hand", peers("", 7, &[]), peers("", 8, &[]))?;
     let mut bare = claim("cargyll", &[]);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use announcer_tests::{product::FIRST_VIP, wait};
+use announcer_tests::{ADMIN_TOKEN, product::FIRST_VIP, wait};
 use anyhow::{Result, ensure};
 
 use super::PATIENCE;
-use crate::bare::Lab;
+use crate::{bare::Lab, policy::scrape};
 
 /// The Pod that statuses belong to: another one takes them over.
 const POD: [&str; 4] = ["--pod-name", "agent", "--pod-uid", "1"];
@@ -29,6 +29,8 @@ fn every_right_that_the_manifests_grant_is_used() -> Result<()> {
     }
     // Who may have been fenced meanwhile reads its own session.
     first.exec(&["sh", "-c", "ip link set eth0 down && ip link set eth0 up"])?;
+    let (status, page) = scrape(first, Some(ADMIN_TOKEN))?;
+    ensure!(status == "200", "{status}: {page}");
     lab.restart_with(&NEXT_POD)?;
     for number in 1..=4 {
         lab.cluster.kubectl(&["delete", "service", &format!("web-{number}")])?;
