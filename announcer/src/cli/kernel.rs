@@ -246,13 +246,15 @@ pub(super) enum NewOwners {
 }
 
 /// Where each VIP is owned: every VIP in demand has an entry on every link, owned on the selected links of those
-/// that are held. Before the first demand, what the kernel inherited, less what is no longer held.
+/// that are held. One that is this node's `own` has none unless it is held: its stack is not to be silenced. Before the first
+/// demand, what the kernel inherited, less what is no longer held.
 pub(super) fn owner_table<'a>(
     held: &BTreeSet<Vip>,
     demand: Option<&'a Demand>,
     node: &str,
     links: impl FnMut(&'a Interfaces) -> BTreeSet<LinkId>,
     before: &Owners,
+    own: &BTreeSet<Vip>,
 ) -> Owners {
     let Some(demand) = demand else {
         let mut owners = before.clone();
@@ -261,7 +263,8 @@ pub(super) fn owner_table<'a>(
         }
         return owners;
     };
-    Owners { vips: owned_on(demand.vips.keys(), held, demand, node, links) }
+    let vips = demand.vips.keys().filter(|vip| held.contains(vip) || !own.contains(vip));
+    Owners { vips: owned_on(vips, held, demand, node, links) }
 }
 
 /// The links on which each of these VIPs is owned.
@@ -344,16 +347,26 @@ mod tests {
     fn a_held_vip_is_owned_on_the_selected_links_only() {
         let vip = VIP.parse().expect("an address");
         let demand = demand(Interfaces::Named(BTreeSet::from(["eth1".to_owned()])));
-        let owners = owner_table(&BTreeSet::from([vip]), Some(&demand), "me", by_name, &Owners::default());
+        let (held, none) = (BTreeSet::from([vip]), BTreeSet::new());
+        let owners = owner_table(&held, Some(&demand), "me", by_name, &Owners::default(), &none);
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::from([LinkId(3)]))]));
     }
 
     #[test]
     fn a_vip_that_is_not_held_is_elsewhere_on_every_link() {
         let vip = VIP.parse().expect("an address");
-        let owners =
-            owner_table(&BTreeSet::new(), Some(&demand(Interfaces::All)), "me", by_name, &Owners::default());
+        let (demand, none) = (demand(Interfaces::All), BTreeSet::new());
+        let owners = owner_table(&none, Some(&demand), "me", by_name, &Owners::default(), &none);
         assert_eq!(owners.vips, BTreeMap::from([(vip, BTreeSet::new())]));
+    }
+
+    #[test]
+    fn an_address_that_the_stack_has_itself_is_not_taken_from_it_unless_it_is_held() {
+        let vip = VIP.parse().expect("an address");
+        let (demand, own, none) = (demand(Interfaces::All), BTreeSet::from([vip]), BTreeSet::new());
+        let owners = |held| owner_table(held, Some(&demand), "me", by_name, &Owners::default(), &own);
+        assert_eq!(owners(&none).vips, BTreeMap::new());
+        assert_eq!(owners(&own).vips.into_keys().collect::<Vec<_>>(), [vip]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     times::{D_MAX, RANK_STEP, RANK_STEP_PER_OPEN, SETTLE},
 };
 use crate::{
-    policy::{Demand, Tier, VipDemand},
+    policy::{Demand, Links, Tier, VipDemand},
     vocabulary::{BootNs, Vip},
 };
 
@@ -72,7 +72,12 @@ impl Machine {
         let (claims, due) = self.claim_states(&demand, now);
         let unready = self.unready_since.is_some_and(|since| since + UNREADY <= now);
         let moves = Moves { failback: self.settings.failback, unready };
-        let verdicts = choose(&demand, &live, &claims, moves);
+        let mut verdicts = choose(&demand, &live, &claims, moves);
+        // Nobody waits for what a node has itself.
+        verdicts.retain(|vip, verdict| {
+            let takes = matches!(verdict, Verdict::Take(_)) && !self.view.claims.contains_key(vip);
+            !takes || !self.is_a_nodes_own(*vip)
+        });
         let me = Some(self.me.holder.node.as_str());
         let ours = || claims.iter().filter(|(_, state)| state.owner == me).map(|(vip, _)| *vip);
         let mine: BTreeSet<Vip> = ours().filter(|vip| self.is_bound_to_us(*vip, now)).collect();
@@ -448,6 +453,9 @@ impl Machine {
     /// Absence proves nothing: a claim that is not there may be taken only by a node that has watched for long
     /// enough, or, not under `strict`, whose probes nobody answered, or after the longest lease there can be.
     fn may_create(&mut self, now: BootNs, vip: Vip) -> bool {
+        if self.is_a_nodes_own(vip) {
+            return false;
+        }
         // Whoever held it may hold on, cut off from the API server, and for longer than any lease: it is so if the claim was
         // seen to be deleted, or if somebody was heard, or if somebody was fenced who does so. Whoever asks may be strict itself.
         let lost = self.view.may_have_been_claimed(vip) || self.in_use.contains_key(&vip);
@@ -464,6 +472,30 @@ impl Machine {
             return true;
         }
         (over || !self.settings.strict) && self.is_unanswered(now, vip)
+    }
+
+    /// Whether a node has this address itself, as its Node or its session says: nobody claims it anew. What is claimed stays so,
+    /// or the word of one node could silence what another answers for.
+    fn is_a_nodes_own(&self, vip: Vip) -> bool {
+        let wanted = self.demand.as_ref().and_then(|demand| demand.vips.get(&vip));
+        let listed = || self.view.sessions.values().any(|seen| seen.session.links.own.contains(&vip));
+        wanted.is_some_and(|wanted| wanted.own_address_of.is_some())
+            || self.links.own.contains(&vip)
+            || listed()
+    }
+
+    /// The addresses in demand that a node has itself, and that node.
+    pub fn own_addresses(&self) -> BTreeMap<Vip, String> {
+        let Some(demand) = &self.demand else { return BTreeMap::new() };
+        let by_node = demand.vips.iter().filter_map(|(vip, of)| Some((*vip, of.own_address_of.clone()?)));
+        let of = |node: &str, links: &Links| {
+            let node = node.to_owned();
+            links.own.clone().into_iter().map(move |vip| (vip, node.clone()))
+        };
+        let sessions = self.view.sessions.values().map(|seen| &seen.session);
+        let listed = sessions.flat_map(|session| of(session.node(), &session.links));
+        let listed = listed.chain(of(&self.me.holder.node, &self.links));
+        by_node.chain(listed.filter(|(vip, _)| demand.vips.contains_key(vip))).collect()
     }
 
     /// Whether nobody answered for a VIP just now; if that is not known, it is asked.

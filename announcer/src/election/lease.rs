@@ -190,6 +190,12 @@ impl Session {
         self.early.is_some_and(|early| early <= epoch) && epoch < self.epoch
     }
 
+    /// The node that it is of; of a name that was cut only its holder tells.
+    pub fn node(&self) -> &str {
+        let named = || self.name.strip_prefix("session-").unwrap_or_default();
+        self.holder.as_ref().map_or_else(named, |holder| &holder.node)
+    }
+
     /// Whether its node goes on answering while the API server is away; what it does not say is not known.
     pub fn holds_on(&self) -> bool {
         self.on_api_loss != "fence" && self.fencing != "strict"
@@ -292,6 +298,7 @@ impl Record {
                     up: names("links"),
                     only_named: names("links-only-named"),
                     left_out: annotation("links-left-out").split(',').filter_map(left_out).collect(),
+                    own: annotation("addresses").split(',').filter_map(own).take(Links::OWN_MOST).collect(),
                 },
                 left: annotation("left").parse().ok(),
                 agent: annotation("version"),
@@ -381,6 +388,7 @@ impl Record {
                         "links-left-out",
                         join(s.links.left_out.iter().map(|(link, why)| format!("{link}={why}"))),
                     ),
+                    ("addresses", join(&s.links.own)),
                     ("left", s.left.map(|epoch| epoch.to_string()).unwrap_or_default()),
                     ("version", s.agent.clone()),
                     ("on-api-loss", s.on_api_loss.clone()),
@@ -431,6 +439,11 @@ impl Record {
             }),
         }
     }
+}
+
+/// In its one spelling: what others copy into a fence is then what they have read.
+fn own(text: &str) -> Option<Vip> {
+    text.parse::<Vip>().ok().filter(|vip| vip.to_string() == text)
 }
 
 /// Of `link=reason`.
@@ -487,6 +500,7 @@ mod tests {
                     ("eth2".to_owned(), LeftOut::SameSegment("eth0".into())),
                 ]
                 .into(),
+                own: BTreeSet::from(["10.4.11.77".parse().expect("an address")]),
             },
             left: Some(2),
             agent: "0.1.0".into(),
@@ -523,6 +537,17 @@ mod tests {
             understood: true,
         });
         assert_eq!(Record::read(&record.to_lease(jiff::Timestamp::UNIX_EPOCH)), Some(record));
+    }
+
+    #[test]
+    fn a_session_keeps_no_more_addresses_from_being_claimed_than_it_may() {
+        let mut lease = Lease::default();
+        lease.metadata.name = Some("session-x".into());
+        let many: Vec<String> = (0..200).map(|n| format!("10.4.11.{n}")).collect();
+        lease.metadata.annotations =
+            Some(BTreeMap::from([("announcer.io/addresses".to_owned(), many.join(","))]));
+        let Some(Record::Session(session)) = Record::read(&lease) else { panic!("a session") };
+        assert_eq!(session.links.own.len(), Links::OWN_MOST);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use super::{
     scripted::{Cluster, at, demand, vip, written},
     simulation::store::Event,
 };
-use crate::{policy::Demand, vocabulary::BootNs};
+use crate::{
+    policy::{Demand, Links},
+    vocabulary::{BootNs, Vip},
+};
 
 fn live(cluster: &mut Cluster, name: &str) -> Vec<Change> {
     cluster.node(name).machine.take_changes().collect()
@@ -562,6 +565,34 @@ fn a_void_claim_that_nobody_wants_names_whoever_deletes_it_and_nobody_else() {
     });
     let named: Vec<_> = deleted.expect("a deletion").bindings().map(|(node, ..)| node).collect();
     assert_eq!(named, ["a"]);
+}
+
+#[test]
+fn an_address_that_a_node_has_itself_is_claimed_by_nobody_until_it_has_it_no_more() {
+    let mut cluster = Cluster::empty(&["a", "b"], false);
+    let own = |own: &[Vip]| {
+        Input::Links(Links {
+            own: own.iter().copied().collect(),
+            ..["eth0".to_owned()].into_iter().collect()
+        })
+    };
+    for (name, addresses) in [("a", vec![]), ("b", vec![vip()])] {
+        cluster.begin(name, "boot1", Target::default());
+        cluster.step(name, own(&addresses));
+        cluster.step(name, Input::Demand(Arc::new(demand(&["a", "b"], &[], 0))));
+        cluster.list(name);
+    }
+    cluster.run(100_000);
+    assert_eq!((cluster.answering(), cluster.claim()), (vec![], None));
+    assert!(!cluster.node("a").machine.is_moving(), "nobody waits for it");
+    assert_eq!(cluster.node("a").machine.own_addresses(), BTreeMap::from([(vip(), "b".to_owned())]));
+    cluster.step("b", own(&[]));
+    cluster.run(10_000);
+    let [owner] = cluster.answering()[..] else { panic!("{:?} answer", cluster.answering()) };
+    let other = if owner == "a" { "b" } else { "a" };
+    cluster.step(other, own(&[vip()]));
+    cluster.run(10_000);
+    assert_eq!(cluster.answering(), [owner], "the word of another node silences nobody");
 }
 
 #[test]

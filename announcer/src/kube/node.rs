@@ -17,6 +17,9 @@ const SHUTDOWN_TAINTS: [&str; 2] =
 /// What the kubelet says in the Ready condition during a graceful shutdown (`nodeshutdown_manager`).
 const SHUTDOWN_MESSAGE: &str = "node is shutting down";
 
+const INTERNAL: &str = "InternalIP";
+const EXTERNAL: &str = "ExternalIP";
+
 /// A Node.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Node {
@@ -38,6 +41,8 @@ pub struct Node {
     pub shutting_down: bool,
     /// Its addresses of type InternalIP.
     pub internal_addresses: BTreeSet<Vip>,
+    /// The first InternalIP and the first ExternalIP of each family: all that its word counts for, since a kubelet lists what it likes.
+    pub own_addresses: BTreeSet<Vip>,
     /// `status.nodeInfo.machineID`, if the kubelet has written one.
     pub machine_id: Option<String>,
 }
@@ -116,7 +121,11 @@ impl Node {
         let ready = is_true("Ready");
         let says_shutdown = |condition: &Condition| condition.message.0.contains(SHUTDOWN_MESSAGE);
         let is_shutdown = |taint: &Taint| SHUTDOWN_TAINTS.contains(&taint.key.as_str());
-        let internal = status.addresses.iter().filter(|address| address.r#type == "InternalIP");
+        let of = |kind: &'static str| {
+            let of_kind = status.addresses.iter().filter(move |address| address.r#type == kind);
+            of_kind.filter_map(|address| address.address.parse::<Vip>().ok())
+        };
+        let first = |kind, v4: bool| of(kind).find(|vip| vip.ip().is_ipv4() == v4);
         Self {
             ready,
             unschedulable: spec.unschedulable.unwrap_or(false),
@@ -124,7 +133,12 @@ impl Node {
             deleting: metadata.is_being_deleted(),
             shutting_down: (!ready && condition("Ready").is_some_and(says_shutdown))
                 || spec.taints.iter().any(is_shutdown),
-            internal_addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
+            internal_addresses: of(INTERNAL).collect(),
+            own_addresses: [INTERNAL, EXTERNAL]
+                .into_iter()
+                .flat_map(|kind| [first(kind, true), first(kind, false)])
+                .flatten()
+                .collect(),
             machine_id: Some(status.node_info.machine_id.0).filter(|id| !id.is_empty()),
             name: metadata.name,
             uid: metadata.uid.0,
@@ -166,6 +180,24 @@ mod tests {
             "type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "node is shutting down",
         }]);
         assert!(read(json!({"status": {"conditions": conditions}})).leaving());
+    }
+
+    #[test]
+    fn of_what_a_node_lists_the_first_of_each_kind_and_family_is_its_own() {
+        let address = |(kind, address): &(&str, &str)| json!({"type": kind, "address": address});
+        let listed = [
+            ("Hostname", "a"),
+            (INTERNAL, "10.4.0.11"),
+            (INTERNAL, "10.4.11.1"),
+            (INTERNAL, "fd00:4::11"),
+            (INTERNAL, "fd00:4::b:1"),
+            (EXTERNAL, "192.0.2.1"),
+            (EXTERNAL, "10.4.11.2"),
+        ];
+        let addresses: Value = listed.iter().map(address).collect();
+        let own = read(json!({"status": {"addresses": addresses}})).own_addresses;
+        let expected = ["10.4.0.11", "fd00:4::11", "192.0.2.1"];
+        assert_eq!(own, expected.iter().map(|ip| ip.parse().expect("an address")).collect());
     }
 
     #[test]

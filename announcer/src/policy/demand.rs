@@ -31,6 +31,8 @@ pub struct VipDemand {
     pub candidates: Arc<Candidates>,
     /// Why there is no candidate; `None` while there is one.
     pub nobody_because: Option<Nobody>,
+    /// The Node whose own address it is, as that Node says: nobody claims it anew.
+    pub own_address_of: Option<String>,
 }
 
 impl VipDemand {
@@ -108,6 +110,8 @@ pub struct Links {
     pub only_named: BTreeSet<String>,
     /// Links with an address that announce nothing unless they are named, and why: for people alone.
     pub left_out: BTreeMap<String, LeftOut>,
+    /// Addresses of the pools that the node's own stack has, at most [`Links::OWN_MOST`]: nobody claims them anew.
+    pub own: BTreeSet<Vip>,
 }
 
 /// Why a link that has an address announces nothing by itself.
@@ -124,6 +128,9 @@ pub enum LeftOut {
 }
 
 impl Links {
+    /// A node's word keeps so many addresses from being claimed and no more, or one that has been taken over could keep all.
+    pub const OWN_MOST: usize = 4;
+
     /// Those on which a VIP so advertised is announced.
     pub fn announcing(&self, interfaces: &Interfaces) -> impl Iterator<Item = &String> {
         let any = !matches!(interfaces, Interfaces::Named(_));

@@ -13,7 +13,7 @@ use crate::{
 pub struct Explanation {
     /// The pool that has it.
     pub pool: Option<ObjectKey>,
-    /// The Node whose own address it is; it is not announced then.
+    /// The Node whose own address it is, as that Node says: nobody claims it anew.
     pub own_address_of: Option<String>,
     /// The Services that carry it and that an advertisement covers.
     pub services: Vec<ServiceVerdict>,
@@ -68,5 +68,5 @@ pub(super) fn verdict<'a>(coverage: &Coverage<'a>, service: &'a Service, vip: Vi
 
 /// The Node that has this address itself.
 pub(super) fn own_address_of(snapshot: &Snapshot, vip: Vip) -> Option<String> {
-    snapshot.nodes.values().find(|node| node.internal_addresses.contains(&vip)).map(|node| node.name.clone())
+    snapshot.nodes.values().find(|node| node.own_addresses.contains(&vip)).map(|node| node.name.clone())
 }

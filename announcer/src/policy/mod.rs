@@ -5,7 +5,7 @@
 //! - Services that share an address are decided together, see `share.rs`.
 //! - A Node that is not Ready, cordoned or NetworkUnavailable is a worse choice ([`Tier`]), never a forbidden one.
 //! - An endpoint without a node name serves; only `externalTrafficPolicy: Local` cannot use it.
-//! - An address that is some Node's own is never announced, see [`Decision::clashes`].
+//! - An address that is some Node's own is claimed by nobody, see [`VipDemand::own_address_of`].
 
 mod admit;
 mod coverage;

@@ -43,6 +43,7 @@ impl Shared {
             services: verdicts.iter().map(|verdict| verdict.service.to_string()).collect(),
             nobody_because: candidates.is_empty().then(|| nobody_because(verdicts)),
             candidates,
+            own_address_of: None,
         }
     }
 }

@@ -64,6 +64,13 @@ pub enum Notice {
     Kept,
     /// Nobody announces its address, for the cluster has too many.
     NoRoom,
+    /// Its address is a node's own.
+    OwnAddress {
+        /// That node.
+        of: String,
+        /// It was announced before, and goes on being so.
+        announced: bool,
+    },
     /// This node holds its address, and its kernel would not answer for it.
     Unanswered {
         /// Where.
@@ -230,6 +237,18 @@ impl Notice {
                     "{vip} is not announced: the cluster has more addresses of its family than announcer announces \
                      ({MOST_VIPS}). Namespaces take turns, the oldest address of each first"
                 ),
+            ),
+            Self::OwnAddress { of, announced: false } => (
+                true,
+                "addressOfNode",
+                format!(
+                    "node {of:?} has {vip} itself, so nobody announces it: give the Service another address, or take it off the node"
+                ),
+            ),
+            Self::OwnAddress { of, announced: true } => (
+                true,
+                "addressOfNode",
+                format!("node {of:?} has {vip} itself, too: two hosts answer for it; take it off the node"),
             ),
             Self::Unanswered { interface } => (
                 true,

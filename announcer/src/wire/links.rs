@@ -10,7 +10,7 @@ use ipnet::IpNet;
 pub use table::LinkTable;
 pub use watch::{LinkWatch, LinkWatchError};
 
-use crate::vocabulary::{Link, LinkId, Mac};
+use crate::vocabulary::{Link, LinkId, Mac, Vip};
 
 /// What netlink says of this node's Ethernet links (`ARPHRD_ETHER`; the loopback and tunnels are none), at one moment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -19,6 +19,9 @@ pub struct LinkView {
     pub links: BTreeMap<LinkId, Link>,
     /// Those among them that don't speak ARP (`IFF_NOARP`: dummies, VRF masters).
     pub mute: BTreeSet<LinkId>,
+    /// Global addresses that the stack has on these links, but for those on dummies and mute links, where kube-proxy puts what is
+    /// everybody's.
+    pub own: BTreeSet<Vip>,
     /// How often each link began to carry: carrier returned, or the MAC changed, or it was re-created. A flap too short
     /// to be seen in `links` is counted here.
     pub starts: BTreeMap<LinkId, u64>,

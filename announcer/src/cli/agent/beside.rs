@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{mixed::Mixed, turn::Agent};
 use crate::{
@@ -51,6 +51,8 @@ pub(super) struct Beside {
     damped: Damped,
     told_damped: Damped,
     unanswered: BTreeSet<(Vip, LinkId)>,
+    /// Whose own an address is, and whether it was claimed before.
+    own: BTreeMap<Vip, (String, bool)>,
     stranded: BTreeSet<Vip>,
     stranded_due: Instant,
     refused: BTreeSet<Vip>,
@@ -94,6 +96,7 @@ impl Beside {
             damped: Damped::default(),
             told_damped: Damped::default(),
             unanswered: BTreeSet::new(),
+            own: BTreeMap::new(),
             stranded: BTreeSet::new(),
             stranded_due: Instant::now() + STRANDED,
             refused: BTreeSet::new(),
@@ -129,6 +132,7 @@ impl Agent {
             self.tell_unannounced();
             self.tell_damped();
             self.tell_no_room();
+            self.tell_own_addresses();
             self.tell_statuses();
             self.tell_stranded();
             self.tell_mixed();
@@ -281,6 +285,30 @@ impl Agent {
             );
         }
         self.beside.refused = refused;
+    }
+
+    /// Addresses that a node has itself: by that node, and by one for all.
+    fn tell_own_addresses(&mut self) {
+        let claims = &self.machine.view().claims;
+        let with_claim = |(vip, whose)| (vip, (whose, claims.contains_key(&vip)));
+        let own: BTreeMap<Vip, (String, bool)> =
+            self.machine.own_addresses().into_iter().map(with_claim).collect();
+        let speaks = own != self.beside.own && self.speaks_for_all();
+        for (vip, how @ (whose, claimed)) in &own {
+            if self.beside.own.get(vip) == Some(how) || !speaks && *whose != self.node {
+                continue;
+            }
+            if *claimed {
+                warn!(
+                    ip = %vip, node = self.node, whose,
+                    "a Service's address is a node's own, too; it was claimed before, and is announced all the same"
+                );
+            } else {
+                error!(ip = %vip, node = self.node, whose, "a Service has a node's own address; nobody announces it");
+            }
+            self.tell_services(*vip, &Notice::OwnAddress { of: whose.clone(), announced: *claimed });
+        }
+        self.beside.own = own;
     }
 
     fn tell_unanswered(&mut self) {

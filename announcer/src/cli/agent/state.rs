@@ -40,6 +40,8 @@ const STUCK_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Said {
     clashes: BTreeSet<Vip>,
+    /// Addresses of this node itself that the election was told of.
+    own: BTreeSet<Vip>,
     /// The Services that had what is held and wanted no more.
     gone: BTreeMap<Vip, BTreeSet<String>>,
     ran_out: bool,
@@ -61,7 +63,12 @@ impl Agent {
         }
         self.metrics.set_invalid_objects(&snapshot.invalid);
         for (vip, whose) in clashes.iter().filter(|(vip, _)| !self.said.clashes.contains(vip)) {
-            error!(ip = %vip, node = self.node, whose, "a Service has a Node's own address; it is not announced");
+            warn!(
+                ip = %vip,
+                node = self.node,
+                whose,
+                "a Node lists a Service's address among its own, after its first of that family; it is announced all the same"
+            );
         }
         self.said.clashes = clashes.into_keys().collect();
 
@@ -71,7 +78,7 @@ impl Agent {
         let readdressed = addresses != self.addresses;
         self.addresses = addresses;
         self.snapshot = Some(snapshot);
-        if readdressed || self.plan.as_ref() != Some(&plan) {
+        if readdressed || self.plan.as_ref() != Some(&plan) || self.own_in_pools() != self.said.own {
             self.plan = Some(plan);
             self.attach()?;
         }
@@ -159,7 +166,16 @@ impl Agent {
         while links.left_out.len() > LEFT_OUT {
             links.left_out.pop_last();
         }
+        links.own = self.own_in_pools();
+        self.said.own.clone_from(&links.own);
         self.turn(Input::Links(links))
+    }
+
+    /// What this node has itself of all pools, so that it is known before a Service gets the address.
+    fn own_in_pools(&self) -> BTreeSet<Vip> {
+        let Some(snapshot) = &self.snapshot else { return BTreeSet::new() };
+        let pooled = |vip: &&Vip| snapshot.configuration.pool_of(**vip).is_some();
+        self.station.view.own.iter().filter(pooled).take(Links::OWN_MOST).copied().collect()
     }
 
     /// The links that announce and carry, as the election and the other nodes get to know them.

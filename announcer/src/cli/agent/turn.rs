@@ -275,11 +275,14 @@ impl Agent {
         };
         let before = self.station.kernel.owners();
         let demand = self.demand.as_deref();
-        let known = demand.filter(|_| !stale && moved.iter().all(|vip| before.vips.contains_key(vip)));
+        // One that the stack has itself comes into the table and goes from it.
+        let own = &self.station.view.own;
+        let is_known = |vip: &Vip| before.vips.contains_key(vip) && !own.contains(vip);
+        let known = demand.filter(|_| !stale && moved.iter().all(is_known));
         let owners = match known {
             Some(demand) => NewOwners::Of(owned_on(&moved, &target.held, demand, &self.node, on)),
             None => {
-                let mut owners = owner_table(&target.held, demand, &self.node, on, before);
+                let mut owners = owner_table(&target.held, demand, &self.node, on, before, own);
                 owners.vips.retain(|vip, _| !self.beyond.contains(vip) || target.held.contains(vip));
                 NewOwners::All(owners)
             }

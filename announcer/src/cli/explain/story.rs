@@ -89,12 +89,17 @@ pub(super) fn tell(
     vip: Vip,
     now: Timestamp,
 ) -> Story {
-    let explanation = policy::explain(snapshot, options, vip);
+    let mut explanation = policy::explain(snapshot, options, vip);
     let mut demand = policy::decide(snapshot, options).demand;
     let leases = Leases::read(written, vip, now);
     if let Some(wanted) = demand.vips.get_mut(&vip) {
         leases.unsteady(vip).for_each(|node| wanted.distrust(node));
     }
+    let lists = |(node, (session, _)): (&&str, &(&Session, _))| {
+        session.links.own.contains(&vip).then(|| (*node).to_owned())
+    };
+    explanation.own_address_of =
+        explanation.own_address_of.or_else(|| leases.sessions.iter().find_map(lists));
     let live = leases.live();
     let mut claims = leases.states();
     let verdict = choose(&demand, &live, &claims, Moves { failback, unready: true }).remove(&vip);
@@ -112,6 +117,9 @@ pub(super) fn tell(
     let (services, advertisements) = asked_by(&explanation);
     let mut notes = notes(snapshot, &explanation);
     notes.extend(left_out(&leases));
+    if let (Some(node), Some(_)) = (&explanation.own_address_of, &leases.owner) {
+        notes.push(format!("node {node} has the address itself, too: two hosts answer for it"));
+    }
     if let Some((claim, _)) = leases.claims.get(&vip)
         && let (None, Some(holder)) = (&leases.owner, &claim.holder)
     {

@@ -35,6 +35,7 @@ fn the_bare_advertisement_lets_every_node_announce_everywhere() {
             )
             .into(),
             nobody_because: None,
+            own_address_of: None,
         }
     );
 }
@@ -135,16 +136,20 @@ fn both_addresses_of_a_dual_stack_service_are_asked_for() {
 }
 
 #[test]
-fn an_address_that_is_a_nodes_own_is_never_announced_but_reported() {
-    let own = json!({
-        "kind": "Node",
-        "metadata": {"name": "iris3"},
-        "status": {"addresses": [{"type": "InternalIP", "address": VIP}]},
-    });
-    let cluster = served().with(own).advertise("ad", json!({}));
-    assert!(!is_asked_for(&cluster));
-    let decided = decide(&cluster.snapshot(), &Options::default());
-    assert_eq!(decided.clashes, [(vip(VIP), "iris3".to_owned())].into());
+fn an_address_is_a_nodes_own_if_it_is_the_first_that_the_node_lists_and_else_it_is_reported() {
+    let listing = |addresses: &[&str]| {
+        let address = |ip: &&str| json!({"type": "InternalIP", "address": ip});
+        let addresses: serde_json::Value = addresses.iter().map(address).collect();
+        let node = json!({"kind": "Node", "metadata": {"name": "iris3"}, "status": {"addresses": addresses}});
+        served().with(node).advertise("ad", json!({}))
+    };
+    let clashes = |cluster: &Cluster| decide(&cluster.snapshot(), &Options::default()).clashes;
+    let own = listing(&[VIP]);
+    assert_eq!(own.vip(VIP).own_address_of.as_deref(), Some("iris3"));
+    assert_eq!(clashes(&own), [].into());
+    let claims_more = listing(&["10.0.0.1", VIP]);
+    assert_eq!(claims_more.vip(VIP).own_address_of, None);
+    assert_eq!(clashes(&claims_more), [(vip(VIP), "iris3".to_owned())].into());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use rtnetlink::packet_route::{
 };
 
 use super::{Facts, LinkView};
-use crate::vocabulary::{Link, LinkId, Mac};
+use crate::vocabulary::{Link, LinkId, Mac, Vip};
 
 /// Everything netlink has told about Ethernet links and about addresses.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +104,10 @@ impl LinkTable {
             link.ipv6_source = self.ipv6_source(*id);
             view.links.insert(*id, link);
             view.starts.insert(*id, known.start);
+            if !known.mute && known.link.kind.as_deref() != Some("dummy") {
+                let global = self.addresses_of(*id).filter(|(_, address)| address.global);
+                view.own.extend(global.map(|(ip, _)| Vip::new(ip)));
+            }
             if known.mute {
                 view.mute.insert(*id);
             }

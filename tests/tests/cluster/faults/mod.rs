@@ -4,6 +4,7 @@
 //!
 //! Each test has a cluster of its own, so they run side by side: `cargo xtask test faults`, four at a time.
 
+mod addresses;
 mod agents;
 mod api;
 mod configuration;

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::*;
 
@@ -113,6 +113,24 @@ fn a_link_that_is_not_ethernet_is_no_link() {
 fn a_link_without_arp_is_mute() {
     let view = table([new(message(5, "dummy0", UP | LinkFlags::Noarp, [kind(InfoKind::Dummy)]))]).view();
     assert!(view.mute.contains(&LinkId(5)));
+}
+
+#[test]
+fn an_address_is_the_nodes_own_unless_it_is_on_a_dummy_or_a_mute_link_or_of_the_link_alone() {
+    let on = |id, ip, scope| RouteNetlinkMessage::NewAddress(address(id, v6(ip), scope, PLAIN));
+    let vip = |ip: &str| ip.parse::<Vip>().expect("an address");
+    let mut table = table([
+        new(message(2, "eth0", UP, [])),
+        new(message(3, "kube-ipvs0", UP, [kind(InfoKind::Dummy)])),
+        new(message(4, "mute", UP | LinkFlags::Noarp, [])),
+        on(2, "10.4.11.77", AddressScope::Universe),
+        on(2, "fe80::1", AddressScope::Link),
+        on(3, "10.4.11.1", AddressScope::Universe),
+        on(4, "10.4.11.2", AddressScope::Universe),
+    ]);
+    assert_eq!(table.view().own, BTreeSet::from([vip("10.4.11.77")]));
+    table.apply(RouteNetlinkMessage::DelAddress(address(2, v6("10.4.11.77"), AddressScope::Universe, PLAIN)));
+    assert_eq!(table.view().own, BTreeSet::new());
 }
 
 #[test]
