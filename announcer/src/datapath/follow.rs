@@ -22,6 +22,8 @@ impl Takeover<'_> {
         }
         if some_go {
             active.trim();
+            // Their room may be needed by those that come.
+            active.forget_macs();
             // The entries' memory is free now: no run may still read it when it becomes another VIP's.
             sys::grace_period().map_err(DatapathError::kernel("wait for running programs"))?;
         }
@@ -62,7 +64,13 @@ impl Takeover<'_> {
             entered = active.drop_ingress(&old);
         }
         if (old.mac, old.vlan) != (link.mac, link.vlan) {
-            entered = entered.and_then(|()| active.put_link(link));
+            entered = entered.and_then(|()| {
+                active.put_link(link).or_else(|_| {
+                    // The old address may have the room that the new one needs.
+                    active.forget_macs();
+                    active.put_link(link)
+                })
+            });
         }
         if let Err(error) = entered {
             // It would answer with an address that it no longer has.
