@@ -16,7 +16,7 @@ const ALWAYS: [&str; 3] = ["bans", "licenses", "sources"];
 
 /// Checks all of it.
 pub fn check() -> Result<()> {
-    deny(|cargo_deny| build::run(cargo_deny.args(["--offline", "check"]).args(ALWAYS)))?;
+    deny(|cargo_deny| build::run(cargo_deny.arg("check").args(ALWAYS)))?;
     advisories()?;
     reproducible::object()
 }
