@@ -24,6 +24,7 @@ mod cluster;
 mod control_plane;
 pub mod flood;
 pub mod guard;
+pub mod guest;
 mod host;
 pub mod image;
 mod judge;

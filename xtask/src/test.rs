@@ -31,6 +31,8 @@ enum Stage {
     Supply,
     /// Unit tests, live programs (BPF_PROG_TEST_RUN) and links in network namespaces
     Unit,
+    /// The agent on another kernel, in QEMU
+    Kernels,
     /// The lab itself
     Lab,
     /// A real cluster, with the DaemonSet on it
@@ -42,8 +44,16 @@ enum Stage {
 /// For each command of a stage.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-const STAGES: [Stage; 7] =
-    [Stage::Format, Stage::Lint, Stage::Supply, Stage::Unit, Stage::Lab, Stage::Cluster, Stage::Faults];
+const STAGES: [Stage; 8] = [
+    Stage::Format,
+    Stage::Lint,
+    Stage::Supply,
+    Stage::Unit,
+    Stage::Kernels,
+    Stage::Lab,
+    Stage::Cluster,
+    Stage::Faults,
+];
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let start = Instant::now();
@@ -108,20 +118,21 @@ fn perform(stage: Stage) -> Result<()> {
         Stage::Lab => {
             cargo(&["test", "--locked", "--package", "announcer-tests", "--test", "lab", "--", "--nocapture"])
         }
-        Stage::Cluster => cluster(&["--test-threads", "1", "--skip", "faults::"]),
+        Stage::Kernels => with_image("kernels", &[]),
+        Stage::Cluster => with_image("cluster", &["--test-threads", "1", "--skip", "faults::"]),
         // Each has a cluster of its own and waits for leases most of the time: several at once.
-        Stage::Faults => cluster(&["--test-threads", "4", "faults::"]),
+        Stage::Faults => with_image("cluster", &["--test-threads", "4", "faults::"]),
     }
 }
 
-/// Runs those tests on real clusters that these arguments of the test program select.
-fn cluster(selecting: &[&str]) -> Result<()> {
+/// Runs those tests of a test program that its arguments select, with the agent as it is shipped.
+fn with_image(program_of_tests: &str, selecting: &[&str]) -> Result<()> {
     let archive = workspace().join("target/image/announcer.tar");
     let program = image::build(image::LAB_IMAGE, &archive)?;
     let mut tests = Command::new(env!("CARGO"));
     tests
         .current_dir(workspace())
-        .args(["test", "--locked", "--package", "announcer-tests", "--test", "cluster", "--", "--nocapture"])
+        .args(["test", "--locked", "--package", "announcer-tests", "--test", program_of_tests, "--", "--nocapture"])
         .args(selecting)
         .env("ANNOUNCER_IMAGE", &archive)
         .env("ANNOUNCER_PROGRAM", &program);

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use announcer_tests::{image, parts};
+use announcer_tests::{
+    guest::{Kernel, PACKAGE_FILE},
+    image, parts,
+};
 use anyhow::{Context as _, Result, ensure};
 
 /// Whether this system has Debian's package manager.
@@ -52,6 +55,29 @@ pub fn images() -> Result<()> {
             )?;
         }
         Ok(())
+    })
+}
+
+/// Fetches the newest kernel of a series for virtual machines, and unpacks it. Nothing is installed; apt checks what it
+/// fetches against the archive's signature.
+pub fn kernel(series: &str) -> Result<()> {
+    let pattern = format!("^linux-image-{}[.][^-]+-cloud-amd64$", series.replace('.', "[.]"));
+    let found =
+        super::toolchain::output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
+    let numbers = |name: &str| -> Vec<u64> {
+        name.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
+    };
+    let names = found.lines().filter_map(|line| line.split_whitespace().next());
+    let package =
+        names.max_by_key(|name| numbers(name)).context("this system's package sources have none")?;
+    into_cache(&Kernel::series_dir(series)?.join(package), |draft| {
+        run(Command::new("apt-get").current_dir(draft).args(["-qq", "download", package]))?;
+        let deb = fs::read_dir(draft)?.next().context("apt-get has fetched nothing")??.path();
+        run(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(draft))?;
+        fs::remove_file(&deb)?;
+        let release = package.trim_start_matches("linux-image-");
+        run(Command::new("/sbin/depmod").arg("--basedir").arg(draft).arg(release))?;
+        fs::write(draft.join(PACKAGE_FILE), format!("{package}\n")).context("write the package's name")
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use announcer_tests::parts;
+use announcer_tests::{guest::Kernel, parts};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{build, toolchain};
@@ -20,6 +20,8 @@ pub enum Need {
     Btf,
     /// A Debian package.
     Package(&'static Package),
+    /// Another kernel, unpacked.
+    OtherKernel,
     /// A Go toolchain.
     Go,
     /// The lab's Kubernetes.
@@ -39,6 +41,9 @@ pub enum Need {
     /// The standard library for static programs.
     StaticTarget,
 }
+
+/// The series of the kernel that is booted in QEMU: of Debian's, the newest with AppArmor.
+const OTHER_KERNEL: &str = "6.12";
 
 /// A Debian package, recognised by a program or plugin of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +72,17 @@ const CXX: [Need; 1] = packages! {
 /// What failover is measured beside.
 const KEEPALIVED: [Need; 1] = packages! {
     "keepalived" "keepalived" "the bench measures failover beside it";
+};
+
+/// What other kernels are booted with.
+const GUEST: [Need; 7] = packages! {
+    "qemu-system-x86_64" "qemu-system-x86" "boots other kernels, which have AppArmor";
+    "/bin/busybox" "busybox-static" "the shell of those kernels";
+    "apparmor_parser" "apparmor" "loads containerd's profile there";
+    "setpriv" "util-linux" "starts the agent with the DaemonSet's capabilities";
+    "cpio" "cpio" "packs what those kernels start with";
+    "depmod" "kmod" "tells which of their modules need which";
+    "xz" "xz-utils" "unpacks their modules";
 };
 
 /// In the order in which they are listed.
@@ -111,6 +127,11 @@ impl Need {
         [&Self::image()[..], &KEEPALIVED].concat()
     }
 
+    /// What other kernels need, the agent's program aside.
+    pub fn guest() -> Vec<Self> {
+        [&GUEST[..], &[Self::OtherKernel]].concat()
+    }
+
     /// What a cluster of the lab needs, each before those that depend on it.
     pub fn lab() -> Vec<Self> {
         [&[Self::Root, Self::Kernel, Self::Bpffs][..], &PACKAGES, &[Self::Go, Self::Kubernetes, Self::Images]]
@@ -119,7 +140,14 @@ impl Need {
 
     /// Every need there is.
     pub fn all() -> Vec<Self> {
-        [&Self::lab()[..], &[Self::Btf], &Self::image(), &[Self::Linters, Self::CargoDeny]].concat()
+        [
+            &Self::lab()[..],
+            &Self::guest(),
+            &[Self::Btf],
+            &Self::image(),
+            &[Self::Linters, Self::CargoDeny],
+        ]
+        .concat()
     }
 
     /// What it is called.
@@ -130,6 +158,7 @@ impl Need {
             Self::Bpffs => "bpffs".into(),
             Self::Btf => "kernel BTF".into(),
             Self::Package(package) => package.name.into(),
+            Self::OtherKernel => format!("Linux {OTHER_KERNEL}, for QEMU"),
             Self::Go => "Go >= 1.24".into(),
             Self::Kubernetes => format!("Kubernetes {}", parts::KUBERNETES_VERSION),
             Self::Images => "lab images".into(),
@@ -150,6 +179,7 @@ impl Need {
             Self::Bpffs => "programs and maps are pinned there, so that they outlive the agent",
             Self::Btf => "bpftool prints maps with named fields by it",
             Self::Package(package) => package.why,
+            Self::OtherKernel => "the agent is tried where AppArmor is on (fetched once: 35 MB)",
             Self::Go => "compiles the lab's Kubernetes",
             Self::Kubernetes => {
                 "the lab runs a real control plane and real kubelets (compiled once: 4 to 10 minutes)"
@@ -180,6 +210,9 @@ impl Need {
                     package.program, package.name
                 )
             }
+            Self::OtherKernel => {
+                format!("have a package source with Debian's linux-image-{OTHER_KERNEL}.*-cloud-amd64")
+            }
             Self::Go => "install Go 1.24 or newer (https://go.dev/dl), and have it on PATH".into(),
             Self::Kubernetes | Self::Images => {
                 "cargo xtask setup compiles it from published Go modules".into()
@@ -197,7 +230,7 @@ impl Need {
     pub fn can_be_provided(&self) -> bool {
         match self {
             Self::Root | Self::Kernel | Self::Bpffs | Self::Btf | Self::Go => false,
-            Self::Package(_) => build::has_apt(),
+            Self::Package(_) | Self::OtherKernel => build::has_apt(),
             Self::Kubernetes
             | Self::Images
             | Self::RustSource
@@ -242,6 +275,7 @@ impl Need {
                 Ok("yes".into())
             }
             Self::Package(package) => find(package.program),
+            Self::OtherKernel => Ok(Kernel::locate(OTHER_KERNEL)?.release().to_owned()),
             Self::Go => {
                 let version = parts::go_version()?;
                 let minor =
@@ -273,6 +307,7 @@ impl Need {
     /// Sees to it.
     pub fn provide(&self) -> Result<()> {
         match self {
+            Self::OtherKernel => build::kernel(OTHER_KERNEL),
             Self::Kubernetes => build::kubernetes(),
             Self::Images => build::images(),
             Self::RustSource => toolchain::install_rust_source(),

@@ -162,7 +162,7 @@ fn bpf_linker_root(rustc: &Rustc) -> Result<PathBuf> {
     Ok(parts::cache_dir()?.join(format!("bpf-linker-{BPF_LINKER_VERSION}-rustc-{}", rustc.release)))
 }
 
-fn output(command: &mut Command) -> Result<String> {
+pub(super) fn output(command: &mut Command) -> Result<String> {
     let shown = command.get_program().display().to_string();
     let output = command.output().with_context(|| format!("run {shown}"))?;
     ensure!(output.status.success(), "{shown} ended with {}", output.status);
