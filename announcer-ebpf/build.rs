@@ -20,6 +20,11 @@ fn main() {
         println!("cargo::rerun-if-changed={own}");
     }
     let is_bpf = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "bpf");
+    if is_bpf {
+        // Memory is cleared by stores. Else it is by a loop, which goes through the stack by a variable, and for that the
+        // verifier wants CAP_PERFMON.
+        println!("cargo::rustc-link-arg-bins=--disable-expand-memcpy-in-order");
+    }
     if is_bpf || env::var_os("CARGO_FEATURE_OBJECT").is_none() {
         return;
     }

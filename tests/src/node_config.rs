@@ -23,7 +23,6 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
-  disable_apparmor = true
   # Without CAP_SYS_RESOURCE (a container, a sandbox) runc fails when it lowers an OOM score.
   restrict_oom_score_adj = true
 

@@ -132,7 +132,16 @@ fn with_image(program_of_tests: &str, selecting: &[&str]) -> Result<()> {
     let mut tests = Command::new(env!("CARGO"));
     tests
         .current_dir(workspace())
-        .args(["test", "--locked", "--package", "announcer-tests", "--test", program_of_tests, "--", "--nocapture"])
+        .args([
+            "test",
+            "--locked",
+            "--package",
+            "announcer-tests",
+            "--test",
+            program_of_tests,
+            "--",
+            "--nocapture",
+        ])
         .args(selecting)
         .env("ANNOUNCER_IMAGE", &archive)
         .env("ANNOUNCER_PROGRAM", &program);

@@ -23,7 +23,9 @@ const TCX_DROP: i32 = 2;
 const ETHERTYPE_8021Q: u32 = (0x8100_u16).to_be() as u32;
 const ETHERTYPE_ARP: u32 = (0x0806_u16).to_be() as u32;
 const ETHERTYPE_IPV6: u32 = (0x86dd_u16).to_be() as u32;
-/// Ethernet, tag, IPv6 and the type of the ICMPv6 message; also a whole ARP packet.
+/// Ethernet and an ARP packet.
+const ARP: usize = 14 + 28;
+/// Ethernet, tag, IPv6 and the type of the ICMPv6 message; also a whole ARP packet with a tag.
 const HEADERS: u32 = 14 + 4 + 40 + 1;
 /// All that is ever read.
 const LONGEST: u32 = 14 + 4 + 40 + announcer_ebpf::packet::MAX_NDP_BYTES as u32;
@@ -46,7 +48,7 @@ pub fn announcer_tcx(context: TcContext) -> i32 {
     let vlan_id = (vlan_present != 0).then_some((vlan_tci & 0x0fff) as u16);
     let mut frame = SkbFrame { skb };
     frame.put_header_back(protocol);
-    frame.make_linear();
+    frame.make_linear(protocol);
     let mut maps = Maps { ingress: || Ingress { ifindex, vlan_id }, is_proof: || is_proof(skb) };
     match handle(&mut frame, &mut maps) {
         Verdict::Pass => TCX_NEXT,
@@ -100,18 +102,37 @@ impl SkbFrame {
         self.write(0, &header);
     }
 
-    /// Moves the headers into linear memory, where a driver has left them in fragments.
+    /// Moves the headers into linear memory, where a driver has left them in fragments, and all of a neighbour message,
+    /// whose checksum needs it. Only constant lengths are compared: without CAP_PERFMON a program may not learn how far
+    /// one pointer is from another.
     #[inline(always)]
-    fn make_linear(&mut self) {
+    fn make_linear(&mut self, protocol: u32) {
         // SAFETY: the context is the kernel's; pointers into the packet are made after this only.
         unsafe {
-            let skb = self.skb;
-            let linear = ((*skb).data_end as usize).wrapping_sub((*skb).data as usize) as u32;
-            let wanted = if (*skb).len < LONGEST { (*skb).len } else { HEADERS };
-            if linear < wanted {
-                bpf_skb_pull_data(skb, wanted);
+            let (data, end) = ((*self.skb).data as usize, (*self.skb).data_end as usize);
+            let length = (*self.skb).len;
+            if length < HEADERS {
+                if data + ARP > end {
+                    bpf_skb_pull_data(self.skb, length);
+                }
+            } else if data + HEADERS as usize > end {
+                bpf_skb_pull_data(self.skb, HEADERS);
+            }
+            let is_neighbours = match protocol {
+                ETHERTYPE_IPV6 => self.is_neighbour_message::<14>(),
+                ETHERTYPE_8021Q => self.is_neighbour_message::<18>(),
+                _ => false,
+            };
+            if is_neighbours && length < LONGEST {
+                bpf_skb_pull_data(self.skb, length);
             }
         }
+    }
+
+    /// Whether an IPv6 header at `AT` is followed by a Neighbour Solicitation or Advertisement.
+    #[inline(always)]
+    fn is_neighbour_message<const AT: usize>(&self) -> bool {
+        self.read::<1>(AT + 6) == Some([58]) && matches!(self.read::<1>(AT + 40), Some([135 | 136]))
     }
 }
 

@@ -114,26 +114,55 @@ fn options<F: Frame>(frame: &F, wanted: u8, bytes: usize, at: usize) -> Result<(
     if !bytes.is_multiple_of(UNIT) {
         return Err(Refusal::Malformed);
     }
-    let (mut found, mut total, mut next) = (None, 0, 0);
-    for unit in 0..MAX_UNITS {
-        if unit >= bytes / UNIT {
-            break;
+    let mut walk = Walk { wanted, units: bytes / UNIT, found: None, total: 0, next: 0 };
+    // No loop: without CAP_PERFMON a program may not go through a packet by a variable.
+    const { assert!(MAX_UNITS == 8) };
+    walk.pass::<F, 0>(frame, at)?;
+    walk.pass::<F, 1>(frame, at)?;
+    walk.pass::<F, 2>(frame, at)?;
+    walk.pass::<F, 3>(frame, at)?;
+    walk.pass::<F, 4>(frame, at)?;
+    walk.pass::<F, 5>(frame, at)?;
+    walk.pass::<F, 6>(frame, at)?;
+    walk.pass::<F, 7>(frame, at)?;
+    if walk.next == walk.units { Ok((walk.found, walk.total)) } else { Err(Refusal::Malformed) }
+}
+
+/// A walk along the options, eight bytes at a time.
+struct Walk {
+    /// The kind of option that is looked for.
+    wanted: u8,
+    /// How many eight bytes there are.
+    units: usize,
+    found: Option<Mac>,
+    /// The sum of the bytes passed.
+    total: u64,
+    /// Where the next option begins.
+    next: usize,
+}
+
+impl Walk {
+    /// Passes eight bytes, if there are so many.
+    #[inline(always)]
+    fn pass<F: Frame, const NTH: usize>(&mut self, frame: &F, at: usize) -> Result<(), Refusal> {
+        if NTH >= self.units {
+            return Ok(());
         }
-        let option = frame.read::<UNIT>(at + unit * UNIT).ok_or(Refusal::Malformed)?;
-        total += sum(u64::from_ne_bytes(option));
-        if unit != next {
-            continue;
+        let option = frame.read::<UNIT>(at + NTH * UNIT).ok_or(Refusal::Malformed)?;
+        self.total += sum(u64::from_ne_bytes(option));
+        if NTH != self.next {
+            return Ok(());
         }
         let [kind, units, a, b, c, d, e, f] = option;
-        if units == 0 || (kind == wanted && units != 1) {
+        if units == 0 || (kind == self.wanted && units != 1) {
             return Err(Refusal::Malformed);
         }
-        if kind == wanted {
-            found = Some(Mac::new([a, b, c, d, e, f]));
+        if kind == self.wanted {
+            self.found = Some(Mac::new([a, b, c, d, e, f]));
         }
-        next += usize::from(units);
+        self.next += usize::from(units);
+        Ok(())
     }
-    if next == bytes / UNIT { Ok((found, total)) } else { Err(Refusal::Malformed) }
 }
 
 /// A sound solicitation: answered in place if its target is ours to answer for.

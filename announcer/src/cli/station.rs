@@ -21,7 +21,7 @@ use super::{
     tasks::{Tasks, on_thread},
 };
 use crate::{
-    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mode, Remains},
+    datapath::{Config, DatapathError, KernelLog, LinkChange, LinkReport, Mended, Mode, Remains},
     election::Target,
     policy::Demand,
     report::changes::{Changes, Held},
@@ -110,6 +110,8 @@ pub(super) struct Station {
     stuck: bool,
     /// Entries that the kernel would not write, as last said.
     refused: BTreeSet<(Vip, LinkId)>,
+    /// Why pins that are missing can't be made again; `None` while everything is pinned.
+    unpinned: Option<String>,
 }
 
 impl Station {
@@ -152,6 +154,7 @@ impl Station {
             failed: BTreeSet::new(),
             stuck: false,
             refused: BTreeSet::new(),
+            unpinned: None,
         }
     }
 
@@ -290,7 +293,7 @@ impl Station {
                 LinkChange::Failed(error) => {
                     let key = (*link, error.to_string());
                     if !self.failed.contains(&key) {
-                        let cause = std::error::Error::source(error).map(ToString::to_string);
+                        let cause = error.cause();
                         error!(node = self.node, interface = name, %error, cause, "cannot attach the program");
                     }
                     failed.insert(key);
@@ -341,6 +344,34 @@ impl Station {
                 self.changes.unanswered(&self.held(vip), &name, &reason);
             }
         }
+    }
+
+    /// Looks whether what the next process needs is still pinned, and pins it again if not; how many pins that were.
+    pub(super) fn mend(&mut self) -> usize {
+        let Mended { pins, failed } = self.kernel.datapath.mend_pins();
+        let failed = failed.map(|error| error.in_a_line());
+        if let Some(first) = pins.first() {
+            let (node, pin, count) = (&self.node, first.display(), pins.len());
+            warn!(node, %pin, count, "Pins were missing under the running process; they are made again");
+        }
+        if failed != self.unpinned {
+            match &failed {
+                Some(error) => {
+                    error!(
+                        node = self.node,
+                        error, "Pins are missing, and can't be made again: a restart would cost an outage"
+                    );
+                }
+                None => info!(node = self.node, "Everything is pinned again"),
+            }
+            self.unpinned = failed;
+        }
+        pins.len()
+    }
+
+    /// Why pins that are missing can't be made again.
+    pub(super) fn unpinned(&self) -> Option<&str> {
+        self.unpinned.as_deref()
     }
 
     /// Reports other hosts that claimed a held VIP, and announces it again (RFC 5227 §2.4 (c)). Which of them

@@ -95,6 +95,7 @@ impl Attached {
             failure.unwrap_or((Attachment::Generic, io::Error::from(io::ErrorKind::Unsupported)));
         Err(match Reason::of(attachment, &source) {
             Reason::HookTaken => AttachError::HookTaken(source),
+            Reason::NoTcx => AttachError::NoTcx(source),
             _ => AttachError::Refused { attachment, source },
         })
     }

@@ -4,7 +4,11 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{links::Attachment, step::Step};
+use super::{
+    links::Attachment,
+    refusal::{Asked, Refuser, in_one_line},
+    step::Step,
+};
 use crate::vocabulary::{LinkId, Vip};
 
 /// An error of the datapath as a whole; one link's troubles are in its [`super::LinkReport`].
@@ -12,7 +16,7 @@ use crate::vocabulary::{LinkId, Vip};
 pub enum DatapathError {
     /// The pin directory is not on a bpffs.
     #[error(
-        "{}{} is not on a bpffs: run `mount -t bpf bpf /sys/fs/bpf` on the host (a pod needs the host's as a hostPath volume)",
+        "{}{} is not on a bpffs: run `mount -t bpf -o mode=0700 bpf /sys/fs/bpf` on the host (a pod needs a folder of the host's as a hostPath volume)",
         path.display(),
         parent.as_deref().map(|parent| format!(" does not exist, and {}", parent.display())).unwrap_or_default()
     )]
@@ -40,11 +44,40 @@ pub enum DatapathError {
         /// `CAP_…` names.
         names: Vec<&'static str>,
     },
-    /// The kernel is too old for any mode.
-    #[error("Linux {release} is too old: announcer needs 5.18 (6.6 for `--mode tcx`); boot a newer kernel")]
+    /// The kernel did not take the programs, and its number says that it is too old for them.
+    #[error(
+        "Linux {release} is too old: announcer needs 5.18 (6.6 for `--mode tcx`), or its eBPF; boot a newer kernel ({why})"
+    )]
     KernelTooOld {
         /// `uname -r`.
         release: String,
+        /// What failed, in one line.
+        why: String,
+    },
+    /// Somebody else can change or lock what is pinned.
+    #[error("{} {why}: look who made it, then `{remedy}`, and mount the bpffs by `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`", path.display())]
+    Untrusted {
+        /// The pin directory, or the directory that it is in.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// The command that mends it.
+        remedy: String,
+    },
+    /// The pin directory was deleted while it is mounted here, so that no name leads to it any more.
+    #[error("{} was deleted on the host, and nothing can be pinned in it any more: restart the container", path.display())]
+    Deleted {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// Something was refused, and it can be seen by whom.
+    #[error("{}; {by}", in_one_line(what.as_ref()))]
+    Refused {
+        /// What.
+        #[source]
+        what: Box<DatapathError>,
+        /// By whom.
+        by: Refuser,
     },
     /// A file operation failed.
     #[error("could not {action} {}", path.display())]
@@ -140,6 +173,9 @@ pub enum AttachError {
     /// XDP on a bond runs on its slaves, whose links are not known here.
     #[error("the {0} mode is not supported on a bond: use the TCX mode")]
     Bond(Attachment),
+    /// The kernel is older than TCX.
+    #[error("the kernel has no TCX, which came with Linux 6.6: use another mode, or boot a newer kernel")]
+    NoTcx(#[source] io::Error),
     /// The kernel or the driver refused.
     #[error("could not attach in {attachment} mode")]
     Refused {
@@ -192,6 +228,17 @@ pub enum AttachError {
 // === impl AttachError ===
 
 impl AttachError {
+    /// Why, in one line, with the name of who refused if it was refused.
+    pub fn cause(&self) -> Option<String> {
+        let (asked, source) = match self {
+            Self::Refused { source, .. } | Self::Swap(source) => (Asked::Command, source),
+            Self::Pin { source, .. } => (Asked::Path, source),
+            _ => return std::error::Error::source(self).map(|cause| in_one_line(cause)),
+        };
+        let by = Refuser::of(asked, source).map(|by| format!("; {by}")).unwrap_or_default();
+        Some(format!("{source}{by}"))
+    }
+
     /// Whether the device was gone by then: nothing is wrong with it.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
@@ -208,13 +255,7 @@ impl DatapathError {
 
     /// What it comes down to, with its cause, in one line.
     pub fn in_a_line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line = format!("{line}: {error}");
-            cause = error.source();
-        }
-        line
+        in_one_line(self)
     }
 
     fn errno(&self) -> Option<i32> {

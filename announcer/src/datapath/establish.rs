@@ -13,6 +13,7 @@ use super::{
     generation::Generation,
     inherited::{Found, HeldLink, is_owned},
     pin_root::PinRoot,
+    privileges,
     shape::MapName,
     step::{Step, Steps},
     sys,
@@ -37,7 +38,8 @@ impl Takeover<'_> {
         let number = old.last().map_or(1, |last| last + 1);
         let counters: Vec<_> = self.reusable_counters(&found).into_iter().collect();
         let sizes = self.config.tables.sizes(found.needed(links));
-        let generation = Generation::load(&counters, sizes, self.config.kernel_log, self.faults)?;
+        let generation = Generation::load(&counters, sizes, self.config.kernel_log, self.faults)
+            .map_err(|error| privileges::blame_age(error.explained()))?;
         self.steps.done(Step::Loaded)?;
         generation.pin(&self.root.generation(number), self.steps)?;
 

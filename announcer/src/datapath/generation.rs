@@ -108,35 +108,42 @@ impl Generation {
     pub(super) fn pin(&self, folder: &Path, steps: &mut Steps) -> Result<(), DatapathError> {
         fs::create_dir(folder).map_err(DatapathError::file("create the folder", folder))?;
         steps.done(Step::FolderMade)?;
-        let maps = self.maps.all().map(|(name, map)| (name.pin(), map));
-        let programs = [(XDP, &self.xdp), (XDP_GENERIC, &self.xdp_generic), (TCX, &self.tcx)];
-        for (name, object) in maps.chain(programs) {
+        for (name, object) in self.pins() {
             let path = folder.join(name);
-            let pinned = self.maps.faults.check("pin").and_then(|()| sys::pin(object.as_fd(), &path));
+            let pinned = self.maps.faults.check("pin").and_then(|()| sys::pin(object, &path));
             pinned.map_err(DatapathError::file("pin", path))?;
             steps.done(Step::Pinned(name))?;
         }
         Ok(())
     }
 
+    /// Programs and maps, by their names in the generation's folder.
+    pub(super) fn pins(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        let maps = self.maps.all().map(|(name, map)| (name.pin(), map.as_fd()));
+        let programs = [(XDP, &self.xdp), (XDP_GENERIC, &self.xdp_generic), (TCX, &self.tcx)];
+        maps.chain(programs.map(|(name, program)| (name, program.as_fd())))
+    }
+
+    /// The maps that are pinned for inspection, by their names there.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        let shown = self.maps.all().filter(|(name, _)| !name.is_optional());
+        shown.map(|(name, map)| (name.pin(), map.as_fd()))
+    }
+
     /// Points the pins for inspection, right under `root`, at this generation's maps, each in one step. They are for
     /// those who look: without one everything else goes on.
     pub(super) fn show(&self, root: &Path, steps: &mut Steps) -> Result<(), DatapathError> {
-        for (name, map) in self.maps.all().filter(|(name, _)| !name.is_optional()) {
-            let (path, new) = (root.join(name.pin()), root.join(format!("{}-new", name.pin())));
+        for (name, map) in self.shown() {
+            let (path, new) = (root.join(name), root.join(format!("{name}-new")));
             let shown = unpin(&new).and_then(|()| {
-                sys::pin(map.as_fd(), &new).map_err(DatapathError::file("pin", &new))?;
+                sys::pin(map, &new).map_err(DatapathError::file("pin", &new))?;
                 fs::rename(&new, &path).map_err(DatapathError::file("replace the pin", path))
             });
             if let Err(error) = shown {
                 let error = error.in_a_line();
-                tracing::warn!(
-                    map = name.symbol(),
-                    error,
-                    "The pin for inspection shows an older map, or none"
-                );
+                tracing::warn!(map = name, error, "The pin for inspection shows an older map, or none");
             }
-            steps.done(Step::Shown(name.pin()))?;
+            steps.done(Step::Shown(name))?;
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Maps {
             let path = folder.join(name.pin());
             let map = match sys::get_pinned(&path) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(DatapathError::file("open the pin (root may)", path)(error));
+                    return Err(DatapathError::file("open the pin", path)(error));
                 }
                 map => map.ok(),
             };

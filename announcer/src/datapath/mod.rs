@@ -20,16 +20,20 @@ mod inspect;
 mod kernel_log;
 mod links;
 mod maps;
+mod mend;
 mod owners;
 mod pin_root;
 mod privileges;
 mod proof;
+mod refusal;
 mod shape;
 mod slots;
 mod status;
 mod step;
+mod surroundings;
 mod sys;
 mod tables;
+mod trust;
 mod uninstall;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -50,7 +54,9 @@ pub use self::{
     kernel_log::KernelLogReader,
     links::{Attachment, LinkChange, LinkReport, Reason, UnknownAttachment},
     maps::Unreadable,
+    mend::Mended,
     owners::{Applied, Owners, Refused},
+    refusal::Refuser,
     status::{LinkStatus, Role, Status, VipStatus},
     step::{Step, StepHook},
     tables::{PerFamily, Tables},
@@ -80,7 +86,8 @@ impl Datapath {
     /// Locks the pin directory and looks at what the kernel holds. Changes nothing, but for links whose device is gone.
     ///
     /// # Errors
-    /// Missing capabilities, too old a kernel, no bpffs; [`DatapathError::Busy`] if another agent runs.
+    /// Missing capabilities, no bpffs, a pin directory that others may change; [`DatapathError::Busy`] if another agent
+    /// runs.
     pub fn open(config: Config) -> Result<Self, DatapathError> {
         Self::open_within(config, Duration::ZERO)
     }
@@ -90,9 +97,9 @@ impl Datapath {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_within(config: Config, patience: Duration) -> Result<Self, DatapathError> {
-        privileges::check(config.mode)?;
-        let root = PinRoot::lock(&config.pin_root, patience)?;
-        let found = Found::look(&root)?;
+        privileges::check()?;
+        let root = PinRoot::lock(&config.pin_root, patience).map_err(DatapathError::explained)?;
+        let found = Found::look(&root).map_err(DatapathError::explained)?;
         let inherited = found.inherited.clone();
         Ok(Self {
             root,
@@ -142,7 +149,7 @@ impl Datapath {
         }
         let found = std::mem::take(&mut self.found);
         let mut takeover = self.takeover();
-        let active = takeover.run(found, links)?;
+        let active = takeover.run(found, links).map_err(DatapathError::explained)?;
         let reports = takeover.reports;
         self.active = Some(active);
         Ok(reports)

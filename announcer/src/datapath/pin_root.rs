@@ -8,7 +8,7 @@
 
 use std::{
     fs, io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::{DatapathError, links::Attachment};
+use super::{DatapathError, links::Attachment, trust};
 use crate::vocabulary::LinkId;
 
 const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
@@ -40,12 +40,13 @@ pub(super) struct LinkPin {
 // === impl PinRoot ===
 
 impl PinRoot {
-    /// Makes the directory if need be, and locks it, waiting for as long as `patience`.
+    /// Makes the directory if need be, and locks it, waiting for as long as `patience`. It is this user's alone then.
     pub(super) fn lock(path: &Path, patience: Duration) -> Result<Self, DatapathError> {
         check_bpffs(path)?;
+        trust::parent(path)?;
         let until = Instant::now() + patience;
         loop {
-            match fs::create_dir(path) {
+            match fs::DirBuilder::new().mode(0o700).create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(DatapathError::file("create the directory", path)(error));
                 }
@@ -64,6 +65,24 @@ impl PinRoot {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the name still leads to the directory that is locked, on a bpffs.
+    ///
+    /// # Errors
+    /// The name leads to it, but it was deleted where it was mounted from; or nobody can look.
+    pub(super) fn is_there(&self) -> Result<bool, DatapathError> {
+        let wrap = |error: rustix::io::Errno| DatapathError::file("look at", &self.path)(error.into());
+        let locked = rustix::fs::fstat(&self.lock).map_err(wrap)?;
+        let found = match rustix::fs::stat(&self.path) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(false),
+            found => found.map_err(wrap)?,
+        };
+        let same = is_same(&found, &locked);
+        if same && locked.st_nlink == 0 {
+            return Err(DatapathError::Deleted { path: self.path.clone() });
+        }
+        Ok(same)
     }
 
     pub(super) fn generation(&self, number: u64) -> PathBuf {
@@ -147,12 +166,20 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), DatapathError> {
     fs::remove_dir(path).map_err(DatapathError::file("remove the folder", path))
 }
 
+/// Whether there is something of that name. Unlike `Path::exists`, it does not take "you may not look" for a no.
+pub(super) fn is_present(path: &Path) -> Result<bool, DatapathError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(DatapathError::file("look at", path)(error)),
+    }
+}
+
 /// `path`, or else its parent, must lie on a bpffs: pins are possible nowhere else.
 pub(super) fn check_bpffs(path: &Path) -> Result<(), DatapathError> {
-    let parent = path.parent().filter(|_| !path.exists());
+    let parent = if is_present(path)? { None } else { path.parent() };
     let existing = parent.unwrap_or(path);
-    let found = rustix::fs::statfs(existing);
-    match found {
+    match rustix::fs::statfs(existing) {
         Ok(found) if i128::from(found.f_type) == i128::from(BPF_FS_MAGIC) => Ok(()),
         Ok(_) | Err(rustix::io::Errno::NOENT) => {
             Err(DatapathError::NotBpffs { path: path.to_owned(), parent: parent.map(ToOwned::to_owned) })
@@ -164,17 +191,22 @@ pub(super) fn check_bpffs(path: &Path) -> Result<(), DatapathError> {
 /// The lock; `None` if another process has it, or has removed the directory meanwhile.
 fn try_lock(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
     let wrap = |error: rustix::io::Errno| DatapathError::file("lock", path)(error.into());
-    let directory = match rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(path, flags, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         opened => opened.map_err(wrap)?,
     };
+    trust::possess(&directory, path)?;
     match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
         locked => locked.map_err(wrap)?,
     }
     // An uninstall may have removed the directory between the two calls: then this lock guards nothing.
     let locked = rustix::fs::fstat(&directory).map_err(wrap)?;
-    let same =
-        rustix::fs::stat(path).is_ok_and(|now| (now.st_dev, now.st_ino) == (locked.st_dev, locked.st_ino));
+    let same = rustix::fs::stat(path).is_ok_and(|now| is_same(&now, &locked));
     Ok(same.then_some(directory))
+}
+
+fn is_same(one: &rustix::fs::Stat, other: &rustix::fs::Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }

@@ -10,9 +10,9 @@ use super::{
     entries::read_entries,
     generation::program_ids,
     maps::{Maps, Unreadable},
-    pin_root::{LinkPin, check_bpffs, generation, generations},
+    pin_root::{LinkPin, check_bpffs, generation, generations, is_present},
     shape::MapName,
-    sys,
+    sys, trust,
 };
 use crate::vocabulary::{BootNs, LinkId, Mac, Vip};
 
@@ -75,10 +75,20 @@ impl Status {
     /// Reads the pins under `pin_root`; `None` if nothing is pinned there.
     ///
     /// # Errors
-    /// No bpffs, no privilege, or maps of another build.
+    /// No bpffs, no right to look, pins that others may change, or maps of another build.
     pub fn read(pin_root: &Path) -> Result<Option<Result<Self, Unreadable>>, DatapathError> {
+        Self::look(pin_root).map_err(DatapathError::explained)
+    }
+
+    fn look(pin_root: &Path) -> Result<Option<Result<Self, Unreadable>>, DatapathError> {
         check_bpffs(pin_root)?;
-        if !pin_root.join(MapName::Session.pin()).exists() {
+        if !is_present(pin_root)? {
+            return Ok(None);
+        }
+        // Who may not look is told so, and not that the directory is another's.
+        let session_is_pinned = is_present(&pin_root.join(MapName::Session.pin()))?;
+        trust::check(pin_root)?;
+        if !session_is_pinned {
             let unfinished = !LinkPin::all(pin_root).unwrap_or_default().is_empty();
             return if unfinished {
                 Err(DatapathError::Unfinished { path: pin_root.to_owned() })

@@ -1,11 +1,11 @@
 //! Leaving nothing behind: no program on any link, no pin.
 
-use std::{collections::BTreeSet, fs, os::fd::AsFd, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, io, os::fd::AsFd, path::Path, time::Duration};
 
 use super::{
     DatapathError,
     attach::detach,
-    pin_root::{LinkPin, PinRoot, check_bpffs, names, remove_folder, unpin},
+    pin_root::{LinkPin, PinRoot, check_bpffs, is_present, names, remove_folder, unpin},
     shape::MapName,
     sys,
 };
@@ -29,13 +29,14 @@ impl Remains {
     /// `None` if there is no such directory.
     ///
     /// # Errors
-    /// [`DatapathError::Busy`] while an agent runs; no bpffs.
+    /// [`DatapathError::Busy`] while an agent runs; no bpffs; no right to look.
     pub fn lock(pin_root: &Path) -> Result<Option<Self>, DatapathError> {
-        check_bpffs(pin_root)?;
-        if !pin_root.exists() {
-            return Ok(None);
-        }
-        PinRoot::lock(pin_root, Duration::ZERO).map(|root| Some(Self(root)))
+        let lock = || {
+            check_bpffs(pin_root)?;
+            let there = is_present(pin_root)?;
+            there.then(|| PinRoot::lock(pin_root, Duration::ZERO)).transpose()
+        };
+        Ok(lock().map_err(DatapathError::explained)?.map(Self))
     }
 
     /// Of a datapath that ends, with its lock.
@@ -52,7 +53,7 @@ impl Remains {
     }
 
     /// Detaches every program of ours, removes our pins, and the directory unless somebody else has put something into
-    /// it. The links that carried a program are returned.
+    /// it or it is a mount point. The links that carried a program are returned.
     ///
     /// # Errors
     /// A pin can't be removed; all others are.
@@ -80,9 +81,7 @@ impl Remains {
         }
         let foreign = names(root.path())?;
         match foreign.is_empty() {
-            true => done(
-                fs::remove_dir(root.path()).map_err(DatapathError::file("remove the folder", root.path())),
-            ),
+            true => done(remove_root(root.path())),
             false => {
                 let (path, foreign) = (root.path().display(), foreign.join(", "));
                 tracing::warn!(%path, foreign, "The pin directory holds what is not ours; it is left alone");
@@ -91,5 +90,16 @@ impl Remains {
         failed?;
         links.dedup();
         Ok(links)
+    }
+}
+
+/// In a container the directory is where the host's is mounted, in a root that may be read-only: it stays then, empty.
+fn remove_root(path: &Path) -> Result<(), DatapathError> {
+    use io::ErrorKind::{ReadOnlyFilesystem, ResourceBusy};
+    match fs::remove_dir(path) {
+        Err(error) if !matches!(error.kind(), ResourceBusy | ReadOnlyFilesystem) => {
+            Err(DatapathError::file("remove the folder", path)(error))
+        }
+        _ => Ok(()),
     }
 }

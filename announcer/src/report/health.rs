@@ -41,6 +41,8 @@ pub struct Readiness {
     pub ended: Vec<&'static str>,
     /// For how long the API server has said nothing at all.
     pub api_silent: Duration,
+    /// Why pins that the next agent needs are missing and can't be made again.
+    pub unpinned: Option<String>,
 }
 
 impl Health {
@@ -69,7 +71,7 @@ impl Health {
     /// VIP held is answered.
     pub fn ready(&self, now: BootNs) -> Result<(), String> {
         self.live(now)?;
-        let Readiness { synced, deadline, unanswered, ended, api_silent } =
+        let Readiness { synced, deadline, unanswered, unpinned, ended, api_silent } =
             self.readiness.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !ended.is_empty() {
             return Err(format!("ended and being started again: {}", ended.join(", ")));
@@ -84,7 +86,7 @@ impl Health {
             return Err(format!("the API server has said nothing for {} s", api_silent.as_secs()));
         }
         if unanswered.is_empty() {
-            return Ok(());
+            return unpinned.map_or(Ok(()), |why| Err(format!("pins are missing: {why}")));
         }
         let mut names: Vec<_> = unanswered.iter().take(NAMED).map(ToString::to_string).collect();
         if unanswered.len() > NAMED {
@@ -168,6 +170,14 @@ mod tests {
         let health = Health::new(LIMIT, START);
         health.turned(START, good(after(100)));
         assert_eq!(health.ready(after(31)), health.live(after(31)));
+    }
+
+    #[test]
+    fn an_agent_whose_pins_are_missing_is_not_ready_and_says_why() {
+        let health = Health::new(LIMIT, START);
+        health
+            .turned(START, Readiness { unpinned: Some("/pins is not on a bpffs".to_owned()), ..good(START) });
+        assert_eq!(health.ready(START), Err("pins are missing: /pins is not on a bpffs".to_owned()));
     }
 
     #[test]

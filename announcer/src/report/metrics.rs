@@ -130,6 +130,7 @@ struct State {
     log_lines_lost: u64,
     /// `None` before anything was asked.
     api_heard: Option<BootNs>,
+    pins_mended: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     /// How often each task beside the loop was started again.
     task_restarts: BTreeMap<&'static str, u64>,
@@ -206,6 +207,11 @@ impl Metrics {
     /// Log lines that nobody took, since the start.
     pub fn set_log_lines_lost(&self, count: u64) {
         self.with(|state| state.log_lines_lost = count);
+    }
+
+    /// Counts pins that were missing under the running agent and were made again.
+    pub fn pins_mended(&self, count: usize) {
+        self.with(|state| state.pins_mended = state.pins_mended.saturating_add(count as u64));
     }
 
     /// Counts a finished write to a Lease.

@@ -1,7 +1,8 @@
 //! The binary, started in the namespaces of the calling thread.
 
 use std::{
-    io::{BufRead, BufReader},
+    env, fs,
+    io::{self, BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -36,9 +37,52 @@ fn command(arguments: &str) -> Command {
 
 /// Runs `announcer ARGUMENTS` to its end.
 pub fn run(arguments: &str) -> Ended {
-    let output = command(arguments).output().expect("the binary runs");
+    ended(&mut command(arguments))
+}
+
+fn ended(command: &mut Command) -> Ended {
+    let output = command.output().expect("the binary runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ended { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// Runs `announcer ARGUMENTS` to its end as a user without any right.
+pub fn run_as_nobody(arguments: &str) -> Ended {
+    // The build may lie where nobody else may look.
+    let program = env::temp_dir().join(format!("announcer-for-nobody-{}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_announcer"), &program).expect("a copy");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+    let ended = ended(command.args(arguments.split_whitespace()));
+    fs::remove_file(&program).expect("removed");
+    ended
+}
+
+/// Runs `announcer ARGUMENTS` to its end under a seccomp filter that answers bpf(2) with `errno`.
+pub fn run_without_bpf(errno: i32, arguments: &str) -> Ended {
+    use std::os::unix::process::CommandExt;
+    let mut command = command(arguments);
+    // SAFETY: between fork and exec there are two system calls, and nothing is allocated.
+    unsafe { command.pre_exec(move || refuse_bpf(errno)) };
+    ended(&mut command)
+}
+
+fn refuse_bpf(errno: i32) -> io::Result<()> {
+    let instruction = |code: u32, jt, jf, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        // `seccomp_data.nr`
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_bpf as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: flags only.
+    let privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the program and its instructions live until the call is over.
+    let filtered =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if privileges == 0 && filtered == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl Announcer {
@@ -51,7 +95,25 @@ impl Announcer {
 
     /// Starts `announcer ARGUMENTS`.
     pub fn start(arguments: &str) -> Self {
-        let mut child = command(arguments).stdout(Stdio::piped()).spawn().expect("the binary runs");
+        Self::spawn(command(arguments))
+    }
+
+    /// Starts `announcer ARGUMENTS` with these capabilities at most, as setpriv writes them.
+    pub fn start_with(capabilities: &str, arguments: &str) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--no-new-privs",
+            "--inh-caps",
+            "-all",
+            "--bounding-set",
+            &format!("-all,{capabilities}"),
+        ]);
+        command.arg(env!("CARGO_BIN_EXE_announcer")).args(arguments.split_whitespace());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the binary runs");
         let (send, lines) = mpsc::channel();
         let stdout = child.stdout.take().expect("piped");
         thread::spawn(move || {

@@ -11,7 +11,7 @@ use crate::{
     support::{
         Client, Lab,
         frames::{Arp, Ndp},
-        ip, link, sh,
+        ip, link, pin_root, sh,
         socket::Wire,
     },
 };
@@ -110,4 +110,18 @@ fn restarts_that_keep_lose_no_answer() {
 #[test]
 fn kills_and_new_starts_lose_no_answer() {
     restarts_lose_nothing(Signal::KILL);
+}
+
+#[test]
+fn pins_that_are_deleted_under_it_are_noticed_and_made_again() {
+    let _lab = Lab::new();
+    let mut answer = Announcer::answer(&format!("--interface left --vip {VIP4}"));
+    let pinned = || sh("cd /sys/fs/bpf/announcer && find . | sort");
+    let before = pinned();
+    sh("rm -r /sys/fs/bpf/announcer");
+    let line = answer.wait_for("Pins were missing under the running process");
+    assert!(line.contains("pin=/sys/fs/bpf/announcer/gen-1/"), "{line}");
+    assert_eq!(pinned(), before);
+    assert!(answer.end(Signal::INT).success());
+    assert!(!pin_root().exists());
 }

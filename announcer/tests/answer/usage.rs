@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::{
-    process::{Announcer, run},
+    process::{Announcer, Ended, run, run_as_nobody, run_without_bpf},
     support::{Lab, foreign::Foreign, link, pin_root, sh, try_sh},
 };
 
@@ -18,6 +18,21 @@ fn refused(arguments: &str, status: i32, words: &str) {
         ended.stderr.starts_with("announcer: ") && ended.stderr.contains(words),
         "{arguments}: {ended:?}"
     );
+}
+
+/// One line on standard error with all of these words, and status 1.
+fn failed(ended: &Ended, words: &[&str]) {
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(words.iter().all(|word| ended.stderr.contains(word)), "{ended:?}");
+}
+
+/// What the DaemonSet's container may do, as setpriv writes it.
+fn capabilities_of_the_daemonset() -> String {
+    let manifest = include_str!("../../../deploy/base/daemonset.yaml");
+    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("add: [")).expect("capabilities");
+    let names = line.trim_end_matches(']').split(", ").map(|name| format!("+{}", name.to_lowercase()));
+    names.collect::<Vec<_>>().join(",")
 }
 
 /// Everything of the interface that `answer` may touch.
@@ -57,15 +72,62 @@ fn a_missing_privilege_ends_in_one_line_and_status_1() {
     let _lab = Lab::new();
     let program = env!("CARGO_BIN_EXE_announcer");
     let (ok, said) = try_sh(&format!(
-        "setpriv --bounding-set -bpf,-perfmon {program} answer --interface left --vip {VIP4}; test $? = 1"
+        "setpriv --bounding-set -bpf,-sys_admin {program} answer --interface left --vip {VIP4}; test $? = 1"
     ));
-    assert!(ok && said.contains("announcer: missing CAP_BPF, CAP_PERFMON: run as root"), "{said}");
+    assert!(ok && said.contains("announcer: missing CAP_BPF: run as root"), "{said}");
+}
+
+#[test]
+fn a_seccomp_filter_that_refuses_bpf_is_named_with_the_line_to_add() {
+    let _lab = Lab::new();
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let ended = run_without_bpf(errno, &format!("answer --interface left --vip {VIP4}"));
+        let number = format!("(os error {errno}); a seccomp filter refused bpf(2)");
+        failed(&ended, &[number.as_str(), "`seccompProfile: {type: Unconfined}`"]);
+    }
+    assert!(!pin_root().join("gen-1").exists());
+}
+
+#[test]
+fn the_capabilities_of_the_daemonset_are_enough_for_the_programs_with_and_without_their_log() {
+    let lab = Lab::new();
+    let capabilities = capabilities_of_the_daemonset();
+    for flags in ["--mode tcx", "--mode generic --kernel-log trace"] {
+        let arguments = format!("answer --interface left --vip {VIP4} {flags}");
+        let mut answer = Announcer::start_with(&capabilities, &arguments);
+        answer.wait_for("answering for");
+        assert!(
+            lab.client.run(|| try_sh(&format!("arping -c 1 -w 2 -I right {VIP4}")).0),
+            "{flags}: it answers"
+        );
+        assert!(answer.end(Signal::INT).success());
+    }
+}
+
+#[test]
+fn who_may_not_look_is_told_so_and_not_that_there_is_nothing() {
+    let _lab = Lab::new();
+    let answer = Announcer::answer(&format!("--interface left --vip {VIP4}"));
+    // The directory is root's; it is open to look at, as older releases made it; the whole bpffs is root's, by systemd.
+    for prepare in ["true", "chmod 0755 /sys/fs/bpf/announcer", "chmod 0700 /sys/fs/bpf"] {
+        sh(prepare);
+        for command in ["uninstall", "status"] {
+            let ended = run_as_nobody(command);
+            failed(&ended, &["Permission denied", "this is user 65534, and only root may: run it as root"]);
+            assert_eq!(ended.stdout, "", "{prepare}: {ended:?}");
+        }
+    }
+    drop(answer);
 }
 
 #[test]
 fn a_directory_outside_a_bpffs_ends_in_one_line_and_status_1() {
     let _lab = Lab::new();
-    refused(&format!("--interface left --vip {VIP4} --pin-root /tmp/announcer"), 1, "mount -t bpf");
+    refused(
+        &format!("--interface left --vip {VIP4} --pin-root /tmp/announcer"),
+        1,
+        "mount -t bpf -o mode=0700",
+    );
 }
 
 #[test]

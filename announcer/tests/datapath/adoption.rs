@@ -150,7 +150,7 @@ fn the_daemonset_s_capabilities_are_enough_for_a_restart() {
     let lab = Lab::new();
     let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
     drop(datapath);
-    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON | CapabilitySet::NET_RAW;
+    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
     let sets = CapabilitySets { effective: few, permitted: few, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).expect("this thread gives up the rest");
     let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
@@ -169,12 +169,12 @@ fn the_daemonset_s_capabilities_are_enough_for_a_restart() {
 #[test]
 fn a_missing_capability_is_named() {
     let _lab = Lab::without_links();
-    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+    let few = CapabilitySet::BPF | CapabilitySet::NET_RAW;
     let sets = CapabilitySets { effective: few, permitted: few, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).expect("this thread gives up the rest");
-    let error = Datapath::open(Lab::config(Mode::Tcx)).expect_err("not without CAP_PERFMON");
+    let error = Datapath::open(Lab::config(Mode::Tcx)).expect_err("not without CAP_NET_ADMIN");
     assert!(
-        matches!(&error, DatapathError::MissingCapabilities { names } if names == &["CAP_PERFMON"]),
+        matches!(&error, DatapathError::MissingCapabilities { names } if names == &["CAP_NET_ADMIN"]),
         "{error}"
     );
 }

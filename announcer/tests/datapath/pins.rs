@@ -1,6 +1,7 @@
-//! The pin directory: one agent at a time, foreign shapes refused, readable for people, gone after uninstall. Root.
+//! The pin directory: one agent at a time, nobody else's, foreign shapes refused, readable for people, mended while an
+//! agent runs, gone after uninstall. Root.
 
-use std::{ops::ControlFlow, path::Path, thread, time::Duration};
+use std::{fs, ops::ControlFlow, os::unix::fs::PermissionsExt, path::Path, thread, time::Duration};
 
 use crate::support::{Lab, begin, link, owning, pin_root, session, sh, try_sh, vip};
 use announcer::{
@@ -49,6 +50,140 @@ fn a_directory_outside_a_bpffs_is_refused_with_the_way_out() {
     );
     assert!(text.contains("mount -t bpf"), "{text}");
     assert!(!Path::new("/tmp/announcer-not-a-bpffs").exists());
+}
+
+fn mode() -> u32 {
+    fs::metadata(pin_root()).expect("the directory").permissions().mode() & 0o7777
+}
+
+/// Opening fails, for the reason that is in the error, with the way out; and changes nothing.
+fn untrusted(words: &[&str]) {
+    let before = sh("stat -c '%u %a' /sys/fs/bpf/announcer; ls /sys/fs/bpf/announcer");
+    let error = Datapath::open(Lab::config(Mode::Auto)).expect_err("another's directory").to_string();
+    assert!(words.iter().all(|word| error.contains(word)) && !error.contains('\n'), "{error}");
+    assert_eq!(sh("stat -c '%u %a' /sys/fs/bpf/announcer; ls /sys/fs/bpf/announcer"), before);
+}
+
+#[test]
+fn the_directory_is_made_for_its_owner_alone_and_nobody_else_can_take_its_lock() {
+    let _lab = Lab::without_links();
+    let nobody_locks = "setpriv --reuid=65534 --clear-groups flock --nonblock /sys/fs/bpf/announcer true";
+    let datapath = Datapath::open(Lab::config(Mode::Auto)).expect("a datapath");
+    assert_eq!(mode(), 0o700);
+    drop(datapath);
+    let (locked, said) = try_sh(nobody_locks);
+    assert!(!locked && said.contains("Permission denied"), "{said}");
+}
+
+#[test]
+fn a_directory_that_an_older_release_left_open_is_closed_and_adopted() {
+    let lab = Lab::new();
+    let (datapath, _left) = lab.answering(Mode::Tcx, &[VIP4]);
+    drop(datapath);
+    sh("chmod 0755 /sys/fs/bpf/announcer");
+    let datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert_eq!(mode(), 0o700);
+    assert!(datapath.inherited().is_some_and(|inherited| inherited.owned.contains_key(&vip(VIP4))));
+}
+
+#[test]
+fn a_directory_that_others_own_or_may_write_is_refused_with_the_way_out() {
+    let _lab = Lab::without_links();
+    sh("setpriv --reuid=65534 --clear-groups mkdir /sys/fs/bpf/announcer");
+    untrusted(&["belongs to user 65534", "`rm -r /sys/fs/bpf/announcer`", "mode=0700"]);
+    sh("chown root /sys/fs/bpf/announcer && chmod 0775 /sys/fs/bpf/announcer");
+    untrusted(&["may be written by others (mode 0775)", "`chmod 0700 /sys/fs/bpf/announcer`"]);
+    sh("chmod 0700 /sys/fs/bpf/announcer && chmod 0777 /sys/fs/bpf");
+    untrusted(&["/sys/fs/bpf may be written by others (mode 0777)", "`chmod 0700 /sys/fs/bpf`"]);
+    // As `mount -t bpf` makes it: there nobody renames what is not theirs.
+    sh("chmod 1777 /sys/fs/bpf");
+    Datapath::open(Lab::config(Mode::Auto)).expect("a datapath");
+}
+
+/// Every name below the pin directory, and what is pinned there.
+fn pinned() -> String {
+    sh(
+        "cd /sys/fs/bpf/announcer && find . | sort && for map in gen-*/session session; do bpftool map show pinned $map; done",
+    )
+}
+
+#[test]
+fn pins_that_are_deleted_under_a_running_agent_are_made_again_and_the_next_agent_adopts() {
+    let lab = Lab::new();
+    let (mut datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    let before = pinned();
+    let mended = datapath.mend_pins();
+    assert!(mended.pins.is_empty() && mended.failed.is_none(), "nothing is missing: {mended:?}");
+
+    // One that is gone, and one that is another's.
+    sh(
+        "cd /sys/fs/bpf/announcer && rm link-* vips4 && bpftool map create vips4 type hash key 8 value 64 entries 1 name x",
+    );
+    let mended = datapath.mend_pins();
+    let names: Vec<_> = mended.pins.iter().filter_map(|pin| pin.file_name()).collect();
+    assert_eq!(names, ["vips4", &*format!("link-{}-tcx", left.id)], "{mended:?}");
+    assert_eq!(pinned(), before);
+
+    // All of it, with the directory and its lock.
+    sh("rm -r /sys/fs/bpf/announcer");
+    let mended = datapath.mend_pins();
+    assert!(mended.failed.is_none(), "{mended:?}");
+    assert_eq!(pinned(), before);
+    assert_eq!(mode(), 0o700);
+    let second = Datapath::open(Lab::config(Mode::Tcx));
+    assert!(matches!(second, Err(DatapathError::Busy { .. })), "the new directory is locked: {second:?}");
+    drop(datapath);
+    let next = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert!(next.inherited().is_some_and(|inherited| inherited.owned.contains_key(&vip(VIP4))));
+}
+
+#[test]
+fn a_bpffs_that_is_unmounted_under_a_running_agent_is_named_and_mended_once_there_is_another() {
+    let lab = Lab::new();
+    let (mut datapath, _left) = lab.answering(Mode::Tcx, &[VIP4]);
+    sh("umount --lazy /sys/fs/bpf");
+    let failed = datapath.mend_pins().failed.expect("nowhere to pin").to_string();
+    assert!(failed.contains("is not on a bpffs") && failed.contains("mount -t bpf -o mode=0700"), "{failed}");
+    sh("mount -t bpf -o mode=0700 bpf /sys/fs/bpf");
+    let mended = datapath.mend_pins();
+    assert!(mended.failed.is_none() && mended.pins.len() > 20, "{mended:?}");
+    drop(datapath);
+    let next = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");
+    assert!(next.inherited().is_some_and(|inherited| inherited.owned.contains_key(&vip(VIP4))));
+}
+
+#[test]
+fn a_folder_that_is_deleted_on_the_host_while_it_is_mounted_here_is_named() {
+    let lab = Lab::new();
+    sh(
+        "mkdir -m 0700 /sys/fs/bpf/announcer /sys/fs/bpf/pins && mount --bind /sys/fs/bpf/announcer /sys/fs/bpf/pins",
+    );
+    let config = Config { pin_root: "/sys/fs/bpf/pins".into(), ..Lab::config(Mode::Tcx) };
+    let mut datapath = Datapath::open(config).expect("a datapath");
+    datapath.establish(&[link("left")]).expect("established");
+    sh("rm -r /sys/fs/bpf/announcer");
+    let failed = datapath.mend_pins().failed.expect("nowhere to pin").to_string();
+    assert!(
+        failed.contains("was deleted on the host") && failed.contains("restart the container"),
+        "{failed}"
+    );
+    drop((datapath, lab));
+}
+
+#[test]
+fn an_agent_at_another_mount_of_the_folder_adopts_and_uninstall_leaves_that_empty() {
+    let lab = Lab::new();
+    let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
+    drop(datapath);
+    // As a pod has it, whose agent before had all of the bpffs.
+    sh("mkdir /sys/fs/bpf/pins && mount --bind /sys/fs/bpf/announcer /sys/fs/bpf/pins");
+    let config = Config { pin_root: "/sys/fs/bpf/pins".into(), ..Lab::config(Mode::Tcx) };
+    let next = Datapath::open(config).expect("a datapath");
+    assert!(next.inherited().is_some_and(|inherited| inherited.owned.contains_key(&vip(VIP4))));
+    drop(next);
+    let links = uninstall(Path::new("/sys/fs/bpf/pins")).expect("uninstalled");
+    assert_eq!(links, [left.id]);
+    assert_eq!(sh("find /sys/fs/bpf/announcer"), "/sys/fs/bpf/announcer\n");
 }
 
 #[test]

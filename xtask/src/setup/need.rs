@@ -140,14 +140,8 @@ impl Need {
 
     /// Every need there is.
     pub fn all() -> Vec<Self> {
-        [
-            &Self::lab()[..],
-            &Self::guest(),
-            &[Self::Btf],
-            &Self::image(),
-            &[Self::Linters, Self::CargoDeny],
-        ]
-        .concat()
+        [&Self::lab()[..], &Self::guest(), &[Self::Btf], &Self::image(), &[Self::Linters, Self::CargoDeny]]
+            .concat()
     }
 
     /// What it is called.

@@ -264,13 +264,14 @@ impl Agent {
         };
         self.station.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
+        let unpinned = self.station.unpinned().map(str::to_owned);
         let ended = self.tasks.down();
         let heard = self.heard.at();
         // Silent for a removal that the kernel refuses: the kernel's deadline is not the one that was earned.
         let deadline = target.deadline.min(self.station.kernel.target().deadline);
         self.metrics.set_api_heard(heard);
         let api_silent = now.until(heard);
-        self.health.turned(now, Readiness { synced, deadline, unanswered, ended, api_silent });
+        self.health.turned(now, Readiness { synced, deadline, unanswered, unpinned, ended, api_silent });
         self.count()
     }
 

@@ -184,6 +184,7 @@ impl Agent {
                     self.attach_again()?;
                     self.write_again()?;
                     self.station.prove();
+                    self.metrics.pins_mended(self.station.mend());
                 }
                 _ = heartbeat.tick() => self.beat()?,
                 () = sleep_until(due.into()) => self.turn(Input::Tick)?,

@@ -154,6 +154,7 @@ async fn serve(
                     chosen.carry(station)?;
                 }
                 station.prove();
+                station.mend();
             }
             _ = conflicts.tick() => {
                 station.defend();
@@ -254,7 +255,7 @@ fn refuse_failed(reports: &[LinkReport], mode: Mode) -> anyhow::Result<()> {
         _ => None,
     });
     let Some((name, error)) = failed else { return Ok(()) };
-    let why = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    let why = error.cause().map(|cause| format!(": {cause}")).unwrap_or_default();
     let way_out =
         if mode == Mode::Auto || error.is_gone() { "" } else { "; --mode auto looks for another way" };
     bail!("cannot answer on {name}: {error}{why}{way_out}")

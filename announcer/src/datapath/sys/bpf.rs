@@ -10,6 +10,8 @@ use std::{
     path::Path,
 };
 
+use super::super::refusal::Harmless;
+
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -104,6 +106,17 @@ pub(super) fn call_for_fd<A: Attribute>(command: libc::c_int, attribute: &mut A)
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// How bpf(2) answers a command that does not exist: nothing is done by it.
+pub(in super::super) fn harmless_command() -> Harmless {
+    const NO_COMMAND: libc::c_int = libc::c_int::MAX;
+    let refused = call(NO_COMMAND, &mut ProgramInfo::default()).err().and_then(|error| error.raw_os_error());
+    match refused {
+        Some(libc::EPERM | libc::EACCES) => Harmless::Refused,
+        Some(libc::ENOSYS) => Harmless::Missing,
+        _ => Harmless::Reached,
+    }
+}
+
 /// Opens the map, program or link pinned at `path`.
 pub(in super::super) fn get_pinned(path: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(path.as_os_str().as_bytes())?;
@@ -116,6 +129,23 @@ pub(in super::super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<(
     let mut attribute =
         Pin { pathname: pathname.as_ptr() as u64, bpf_fd: object.as_raw_fd() as u32, file_flags: 0 };
     call(BPF_OBJ_PIN, &mut attribute).map(drop)
+}
+
+/// How the description of any program, map or link begins.
+#[repr(C)]
+#[derive(Default, Eq, PartialEq)]
+struct Beginning {
+    kind: u32,
+    id: u32,
+    /// A program's tag, a map's sizes, a link's program: what tells one sort from another of the same kind and id.
+    more: [u32; 2],
+}
+// SAFETY: four integers of one size.
+unsafe impl Attribute for Beginning {}
+
+/// Whether two descriptors are of one program, one map or one link.
+pub(in super::super) fn is_same_object(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(info::<Beginning>(one)? == info::<Beginning>(other)?)
 }
 
 /// What the kernel says of an object. The descriptor must be of the kind that `Info` describes.

@@ -8,7 +8,7 @@ mod session_map;
 
 pub(super) use self::{
     barrier::grace_period,
-    bpf::{MapInfo, get_pinned, pin},
+    bpf::{MapInfo, get_pinned, harmless_command, is_same_object, pin},
     ethtool::rx_vlan_offload,
     object::{
         XdpFlags, create_tcx_link, create_xdp_link, detach_link, link_info, map_info, program_id,

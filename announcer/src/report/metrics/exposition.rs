@@ -43,6 +43,7 @@ impl Metrics {
                 unheard_last: _,
                 log_lines_lost,
                 api_heard,
+                pins_mended,
                 lease_writes,
                 task_restarts,
                 gratuitous,
@@ -60,6 +61,7 @@ impl Metrics {
                 unheard: *unheard,
                 log_lines_lost: *log_lines_lost,
                 api_heard: *api_heard,
+                pins_mended: *pins_mended,
                 lease_writes: lease_writes.clone(),
                 task_restarts: task_restarts.clone(),
                 gratuitous: gratuitous.clone(),
@@ -103,6 +105,7 @@ struct Scrape {
     unheard: Unheard,
     log_lines_lost: u64,
     api_heard: Option<BootNs>,
+    pins_mended: u64,
     lease_writes: BTreeMap<(LeaseKind, LeaseOutcome), u64>,
     task_restarts: BTreeMap<&'static str, u64>,
     gratuitous: BTreeMap<Vip, u64>,
@@ -167,6 +170,8 @@ impl Scrape {
         to.counter("announcer_malformed", help, [(vec![], malformed)])?;
         let help = "Log lines that nobody took in time";
         to.counter("announcer_log_lines_lost", help, [(vec![], self.log_lines_lost)])?;
+        let help = "Pins that were missing under the running agent and were made again";
+        to.counter("announcer_pins_mended", help, [(vec![], self.pins_mended)])?;
         let writes = self.lease_writes.iter().map(|((kind, outcome), count)| {
             (vec![("kind", kind.label().to_owned()), ("outcome", outcome.label().to_owned())], *count)
         });
