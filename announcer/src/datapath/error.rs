@@ -233,7 +233,7 @@ impl AttachError {
         let (asked, source) = match self {
             Self::Refused { source, .. } | Self::Swap(source) => (Asked::Command, source),
             Self::Pin { source, .. } => (Asked::Path, source),
-            _ => return std::error::Error::source(self).map(|cause| in_one_line(cause)),
+            _ => return std::error::Error::source(self).map(in_one_line),
         };
         let by = Refuser::of(asked, source).map(|by| format!("; {by}")).unwrap_or_default();
         Some(format!("{source}{by}"))

@@ -41,7 +41,7 @@ impl Datapath {
         check_bpffs(self.root.path())?;
         if !self.root.is_there()? {
             // The old lock guards what no name leads to.
-            self.root = PinRoot::lock(&self.root.path().to_owned(), Duration::ZERO)?;
+            self.root = PinRoot::lock(self.root.path(), Duration::ZERO)?;
         }
         let folder = self.root.generation(active.number);
         match fs::create_dir(&folder) {

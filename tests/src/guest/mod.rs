@@ -51,7 +51,7 @@ impl Guest {
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let modules = kernel.modules(&["virtio_pci", "virtio_net"], &mut initrd)?;
         initrd.file("script", script, 0o644)?;
-        initrd.file("init", &init(&modules), 0o755)?;
+        initrd.file("init", init(&modules), 0o755)?;
         let archive = folder.join("initrd");
         initrd.write(&archive)?;
         let nic = Nic::new(&folder)?;
