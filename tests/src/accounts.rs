@@ -73,7 +73,7 @@ impl Cluster {
         let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": pod},
+            "metadata": {"name": pod, "labels": {"app.kubernetes.io/name": ACCOUNT}},
             "spec": {
                 "serviceAccountName": ACCOUNT,
                 "automountServiceAccountToken": false,
