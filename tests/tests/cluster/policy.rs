@@ -137,7 +137,8 @@ fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_chan
         assert_eq!(lines, 1, "{} says so once", node.name());
     }
     let series = r#"announcer_invalid_object{kind="IPAddressPool",namespace="metallb",name="primary"} 1"#;
-    assert!(lab.metrics(owner)?.contains(series), "{}", lab.metrics(owner)?);
+    // The page is rendered once a second at most.
+    wait::until("the metric", A_WHILE, || Ok(lab.metrics(owner)?.contains(series).then_some(())))?;
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(lab.events(NAMESPACE, "invalidConfiguration")?.len(), 1, "one node speaks for all");
 
@@ -155,7 +156,7 @@ fn an_invalid_object_is_named_in_a_log_line_an_event_on_it_and_a_metric_and_chan
     let note = event["note"].as_str().context("a note")?;
     assert!(note.contains("Near") && note.contains("last good configuration"), "{note}");
     let series = r#"announcer_invalid_object{kind="L2Advertisement",namespace="metallb",name="primary"} 1"#;
-    assert!(lab.metrics(owner)?.contains(series), "{}", lab.metrics(owner)?);
+    wait::until("the metric", A_WHILE, || Ok(lab.metrics(owner)?.contains(series).then_some(())))?;
     lab.advertise(&json!({"nodeSelectors": null}))?;
     wait::until("the metric's end", A_WHILE, || Ok((!lab.metrics(owner)?.contains(series)).then_some(())))?;
     let verdict = judge.finish()?;
