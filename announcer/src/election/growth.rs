@@ -30,7 +30,7 @@ const DELETION_EVERY: u64 = 11;
 
 /// Addresses altogether: few where the election is not compiled for speed. ANNOUNCER_YEAR=1000000 is the whole year.
 fn addresses() -> u64 {
-    let few = if env!("CARGO_PKG_NAME") == "announcer-sim" { 20_000 } else { 800 };
+    let few = if env!("CARGO_PKG_NAME") == "announcer-sim" { 8_000 } else { 800 };
     std::env::var("ANNOUNCER_YEAR").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
