@@ -7,7 +7,7 @@ use super::{DatapathError, refusal::in_one_line};
 /// What loading, attaching and pinning need, by bit number of `capabilities(7)`.
 const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN")];
 /// Stands for CAP_BPF, which is a part of it.
-const SYS_ADMIN: u32 = 21;
+pub(super) const SYS_ADMIN: u32 = 21;
 /// The first kernel that takes XDP programs with `frags`.
 const OLDEST: (u32, u32) = (5, 18);
 
@@ -40,13 +40,18 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Names of needed capabilities that `CapEff` lacks; a line that can't be read lacks none, the kernel will tell.
-fn missing(status: &str) -> Vec<&'static str> {
+/// Whether `CapEff` has this capability; a line that can't be read has all, the kernel will tell.
+pub(super) fn has(status: &str, bit: u32) -> bool {
     let effective = status
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
         .unwrap_or(u64::MAX);
-    let has = |bit: u32| effective >> bit & 1 == 1;
+    effective >> bit & 1 == 1
+}
+
+/// Names of needed capabilities that are missing.
+fn missing(status: &str) -> Vec<&'static str> {
+    let has = |bit: u32| has(status, bit);
     let stands_in = |name: &str| name == "CAP_BPF" && has(SYS_ADMIN);
     let lacks = |(bit, name): &&(u32, &str)| !has(*bit) && !stands_in(name);
     NEEDED.iter().filter(lacks).map(|(_, name)| *name).collect()

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, io};
 
+use aya::programs::ProgramError;
+
 use super::{DatapathError, surroundings::Surroundings};
 
 /// What was refused.
@@ -30,6 +32,8 @@ pub enum Refuser {
     Lockdown(String),
     /// The kernel has no bpf(2).
     NoBpf,
+    /// The verifier, which is stricter with those who lack CAP_PERFMON.
+    Verifier,
     /// Nobody who can be seen.
     Unseen,
 }
@@ -69,17 +73,15 @@ pub(super) fn who(asked: Asked, error: &io::Error, seen: &Surroundings) -> Optio
     })
 }
 
-/// The refusal at the bottom of an error. What the verifier has explained in its log is none.
+/// Whether the verifier has said in its log why it does not take a program: then nobody else refused it.
+fn is_the_verifiers(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().trim().is_empty())
+}
+
+/// The refusal at the bottom of an error.
 fn refusal<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    use aya::programs::ProgramError::LoadError;
     let mut next = Some(error);
     while let Some(error) = next {
-        match error.downcast_ref() {
-            Some(LoadError { verifier_log, .. }) if !verifier_log.to_string().trim().is_empty() => {
-                return None;
-            }
-            _ => {}
-        }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return Some(error);
         }
@@ -114,7 +116,13 @@ impl DatapathError {
             }
             _ => return self,
         };
-        let by = refusal(&self).and_then(|error| who(asked, error, &Surroundings::look()));
+        let seen = Surroundings::look();
+        let by = match &self {
+            Self::LoadProgram { source, .. } if is_the_verifiers(source) => {
+                (!seen.perfmon).then_some(Refuser::Verifier)
+            }
+            _ => refusal(&self).and_then(|error| who(asked, error, &seen)),
+        };
         match by {
             Some(by) => Self::Refused { what: Box::new(self), by },
             None => self,
@@ -161,6 +169,10 @@ impl fmt::Display for Refuser {
                 f,
                 "the kernel's lockdown ({level}) may be why: /sys/kernel/security/lockdown, and `dmesg` on the host"
             ),
+            Self::Verifier => f.write_str(
+                "the verifier of this kernel wants CAP_PERFMON for it (before Linux 6.16): add `PERFMON` to the container's \
+                 securityContext.capabilities",
+            ),
             Self::NoBpf => f.write_str("the kernel has no bpf(2): boot one with CONFIG_BPF_SYSCALL=y"),
             Self::Unseen => f.write_str(
                 "a security module may have refused it: `dmesg` on the host says which, or its audit log \
@@ -187,6 +199,7 @@ mod tests {
             harmless: Harmless::Reached,
             user_namespace: false,
             lockdown: None,
+            perfmon: true,
         }
     }
 
@@ -208,6 +221,7 @@ mod tests {
                     user_namespace: has(4),
                     lockdown: some(has(5), "integrity"),
                     harmless,
+                    perfmon: true,
                 });
             }
         }
@@ -263,6 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_verifier_has_explained_is_nobody_elses_refusal() {
+        let error = |log: &str| ProgramError::LoadError {
+            io_error: errno(libc::EACCES),
+            verifier_log: aya_obj::VerifierLog::new(log.to_owned()),
+        };
+        assert!(is_the_verifiers(&error("R0 pointer arithmetic prohibited")));
+        assert!(!is_the_verifiers(&error("\n")));
+    }
+
+    #[test]
     fn a_filter_that_lets_bpf_through_is_not_to_blame() {
         let seen = Surroundings { seccomp: true, ..free() };
         assert_eq!(who(Asked::Command, &errno(libc::EPERM), &seen), Some(Refuser::Unseen));
@@ -283,6 +307,7 @@ mod tests {
             (Refuser::Seccomp, ["seccomp", "`seccompProfile: {type: Unconfined}`"]),
             (Refuser::UserNamespace, ["user namespace", "`hostUsers: true`"]),
             (Refuser::Lockdown("integrity".to_owned()), ["lockdown (integrity)", "dmesg"]),
+            (Refuser::Verifier, ["CAP_PERFMON", "add `PERFMON`"]),
             (Refuser::NoBpf, ["no bpf(2)", "CONFIG_BPF_SYSCALL=y"]),
             (Refuser::Unseen, ["security module", "ausearch"]),
         ] {

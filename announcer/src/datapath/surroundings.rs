@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{refusal::Harmless, sys};
+use super::{privileges, refusal::Harmless, sys};
 
 /// Everybody who can refuse what a process with the needed capabilities asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +21,8 @@ pub(super) struct Surroundings {
     pub(super) user_namespace: bool,
     /// The kernel's lockdown level, unless it is `none`.
     pub(super) lockdown: Option<String>,
+    /// CAP_PERFMON is there, or CAP_SYS_ADMIN, of which it is a part.
+    pub(super) perfmon: bool,
 }
 
 // === impl Surroundings ===
@@ -32,12 +34,14 @@ impl Surroundings {
         // Where both modules run, AppArmor's own file says what the shared one may not.
         let own = read("/proc/thread-self/attr/apparmor/current");
         let shared = read("/proc/thread-self/attr/current");
+        let status = read("/proc/thread-self/status");
         let apparmor = enforced_profile(if own.is_empty() { &shared } else { &own });
         Self {
             user: rustix::process::geteuid().as_raw(),
             apparmor,
             selinux: enforced_context(&shared, &read("/sys/fs/selinux/enforce")),
-            seccomp: has_filter(&read("/proc/thread-self/status")),
+            seccomp: has_filter(&status),
+            perfmon: privileges::has(&status, 38) || privileges::has(&status, privileges::SYS_ADMIN),
             harmless: sys::harmless_command(),
             user_namespace: is_a_part(&read("/proc/self/uid_map")),
             lockdown: lockdown(&read("/sys/kernel/security/lockdown")),

@@ -150,7 +150,7 @@ fn the_daemonset_s_capabilities_are_enough_for_a_restart() {
     let lab = Lab::new();
     let (datapath, left) = lab.answering(Mode::Tcx, &[VIP4]);
     drop(datapath);
-    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON | CapabilitySet::NET_RAW;
     let sets = CapabilitySets { effective: few, permitted: few, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).expect("this thread gives up the rest");
     let mut datapath = Datapath::open(Lab::config(Mode::Tcx)).expect("a datapath");

@@ -278,7 +278,7 @@ fn the_reader_s_thread_tells_what_happens_as_it_happens() {
 #[test]
 fn the_daemonset_s_capabilities_are_enough_to_tell() {
     let _lab = Lab::new();
-    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    let few = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON | CapabilitySet::NET_RAW;
     let sets = CapabilitySets { effective: few, permitted: few, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).expect("this thread gives up the rest");
     let (mut datapath, _) = taken_over(KernelLog::Trace);
