@@ -19,6 +19,17 @@ use crate::{
 /// What takes long is done more rarely: to decide, and to act upon what was decided, takes a tenth of the time each.
 const COST_FACTOR: u32 = 10;
 
+/// Before the view on which policy failed is decided again: at first, and at most. The pause doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The name under which a failure of policy is counted and told, as if it were a task.
+pub(super) const POLICY: &str = "policy";
+
+/// Policy panicked on a view of the cluster. The decision before stays in force, and the view is decided again later.
+#[derive(Debug)]
+pub(super) struct PolicyFailed;
+
 /// What was decided, and from what.
 #[derive(Clone, Debug)]
 pub(super) struct Decided {
@@ -42,12 +53,18 @@ pub(super) struct Deciding {
     ended: bool,
     memory: Memory,
     running: Option<JoinHandle<(Memory, Decided, Duration)>>,
+    decide: Decide,
+    /// How long the next failure keeps policy from being asked again.
+    pause: Duration,
     latest: Option<Arc<Snapshot>>,
     /// When the latest Snapshot is to be decided; `None`: it was, and nothing follows from time alone.
     due: Option<Instant>,
     /// Nothing is decided before.
     rested: Instant,
 }
+
+/// The work of the thread that decides.
+type Decide = fn(Memory, &str, &Options, Arc<Snapshot>) -> (Memory, Decided);
 
 /// What one decision leaves to the next: it goes to the thread that decides, and comes back.
 #[derive(Default)]
@@ -69,14 +86,16 @@ impl Deciding {
             ended: false,
             memory: Memory::default(),
             running: None,
+            decide: Memory::decide,
+            pause: FIRST_PAUSE,
             latest: None,
             due: None,
             rested: Instant::now(),
         }
     }
 
-    /// The next decision. Whoever stops waiting for it loses nothing.
-    pub(super) async fn next(&mut self) -> Decided {
+    /// The next decision, or that policy failed. Whoever stops waiting for it loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Decided, PolicyFailed> {
         loop {
             if let Some(running) = &mut self.running {
                 let done = running.await;
@@ -86,11 +105,21 @@ impl Deciding {
                         self.memory = memory;
                         self.due = decided.damped.due().map(|left| Instant::now() + left);
                         self.rest(took);
-                        return decided;
+                        self.pause = FIRST_PAUSE;
+                        return Ok(decided);
                     }
-                    // What the last one said stays in force; the next Snapshot may be another.
                     Err(error) => {
-                        error!(node = self.node, %error, "Policy failed on a view of the cluster, the last decision stays");
+                        let again_in_ms = self.pause.as_millis() as u64;
+                        error!(
+                            node = self.node,
+                            %error,
+                            again_in_ms,
+                            "Policy failed on a view of the cluster; the last decision stays, and it is asked again"
+                        );
+                        self.rested = self.rested.max(Instant::now() + self.pause);
+                        self.due = Some(self.rested);
+                        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                        return Err(PolicyFailed);
                     }
                 }
             }
@@ -119,10 +148,10 @@ impl Deciding {
         let Some(snapshot) = self.latest.clone() else { return };
         self.due = None;
         let (node, options) = (self.node.clone(), self.options.clone());
-        let memory = std::mem::take(&mut self.memory);
+        let (memory, decide) = (std::mem::take(&mut self.memory), self.decide);
         self.running = Some(spawn_blocking(move || {
             let begun = Instant::now();
-            let (memory, decided) = memory.decide(&node, &options, snapshot);
+            let (memory, decided) = decide(memory, &node, &options, snapshot);
             (memory, decided, begun.elapsed())
         }));
     }
@@ -166,9 +195,9 @@ mod tests {
         let (sender, snapshots) = watch::channel(None);
         let mut deciding = deciding(snapshots);
         sender.send_replace(snapshot("1"));
-        let first = deciding.next().await;
+        let first = deciding.next().await.expect("a decision");
         sender.send_replace(snapshot("2"));
-        let second = deciding.next().await;
+        let second = deciding.next().await.expect("a decision");
         assert_ne!(first.snapshot, second.snapshot);
         assert!(Arc::ptr_eq(&first.demand, &second.demand));
     }
@@ -178,7 +207,7 @@ mod tests {
         let (sender, snapshots) = watch::channel(None);
         let mut deciding = deciding(snapshots);
         sender.send_replace(snapshot("0"));
-        deciding.next().await;
+        deciding.next().await.expect("a decision");
         deciding.rest(Duration::from_millis(50));
         let begun = Instant::now();
         for change in 1..20 {
@@ -187,7 +216,7 @@ mod tests {
             let waited = tokio::time::timeout(Duration::from_millis(25), deciding.next()).await;
             assert!(waited.is_err(), "decided after {:?}", begun.elapsed());
         }
-        let last = deciding.next().await;
+        let last = deciding.next().await.expect("a decision");
         assert_eq!(Some(last.snapshot), snapshot("19"));
         assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
     }
@@ -199,5 +228,35 @@ mod tests {
         drop(sender);
         let idle = tokio::time::timeout(Duration::from_secs(1), deciding.next()).await;
         assert!(idle.is_err());
+    }
+
+    /// Policy with a fault: it panics on a Service with the label `bad`.
+    fn faulty(memory: Memory, node: &str, options: &Options, snapshot: Arc<Snapshot>) -> (Memory, Decided) {
+        let bad =
+            snapshot.services.values().any(|service| service.labels.values().any(|label| label == "bad"));
+        assert!(!bad, "a fault of policy");
+        memory.decide(node, options, snapshot)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_on_which_policy_fails_is_told_asked_again_ever_more_rarely_and_over_when_it_changes() {
+        let (sender, snapshots) = watch::channel(snapshot("bad"));
+        let mut deciding = deciding(snapshots);
+        deciding.decide = faulty;
+        sender.send_replace(snapshot("bad"));
+        assert!(deciding.next().await.is_err());
+        for pause in [1, 2, 4] {
+            let begun = Instant::now();
+            assert!(deciding.next().await.is_err());
+            assert!(begun.elapsed() >= Duration::from_secs(pause), "{:?}", begun.elapsed());
+        }
+        sender.send_replace(snapshot("good"));
+        let decided = deciding.next().await.expect("a decision");
+        assert_eq!(Some(decided.snapshot), snapshot("good"));
+        sender.send_replace(snapshot("bad"));
+        assert!(deciding.next().await.is_err());
+        let begun = Instant::now();
+        assert!(deciding.next().await.is_err());
+        assert!(begun.elapsed() < Duration::from_secs(2), "the pause begins anew: {:?}", begun.elapsed());
     }
 }

@@ -188,6 +188,7 @@ async fn start(args: Args, log: &Log) -> anyhow::Result<()> {
         log_lost: log.lost(),
         pauses: PauseWatch::new(),
         restarted: BTreeSet::new(),
+        policy_failed: false,
         victims: args.fail_task.into(),
         tasks,
     };

@@ -8,7 +8,10 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{deciding::Decided, turn::Agent};
+use super::{
+    deciding::{Decided, POLICY},
+    turn::Agent,
+};
 use crate::{
     datapath::DatapathError,
     election::{Change, Grounds, Input},
@@ -265,7 +268,7 @@ impl Agent {
         self.station.changes.summary(Instant::now(), &summary);
         let synced = self.snapshot.is_some();
         let unpinned = self.station.unpinned().map(str::to_owned);
-        let ended = self.tasks.down();
+        let ended = self.tasks.down().into_iter().chain(self.policy_failed.then_some(POLICY)).collect();
         let heard = self.heard.at();
         // Silent for a removal that the kernel refuses: the kernel's deadline is not the one that was earned.
         let deadline = target.deadline.min(self.station.kernel.target().deadline);

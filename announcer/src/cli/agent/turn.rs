@@ -19,7 +19,13 @@ use tokio::{
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{OnShutdown, beside::Beside, deciding::Deciding, owed::Owed, state::Said};
+use super::{
+    OnShutdown,
+    beside::Beside,
+    deciding::{Deciding, POLICY, PolicyFailed},
+    owed::Owed,
+    state::Said,
+};
 use crate::{
     cli::{
         kernel::{NewOwners, PauseWatch, owned_on, owner_table},
@@ -123,6 +129,8 @@ pub(super) struct Agent {
     pub(super) pauses: PauseWatch,
     /// Links that carry again: nothing is announced there before our session was read.
     pub(super) restarted: BTreeSet<LinkId>,
+    /// Policy failed on the latest view of the cluster; its next decision clears it.
+    pub(super) policy_failed: bool,
     /// What runs beside the loop.
     pub(super) tasks: Tasks,
     /// Those of it that tests want to see fail.
@@ -146,7 +154,7 @@ impl Agent {
         let mut segments = self.segment_watch.found();
         let mut to_fail =
             (!self.victims.is_empty()).then(|| signal(SignalKind::user_defined2())).transpose()?;
-        self.tasks.names().for_each(|task| self.metrics.task_known(task));
+        self.tasks.names().chain([POLICY]).for_each(|task| self.metrics.task_known(task));
         let mut leaving: Option<Instant> = None;
         loop {
             let due = self.next_due();
@@ -175,7 +183,14 @@ impl Agent {
                 }
                 decided = deciding.next() => {
                     let begun = Instant::now();
-                    self.decided(decided)?;
+                    self.policy_failed = decided.is_err();
+                    match decided {
+                        Ok(decided) => self.decided(decided)?,
+                        Err(PolicyFailed) => {
+                            self.metrics.task_restarted(POLICY);
+                            self.publish(BootNs::now())?;
+                        }
+                    }
                     deciding.rest(begun.elapsed());
                 }
                 change = self.tasks.next() => self.task_changed(change)?,
